@@ -1,0 +1,485 @@
+//! The record of one actor, and the one table of what may become of it.
+//!
+//! A state carries what it needs: an actor that is RUNNING has a worker because there is no way to
+//! write one that has not, and a snapshot pointer moves only along [`Change`].
+
+use crate::catalog::{Selector, Template};
+use crate::id::{
+    ActorKey, Fence, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, Version, WorkerKey,
+};
+use crate::worker::Worker;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// What the store knows of an actor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Actor {
+    /// Where it is.
+    pub key: ActorKey,
+    /// How often this record was written.
+    pub version: Version,
+    /// Which life of that name this is.
+    pub incarnation: Incarnation,
+    /// The namespace of its template.
+    pub template_namespace: Name,
+    /// The name of its template.
+    pub template_name: Name,
+    /// The template as it was when the actor was made, so that the actor outlives it (scenario S51).
+    /// Absent in records of the original.
+    pub pinned: Option<Arc<Template>>,
+    /// Which worker pools it may run in, besides what the template says.
+    pub selector: Selector,
+    /// What it is doing.
+    pub state: State,
+    /// The last workflow that wrote here under a lease.
+    pub claim: Option<Claim>,
+    /// The snapshot that the next Resume restores; none if the actor has never been suspended.
+    pub latest: Option<Snapshot>,
+    /// The last snapshot that was committed to the object store: what Revert goes back to.
+    pub last_external: Option<Name>,
+    /// A snapshot that was begun and not committed. Kept after a crash, for those who investigate.
+    pub in_progress: Option<Name>,
+    /// State that was lost since the last successful Resume, and has not been told to anybody.
+    pub loss: Option<Loss>,
+}
+
+/// The workflow that last wrote a record: who holds, or held, the lease, and its fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// The acquisition under which it wrote.
+    pub token: LeaseToken,
+    /// The version of its first write: from then on every earlier owner's effects are refused.
+    pub fence: Fence,
+}
+
+/// What an actor is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Asleep in the object store, or never run.
+    Suspended,
+    /// Being booted or restored.
+    Resuming {
+        /// The node operation that does it.
+        op: OpId,
+        /// Where.
+        on: Assignment,
+        /// Whether the caller asked for a fresh boot instead of the golden snapshot.
+        boot: Boot,
+    },
+    /// Serving.
+    Running {
+        /// Where.
+        on: Assignment,
+    },
+    /// Being checkpointed to the object store.
+    Suspending {
+        /// The node operation that does it.
+        op: OpId,
+        /// What is being suspended.
+        from: Source,
+        /// The URI prefix that is being written.
+        snapshot: Name,
+    },
+    /// Being checkpointed to its node's disk.
+    Pausing {
+        /// The node operation that does it.
+        op: OpId,
+        /// Where.
+        on: Assignment,
+        /// The name of the local snapshot that is being written.
+        snapshot: Name,
+    },
+    /// Asleep on a node's disk.
+    Paused,
+    /// Its state could not be carried forward (design section 7).
+    Crashed(Crash),
+}
+
+/// What a Suspend starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A running sandbox.
+    Worker(Assignment),
+    /// The local snapshot of a paused actor, on this node.
+    Local(NodeName),
+}
+
+/// Whether a first Resume may start from the template's golden snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Boot {
+    /// From the golden snapshot if there is one.
+    Golden,
+    /// From the images.
+    Fresh,
+}
+
+/// The worker that an actor is on, and in which life of both.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Assignment {
+    /// The worker.
+    pub worker: WorkerKey,
+    /// Which pod.
+    pub pod_uid: PodUid,
+    /// Which run of ateom in that pod.
+    pub incarnation: Name,
+    /// Where its traffic goes.
+    pub ip: Name,
+    /// The node that the worker is on.
+    pub node: NodeName,
+    /// The worker's fence when it was promised.
+    pub fence: Fence,
+}
+
+impl Assignment {
+    /// The assignment that `worker` has promised; `None` if it has promised nothing.
+    pub fn of(worker: &Worker) -> Option<Assignment> {
+        Some(Assignment {
+            worker: worker.key.clone(),
+            pod_uid: worker.pod_uid.clone(),
+            incarnation: worker.incarnation.clone(),
+            ip: worker.ip.clone(),
+            node: worker.node.clone(),
+            fence: worker.hosts.as_ref()?.fence,
+        })
+    }
+}
+
+/// A committed snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Snapshot {
+    /// In the object store, under this URI prefix.
+    External(Name),
+    /// On the disk of these nodes, under this name.
+    Local {
+        /// The snapshot's name.
+        name: Name,
+        /// The nodes that have it.
+        nodes: Vec<NodeName>,
+    },
+}
+
+/// Why an actor's state could not be carried forward.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Crash {
+    /// What the actor was doing.
+    pub during: Transition,
+    /// What happened, as the node said it.
+    pub reason: Name,
+    /// The node on which it happened, where debris may be found.
+    pub node: NodeName,
+}
+
+/// The transition that an actor was in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transition {
+    /// Resuming.
+    Resume,
+    /// Suspending.
+    Suspend,
+    /// Pausing.
+    Pause,
+}
+
+impl fmt::Display for Transition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transition::Resume => "resume",
+            Transition::Suspend => "suspend",
+            Transition::Pause => "pause",
+        })
+    }
+}
+
+/// State that was lost with its worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Loss {
+    /// The worker that took it along.
+    pub worker: WorkerKey,
+    /// How it went.
+    pub reason: Name,
+}
+
+/// Everything that may become of an actor record. There is no other way to change one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// A workflow takes over without changing anything else.
+    Claim,
+    /// SUSPENDED, PAUSED -> RESUMING.
+    Resume {
+        /// The operation.
+        op: OpId,
+        /// Where.
+        on: Assignment,
+        /// From what.
+        boot: Boot,
+    },
+    /// RESUMING -> RUNNING. Ends the story of an earlier loss.
+    Ran,
+    /// RUNNING, PAUSED -> SUSPENDING.
+    Suspend {
+        /// The operation.
+        op: OpId,
+        /// The URI prefix to write.
+        snapshot: Name,
+    },
+    /// SUSPENDING -> SUSPENDED at the snapshot that was being written, which has been read back complete.
+    Suspended,
+    /// RUNNING -> PAUSING.
+    Pause {
+        /// The operation.
+        op: OpId,
+        /// The local snapshot to write.
+        snapshot: Name,
+    },
+    /// PAUSING -> PAUSED at the snapshot that was being written.
+    Paused,
+    /// RESUMING, RUNNING, SUSPENDING, PAUSING -> asleep at the last committed snapshot.
+    Reset {
+        /// What was lost by that; a Resume that is undone loses nothing.
+        loss: Option<Loss>,
+    },
+    /// RESUMING, RUNNING, SUSPENDING, PAUSING -> CRASHED.
+    Crash(Crash),
+    /// CRASHED, PAUSED -> SUSPENDED at the last snapshot in the object store.
+    Revert,
+    /// Any state: other worker pools.
+    Select(Selector),
+}
+
+/// A change that the table does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Illegal {
+    /// The status the actor was in.
+    pub from: Status,
+    /// What was attempted.
+    pub change: &'static str,
+}
+
+impl fmt::Display for Illegal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no transition {} from {}", self.change, self.from)
+    }
+}
+
+impl Actor {
+    /// A new actor, asleep, with no state yet.
+    pub fn create(key: ActorKey, incarnation: Incarnation, template: Arc<Template>, selector: Selector) -> Actor {
+        Actor {
+            key,
+            version: Version::FIRST,
+            incarnation,
+            template_namespace: template.namespace.clone(),
+            template_name: template.name.clone(),
+            pinned: Some(template),
+            selector,
+            state: State::Suspended,
+            claim: None,
+            latest: None,
+            last_external: None,
+            in_progress: None,
+            loss: None,
+        }
+    }
+
+    /// The record after `change`, written by the workflow that holds `by` (or by nobody's lease), at
+    /// a version of at least `at_least`. The first write under a lease is that lease's claim.
+    ///
+    /// # Errors
+    /// [`Illegal`] if the table has no such transition.
+    pub fn after(&self, change: &Change, by: Option<LeaseToken>, at_least: Version) -> Result<Actor, Illegal> {
+        let mut next = self.clone();
+        next.version = self.version.next().max(at_least);
+        if let Some(token) = by
+            && self.claim.is_none_or(|claim| claim.token != token)
+        {
+            next.claim = Some(Claim { token, fence: Fence(next.version.0) });
+        }
+        match (&self.state, change) {
+            (_, Change::Claim) => {}
+            (_, Change::Select(selector)) => next.selector = selector.clone(),
+            (State::Suspended | State::Paused, Change::Resume { op, on, boot }) => {
+                next.state = State::Resuming { op: *op, on: on.clone(), boot: *boot };
+            }
+            (State::Resuming { on, .. }, Change::Ran) => {
+                next.state = State::Running { on: on.clone() };
+                next.loss = None;
+                next.in_progress = None;
+            }
+            (State::Running { on }, Change::Suspend { op, snapshot }) => {
+                next.begin_suspend(*op, Source::Worker(on.clone()), snapshot);
+            }
+            (State::Paused, Change::Suspend { op, snapshot }) => {
+                let Some(Snapshot::Local { nodes, .. }) = &self.latest else { return self.illegal(change) };
+                let Some(node) = nodes.first() else { return self.illegal(change) };
+                next.begin_suspend(*op, Source::Local(node.clone()), snapshot);
+            }
+            (State::Suspending { snapshot, .. }, Change::Suspended) => {
+                next.state = State::Suspended;
+                next.latest = Some(Snapshot::External(snapshot.clone()));
+                next.last_external = Some(snapshot.clone());
+                next.in_progress = None;
+            }
+            (State::Running { on }, Change::Pause { op, snapshot }) => {
+                next.state = State::Pausing { op: *op, on: on.clone(), snapshot: snapshot.clone() };
+                next.in_progress = Some(snapshot.clone());
+            }
+            (State::Pausing { on, snapshot, .. }, Change::Paused) => {
+                next.state = State::Paused;
+                next.latest = Some(Snapshot::Local { name: snapshot.clone(), nodes: vec![on.node.clone()] });
+                next.in_progress = None;
+            }
+            (state, Change::Reset { loss }) if state.is_underway() => {
+                next.state = self.asleep();
+                next.in_progress = None;
+                if loss.is_some() {
+                    next.loss.clone_from(loss);
+                }
+            }
+            (state, Change::Crash(crash)) if state.is_underway() => {
+                next.state = State::Crashed(crash.clone());
+            }
+            (State::Crashed(_) | State::Paused, Change::Revert) => {
+                next.state = State::Suspended;
+                next.latest = self.last_external.clone().map(Snapshot::External);
+                next.in_progress = None;
+                next.loss = None;
+            }
+            _ => return self.illegal(change),
+        }
+        Ok(next)
+    }
+
+    fn begin_suspend(&mut self, op: OpId, from: Source, snapshot: &Name) {
+        self.state = State::Suspending { op, from, snapshot: snapshot.clone() };
+        self.in_progress = Some(snapshot.clone());
+    }
+
+    /// The stable state at the last committed snapshot.
+    fn asleep(&self) -> State {
+        match self.latest {
+            Some(Snapshot::Local { .. }) => State::Paused,
+            Some(Snapshot::External(_)) | None => State::Suspended,
+        }
+    }
+
+    fn illegal<T>(&self, change: &Change) -> Result<T, Illegal> {
+        Err(Illegal { from: self.status(), change: change.name() })
+    }
+
+    /// The worker that this record points at.
+    pub fn assignment(&self) -> Option<&Assignment> {
+        match &self.state {
+            State::Resuming { on, .. }
+            | State::Running { on }
+            | State::Suspending { from: Source::Worker(on), .. }
+            | State::Pausing { on, .. } => Some(on),
+            State::Suspending { from: Source::Local(_), .. }
+            | State::Suspended
+            | State::Paused
+            | State::Crashed(_) => None,
+        }
+    }
+
+    /// The node operation that is under way.
+    pub fn operation(&self) -> Option<OpId> {
+        match &self.state {
+            State::Resuming { op, .. } | State::Suspending { op, .. } | State::Pausing { op, .. } => Some(*op),
+            State::Running { .. } | State::Suspended | State::Paused | State::Crashed(_) => None,
+        }
+    }
+
+    /// The status on the wire.
+    pub fn status(&self) -> Status {
+        match self.state {
+            State::Suspended => Status::Suspended,
+            State::Resuming { .. } => Status::Resuming,
+            State::Running { .. } => Status::Running,
+            State::Suspending { .. } => Status::Suspending,
+            State::Pausing { .. } => Status::Pausing,
+            State::Paused => Status::Paused,
+            State::Crashed(_) => Status::Crashed,
+        }
+    }
+
+    /// Whether the workflow that acquired `token` is the last that wrote here.
+    pub fn is_claimed_by(&self, token: LeaseToken) -> bool {
+        self.claim.is_some_and(|claim| claim.token == token)
+    }
+}
+
+impl State {
+    /// Whether a sandbox may exist in this state.
+    pub fn is_underway(&self) -> bool {
+        matches!(
+            self,
+            State::Resuming { .. } | State::Running { .. } | State::Suspending { .. } | State::Pausing { .. }
+        )
+    }
+}
+
+impl Change {
+    /// What the table calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Change::Claim => "Claim",
+            Change::Resume { .. } => "Resume",
+            Change::Ran => "Ran",
+            Change::Suspend { .. } => "Suspend",
+            Change::Suspended => "Suspended",
+            Change::Pause { .. } => "Pause",
+            Change::Paused => "Paused",
+            Change::Reset { .. } => "Reset",
+            Change::Crash(_) => "Crash",
+            Change::Revert => "Revert",
+            Change::Select(_) => "Select",
+        }
+    }
+}
+
+/// An actor's status, with the numbers of the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// Being booted or restored.
+    Resuming = 1,
+    /// Serving.
+    Running = 2,
+    /// Being checkpointed to the object store.
+    Suspending = 3,
+    /// Asleep.
+    Suspended = 4,
+    /// Being checkpointed to its node's disk.
+    Pausing = 5,
+    /// Asleep on a node's disk.
+    Paused = 6,
+    /// Its state could not be carried forward.
+    Crashed = 7,
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Status; 7] = [
+        Status::Resuming,
+        Status::Running,
+        Status::Suspending,
+        Status::Suspended,
+        Status::Pausing,
+        Status::Paused,
+        Status::Crashed,
+    ];
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Resuming => "STATUS_RESUMING",
+            Status::Running => "STATUS_RUNNING",
+            Status::Suspending => "STATUS_SUSPENDING",
+            Status::Suspended => "STATUS_SUSPENDED",
+            Status::Pausing => "STATUS_PAUSING",
+            Status::Paused => "STATUS_PAUSED",
+            Status::Crashed => "STATUS_CRASHED",
+        })
+    }
+}

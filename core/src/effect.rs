@@ -1,0 +1,331 @@
+//! What a replica asks of the outside, and what it hears back: plain data, in both directions.
+
+use crate::actor::{Actor, Boot};
+use crate::catalog::{SandboxAssets, Scope, Template};
+use crate::failure::Code;
+use crate::id::{
+    ActorKey, Fence, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, ReplicaId, Version, WorkerKey,
+};
+use crate::time::Duration;
+use crate::worker::Worker;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// One operation on the store. Every write is conditional, and each is one atomic step.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StoreOp {
+    /// Reads an actor. Answer: [`StoreReply::Actor`].
+    GetActor(ActorKey),
+    /// Writes an actor if the stored version is the expected one. Answer: [`StoreReply::Done`] or
+    /// [`StoreReply::ActorConflict`].
+    PutActor {
+        /// What must be stored now: nothing, or this version.
+        expect: Option<Version>,
+        /// What is written; it carries its new, higher version.
+        actor: Box<Actor>,
+        /// A lease that ends with this write, if it is still the holder's.
+        release: Option<LeaseToken>,
+    },
+    /// Deletes an actor if the stored version is the expected one, and ends the lease. Answer:
+    /// [`StoreReply::Done`] or [`StoreReply::ActorConflict`].
+    DeleteActor {
+        /// The actor.
+        key: ActorKey,
+        /// The version that must be stored.
+        expect: Version,
+        /// The lease that ends with the actor.
+        release: LeaseToken,
+    },
+    /// Lists actors in order of their keys. Answer: [`StoreReply::Actors`].
+    ListActors {
+        /// Only this atespace's.
+        atespace: Option<Name>,
+        /// The token of the page before; none for the first.
+        after: Option<Name>,
+        /// The most actors in one page; at least 1.
+        limit: u32,
+    },
+    /// Takes a lease on an actor if nobody holds one, or if the holder is the one that `steal` names,
+    /// and reads the actor in the same step. Taking a lease that one's own token holds already
+    /// succeeds and renews it. Answer: [`StoreReply::Acquired`] or [`StoreReply::Held`].
+    AcquireLease {
+        /// The actor.
+        key: ActorKey,
+        /// The new acquisition.
+        token: LeaseToken,
+        /// How long it lives without renewal, on the store's clock.
+        ttl: Duration,
+        /// An acquisition whose replica is known to be dead.
+        steal: Option<LeaseToken>,
+    },
+    /// Renews a lease. Answer: [`StoreReply::Done`] or [`StoreReply::NotOwner`].
+    RenewLease {
+        /// The actor.
+        key: ActorKey,
+        /// The acquisition.
+        token: LeaseToken,
+        /// How long it lives from now, on the store's clock.
+        ttl: Duration,
+    },
+    /// Ends a lease if it is still this acquisition's. Answer: [`StoreReply::Done`] in any case.
+    ReleaseLease {
+        /// The actor.
+        key: ActorKey,
+        /// The acquisition.
+        token: LeaseToken,
+    },
+    /// Reads a worker. Answer: [`StoreReply::Worker`].
+    GetWorker(WorkerKey),
+    /// Writes a worker if the stored version is the expected one. Answer: [`StoreReply::Done`] or
+    /// [`StoreReply::WorkerConflict`]. Watchers hear of it.
+    PutWorker {
+        /// What must be stored now: nothing, or this version.
+        expect: Option<Version>,
+        /// What is written; it carries its new, higher version.
+        worker: Box<Worker>,
+    },
+    /// Deletes a worker if the stored version is the expected one. Answer: [`StoreReply::Done`] or
+    /// [`StoreReply::WorkerConflict`]. Watchers hear of it.
+    DeleteWorker {
+        /// The worker.
+        key: WorkerKey,
+        /// The version that must be stored.
+        expect: Version,
+    },
+    /// Lists all workers. Answer: [`StoreReply::Workers`].
+    ListWorkers,
+    /// Notes that a node was heard. Answer: [`StoreReply::Done`]. Watchers hear of it.
+    PutNode(NodeRow),
+    /// Lists all nodes. Answer: [`StoreReply::Nodes`].
+    ListNodes,
+    /// Creates an atespace. Answer: [`StoreReply::Done`] or [`StoreReply::Exists`].
+    CreateAtespace(Name),
+    /// Asks for an atespace. Answer: [`StoreReply::Exists`] or [`StoreReply::Missing`].
+    GetAtespace(Name),
+    /// Lists all atespaces. Answer: [`StoreReply::Atespaces`].
+    ListAtespaces,
+    /// Deletes an atespace if no actor is in it. Answer: [`StoreReply::Done`],
+    /// [`StoreReply::Missing`] or [`StoreReply::NotEmpty`].
+    DeleteAtespace(Name),
+    /// Renews a replica's own session. Answer: [`StoreReply::Done`].
+    PutSession {
+        /// The replica.
+        replica: ReplicaId,
+        /// How long it lives without renewal, on the store's clock.
+        ttl: Duration,
+    },
+    /// Asks whether a replica's session lives. Answer: [`StoreReply::Exists`] or
+    /// [`StoreReply::Missing`].
+    GetSession(ReplicaId),
+    /// Ends a replica's own session. Answer: [`StoreReply::Done`].
+    DropSession(ReplicaId),
+}
+
+/// What the store answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StoreReply {
+    /// It is done.
+    Done,
+    /// The actor, if there is one.
+    Actor(Option<Box<Actor>>),
+    /// Nothing was written; this is what is stored.
+    ActorConflict(Option<Box<Actor>>),
+    /// A page of actors, and the token of the next one if there is more.
+    Actors {
+        /// The actors.
+        actors: Vec<Actor>,
+        /// Where the next page begins.
+        next: Option<Name>,
+    },
+    /// The lease is granted; this is the actor at that moment.
+    Acquired(Option<Box<Actor>>),
+    /// Somebody else holds the lease.
+    Held(LeaseToken),
+    /// The lease is not, or no longer, this acquisition's.
+    NotOwner,
+    /// The worker, if there is one.
+    Worker(Option<Box<Worker>>),
+    /// Nothing was written; this is what is stored.
+    WorkerConflict(Option<Box<Worker>>),
+    /// All workers.
+    Workers(Vec<Worker>),
+    /// All nodes.
+    Nodes(Vec<NodeRow>),
+    /// All atespaces, in order.
+    Atespaces(Vec<Name>),
+    /// It exists.
+    Exists,
+    /// It does not exist.
+    Missing,
+    /// It is not empty.
+    NotEmpty,
+}
+
+/// Why the store gave no answer. Whether the operation took effect is unknown unless it says so.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StoreError {
+    /// It could not be reached, or did not answer in time. It may have done what was asked.
+    Unavailable(String),
+    /// It refused, and nothing was changed: a record that cannot be read, memory that is full.
+    Refused(String),
+}
+
+/// What a store tells its watchers. A watcher that may have missed something hears
+/// [`StoreEvent::Resync`] and lists again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StoreEvent {
+    /// A worker was written.
+    Worker(Box<Worker>),
+    /// A worker was deleted.
+    WorkerGone(WorkerKey),
+    /// A node was heard.
+    Node(NodeRow),
+    /// Something may have been missed.
+    Resync,
+}
+
+/// A node, as the store knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NodeRow {
+    /// Its name.
+    pub name: NodeName,
+    /// Where its atelet listens.
+    pub address: Name,
+    /// Which run of atelet that is.
+    pub incarnation: Name,
+    /// Counts the reports of that run.
+    pub sequence: u64,
+}
+
+/// One call to a node. Fences, operation and incarnation travel as metadata, so that an original
+/// atelet simply ignores them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NodeCall {
+    /// The node.
+    pub node: NodeName,
+    /// The worker in question; none for calls that concern only the node's disk.
+    pub worker: Option<Target>,
+    /// The actor.
+    pub actor: ActorKey,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// The actor's template.
+    pub template: Arc<Template>,
+    /// The actor's fence.
+    pub fence: Fence,
+    /// The operation.
+    pub op: OpId,
+    /// What is wanted.
+    pub verb: Verb,
+}
+
+/// A worker as a node call names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The pod.
+    pub pod_uid: PodUid,
+    /// The worker's fence.
+    pub fence: Fence,
+}
+
+/// What is wanted of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// Boot the actor from its images.
+    Run {
+        /// The sandbox's files.
+        assets: SandboxAssets,
+    },
+    /// Restore the actor.
+    Restore {
+        /// From where.
+        from: Place,
+        /// What the snapshot holds.
+        scope: Scope,
+    },
+    /// Checkpoint the actor; its sandbox is gone afterwards.
+    Checkpoint {
+        /// To where.
+        to: Place,
+        /// What the snapshot shall hold.
+        scope: Scope,
+    },
+    /// Copy a local snapshot to the object store.
+    Upload {
+        /// The local snapshot.
+        name: Name,
+        /// The URI prefix.
+        to: Name,
+    },
+    /// See to it that nothing runs for the actor.
+    Stop,
+}
+
+/// Where a snapshot is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Under a URI prefix in the object store.
+    External(Name),
+    /// On the node, under this name.
+    Local(Name),
+}
+
+/// How a node call ended.
+pub type NodeReply = Result<(), NodeFailure>;
+
+/// Why a node call failed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NodeFailure {
+    /// The status code of the answer.
+    pub code: Code,
+    /// What the node, or the connection, said.
+    pub message: String,
+    /// What that means for the actor.
+    pub kind: NodeFailureKind,
+}
+
+/// What a failed node call means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NodeFailureKind {
+    /// The actor's state cannot be carried forward (design section 7).
+    Crash,
+    /// The sandbox that was to be checkpointed is gone.
+    SandboxGone,
+    /// The node has seen a higher fence.
+    StaleFence {
+        /// The highest it has seen, of the actor or of the worker.
+        highest: Fence,
+    },
+    /// The worker hosts another actor, or another operation of this one is under way.
+    Busy,
+    /// The call did not reach the node, or its answer was lost: it may have happened.
+    Unreachable,
+    /// The operation ended, and failed, and nothing is lost.
+    Failed,
+}
+
+impl NodeFailure {
+    /// A call whose outcome is unknown.
+    pub fn unreachable(message: impl Into<String>) -> NodeFailure {
+        NodeFailure { code: Code::Unavailable, message: message.into(), kind: NodeFailureKind::Unreachable }
+    }
+}
+
+/// What a Resume starts from, decided by the actor's record and its template.
+pub(crate) fn restore_verb(actor: &Actor, template: &Template, golden: Option<&Name>, boot: Boot) -> Option<Verb> {
+    use crate::actor::Snapshot;
+    match (&actor.latest, golden, boot) {
+        (Some(Snapshot::Local { name, .. }), _, _) => {
+            Some(Verb::Restore { from: Place::Local(name.clone()), scope: template.on_pause })
+        }
+        (Some(Snapshot::External(prefix)), _, _) => {
+            Some(Verb::Restore { from: Place::External(prefix.clone()), scope: template.on_commit })
+        }
+        (None, Some(prefix), Boot::Golden) => {
+            Some(Verb::Restore { from: Place::External(prefix.clone()), scope: template.on_commit })
+        }
+        (None, _, _) => None,
+    }
+}

@@ -1,0 +1,80 @@
+//! Points in time on one machine's monotonic clock.
+//!
+//! The core never reads a clock: every entry point takes `now`. An [`Instant`] counts microseconds
+//! from an origin that means something only to the clock that produced it, so two instants may be
+//! compared only when the same machine handed them out.
+
+use core::fmt;
+pub use core::time::Duration;
+
+/// A point on one machine's monotonic clock, in microseconds since that clock's own origin.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The clock's origin.
+    pub const ORIGIN: Instant = Instant(0);
+
+    /// The instant `micros` microseconds after the clock's origin.
+    pub const fn from_micros(micros: u64) -> Self {
+        Instant(micros)
+    }
+
+    /// Microseconds since the clock's origin.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// The instant `after` later; the last representable instant when that lies beyond it.
+    #[must_use]
+    pub fn plus(self, after: Duration) -> Instant {
+        Instant(self.0.saturating_add(micros(after)))
+    }
+
+    /// The instant `before` earlier; the origin when that lies before it.
+    #[must_use]
+    pub fn minus(self, before: Duration) -> Instant {
+        Instant(self.0.saturating_sub(micros(before)))
+    }
+
+    /// How long ago `earlier` was; zero when it is not in the past.
+    #[must_use]
+    pub fn since(self, earlier: Instant) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl fmt::Debug for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06}s", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}
+
+fn micros(d: Duration) -> u64 {
+    u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// `d * part / whole` without losing precision or overflowing; `whole` must not be zero.
+pub(crate) fn fraction(d: Duration, part: u64, whole: u64) -> Duration {
+    assert!(whole > 0, "a fraction of nothing");
+    let scaled = u128::from(micros(d)) * u128::from(part) / u128::from(whole);
+    Duration::from_micros(u64::try_from(scaled).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_saturates_at_both_ends() {
+        let late = Instant::from_micros(u64::MAX);
+        assert_eq!(late.plus(Duration::from_secs(1)), late);
+        assert_eq!(Instant::ORIGIN.minus(Duration::from_secs(1)), Instant::ORIGIN);
+        assert_eq!(Instant::ORIGIN.since(late), Duration::ZERO);
+    }
+
+    #[test]
+    fn one_percent_of_thirty_seconds_is_three_hundred_milliseconds() {
+        assert_eq!(fraction(Duration::from_secs(30), 10_000, 1_000_000), Duration::from_millis(300));
+    }
+}
