@@ -1,0 +1,236 @@
+//! Where a server listens and a client dials.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A place to listen or to dial.
+///
+/// Written as `host:port`, `http://host:port`, `dns:///host:port`, `[::1]:port`, `:port` (every IPv4
+/// interface of this host), `unix:///absolute/path` or `unix:path`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Address {
+    /// A TCP port of a host, by name or by IP address (IPv6 without brackets).
+    Tcp {
+        /// Name or IP address. Names are resolved anew for each connection.
+        host: String,
+        /// Port; 0 lets a listener have any free one.
+        port: u16,
+    },
+    /// A Unix-domain socket in the file system.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// The `host:port` of a TCP address as it stands in a URI; Unix sockets are all `localhost`.
+    pub(crate) fn authority(&self) -> String {
+        match self {
+            Self::Tcp { .. } => self.to_string(),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp {
+            host: address.ip().to_string(),
+            port: address.port(),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(formatter, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(formatter, "{host}:{port}"),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Why a text is no address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Nothing there.
+    #[error("the address is empty; write host:port or unix:///path")]
+    Empty,
+    /// A scheme that this transport does not speak.
+    #[error(
+        "address {text:?}: scheme {scheme:?} is not supported; write host:port, http://host:port or unix:///path"
+    )]
+    Scheme {
+        /// The text as given.
+        text: String,
+        /// Its scheme.
+        scheme: String,
+    },
+    /// A host without a port.
+    #[error("address {text:?} has no port; write host:port")]
+    NoPort {
+        /// The text as given.
+        text: String,
+    },
+    /// A port that is no number from 0 to 65535.
+    #[error("address {text:?}: port {port:?} is not a number from 0 to 65535")]
+    Port {
+        /// The text as given.
+        text: String,
+        /// Its port.
+        port: String,
+    },
+    /// A host that is neither a DNS name nor an IP address.
+    #[error(
+        "address {text:?}: host {host:?} is neither a DNS name nor an IP address (IPv6 goes in brackets)"
+    )]
+    Host {
+        /// The text as given.
+        text: String,
+        /// Its host.
+        host: String,
+    },
+    /// A path that no Unix socket can have.
+    #[error("address {text:?}: a Unix socket needs a path of 1 to {MAX_UNIX_PATH_BYTES} bytes without NUL")]
+    UnixPath {
+        /// The text as given.
+        text: String,
+    },
+}
+
+/// `sun_path` has 108 bytes on Linux, the last one for the terminating NUL.
+const MAX_UNIX_PATH_BYTES: usize = 107;
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if text.is_empty() {
+            return Err(AddressError::Empty);
+        }
+        if let Some(path) = text
+            .strip_prefix("unix://")
+            .or_else(|| text.strip_prefix("unix:"))
+        {
+            if path.is_empty() || path.len() > MAX_UNIX_PATH_BYTES || path.contains('\0') {
+                return Err(AddressError::UnixPath {
+                    text: text.to_owned(),
+                });
+            }
+            return Ok(Self::Unix(PathBuf::from(path)));
+        }
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (scheme, rest),
+            None => ("", text),
+        };
+        let host_and_port = match scheme {
+            "" => rest,
+            "http" => rest.strip_suffix('/').unwrap_or(rest),
+            "dns" => rest.strip_prefix('/').unwrap_or(rest),
+            other => {
+                return Err(AddressError::Scheme {
+                    text: text.to_owned(),
+                    scheme: other.to_owned(),
+                });
+            }
+        };
+        tcp(text, host_and_port)
+    }
+}
+
+fn tcp(text: &str, host_and_port: &str) -> Result<Address, AddressError> {
+    let (host, port) = match host_and_port.rsplit_once(':') {
+        // The last colon of a bracketed address without port is inside the brackets.
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => {
+            return Err(AddressError::NoPort {
+                text: text.to_owned(),
+            });
+        }
+    };
+    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = port
+        .parse()
+        .ok()
+        .filter(|_| digits)
+        .ok_or_else(|| AddressError::Port {
+            text: text.to_owned(),
+            port: port.to_owned(),
+        })?;
+    let host = parse_host(host).ok_or_else(|| AddressError::Host {
+        text: text.to_owned(),
+        host: host.to_owned(),
+    })?;
+    Ok(Address::Tcp { host, port })
+}
+
+fn parse_host(host: &str) -> Option<String> {
+    if host.is_empty() {
+        return Some("0.0.0.0".to_owned());
+    }
+    if let Some(inner) = host.strip_prefix('[') {
+        let address: Ipv6Addr = inner.strip_suffix(']')?.parse().ok()?;
+        return Some(IpAddr::V6(address).to_string());
+    }
+    let is_name = host.len() <= 253
+        && host
+            .split('.')
+            .all(|label| !label.is_empty() && label.len() <= 63)
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    is_name.then(|| host.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<String, AddressError> {
+        text.parse().map(|address: Address| address.to_string())
+    }
+
+    #[test]
+    fn every_spelling_of_an_address_is_read_and_shown_in_one_way() {
+        for (text, shown) in [
+            ("10.0.0.1:8085", "10.0.0.1:8085"),
+            ("http://Node-1.example:80", "node-1.example:80"),
+            ("http://node-1:80/", "node-1:80"),
+            ("dns:///api.ate-system.svc:443", "api.ate-system.svc:443"),
+            (":443", "0.0.0.0:443"),
+            ("[::1]:8085", "[::1]:8085"),
+            ("http://[::1]:0", "[::1]:0"),
+            ("unix:///run/ateom.sock", "unix:/run/ateom.sock"),
+            ("unix:/run/ateom.sock", "unix:/run/ateom.sock"),
+            ("unix:ateom.sock", "unix:ateom.sock"),
+        ] {
+            assert_eq!(parsed(text).as_deref(), Ok(shown), "{text}");
+            assert_eq!(parsed(shown).as_deref(), Ok(shown), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_address_is_named() {
+        for (text, complaint) in [
+            ("", "the address is empty"),
+            ("https://a:1", "scheme \"https\""),
+            ("localhost", "has no port"),
+            ("[::1]", "has no port"),
+            ("a:", "port \"\""),
+            ("a:+1", "port \"+1\""),
+            ("a:65536", "port \"65536\""),
+            ("::1:80", "host \"::1\""),
+            ("a b:1", "host \"a b\""),
+            ("a..b:1", "host \"a..b\""),
+            ("user@host:1", "host \"user@host\""),
+            ("[fe80::1%eth0]:1", "host \"[fe80::1%eth0]\""),
+            ("unix:", "Unix socket needs a path"),
+        ] {
+            let error = parsed(text).expect_err(text).to_string();
+            assert!(error.contains(complaint), "{text}: {error}");
+        }
+        let long = format!("unix:/{}", "x".repeat(MAX_UNIX_PATH_BYTES));
+        assert!(matches!(parsed(&long), Err(AddressError::UnixPath { .. })));
+    }
+}

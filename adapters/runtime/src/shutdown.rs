@@ -1,0 +1,113 @@
+//! Being told to stop: by the operating system, or by hand.
+
+use tokio::sync::watch;
+
+/// A request to stop that every clone sees. Once made it cannot be taken back.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    requested: watch::Sender<bool>,
+}
+
+impl Shutdown {
+    /// A token that only [`Shutdown::trigger`] sets off.
+    pub fn new() -> Self {
+        Self {
+            requested: watch::Sender::new(false),
+        }
+    }
+
+    /// A token that also goes off when this process is asked to stop, see [`signalled`].
+    ///
+    /// # Errors
+    /// When the handlers cannot be installed.
+    pub fn on_signal() -> std::io::Result<Self> {
+        let shutdown = Self::new();
+        let signal = signalled()?;
+        let token = shutdown.clone();
+        tokio::spawn(async move {
+            let name = signal.await;
+            tracing::info!(signal = name, "asked to stop");
+            token.trigger();
+        });
+        Ok(shutdown)
+    }
+
+    /// Asks everyone who waits on a clone of this token to stop.
+    pub fn trigger(&self) {
+        self.requested.send_replace(true);
+    }
+
+    /// Whether stopping has been asked for.
+    pub fn is_triggered(&self) -> bool {
+        *self.requested.borrow()
+    }
+
+    /// Resolves once stopping has been asked for, at once if it already was.
+    pub fn triggered(&self) -> impl Future<Output = ()> + Send + 'static {
+        let sender = self.requested.clone();
+        async move {
+            let mut requested = sender.subscribe();
+            // `sender` lives as long as this future, so the channel cannot close under it.
+            let _ = requested.wait_for(|requested| *requested).await;
+        }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Installs handlers at once; the future resolves with the name of the first SIGTERM or SIGINT to arrive.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+#[cfg(not(madsim))]
+pub fn signalled() -> std::io::Result<impl Future<Output = &'static str> + Send> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    })
+}
+
+/// The simulator knows one signal: `Handle::send_ctrl_c`.
+///
+/// # Errors
+/// None in the simulator.
+#[cfg(madsim)]
+pub fn signalled() -> std::io::Result<impl Future<Output = &'static str> + Send> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+        "SIGINT"
+    })
+}
+
+#[cfg(all(test, not(madsim)))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_trigger_reaches_those_who_wait_and_those_who_come_later() {
+        let shutdown = Shutdown::new();
+        assert!(!shutdown.is_triggered());
+        let waiting = tokio::spawn(shutdown.triggered());
+        shutdown.clone().trigger();
+        waiting.await.unwrap();
+        shutdown.triggered().await;
+        assert!(shutdown.is_triggered());
+    }
+
+    #[tokio::test]
+    async fn a_signal_to_this_process_sets_the_token_off() {
+        let shutdown = Shutdown::on_signal().unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+        shutdown.triggered().await;
+    }
+}
