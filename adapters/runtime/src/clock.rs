@@ -1,6 +1,5 @@
 //! Time as the host tells it. Decisions never read it: they are handed an [`Instant`].
 
-use std::future::Future;
 use std::time::Duration;
 
 use holdfast_core::time::Instant;
@@ -41,15 +40,13 @@ impl Clock for SystemClock {
 
 /// Resolves when `clock` has reached `deadline`, and not before, even where `clock` runs slower than the
 /// timers of the runtime.
-pub fn sleep_until(clock: &dyn Clock, deadline: Instant) -> impl Future<Output = ()> + Send + '_ {
-    async move {
-        loop {
-            let left_micros = deadline.as_micros().saturating_sub(clock.now().as_micros());
-            if left_micros == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_micros(left_micros)).await;
+pub async fn sleep_until(clock: &dyn Clock, deadline: Instant) {
+    loop {
+        let left = deadline.since(clock.now());
+        if left.is_zero() {
+            return;
         }
+        tokio::time::sleep(left).await;
     }
 }
 
