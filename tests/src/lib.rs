@@ -1,1 +1,12 @@
-//! Holdfast.
+//! What whole-system tests and the demo need around Holdfast's own programs: the real parts it works with
+//! (a Redis server, a registry, images), ways to break them, and proof that nothing was left behind.
+//!
+//! Everything here is blocking `std` code, listens on loopback only, and ends with the value that started it.
+
+pub mod http;
+pub mod leftovers;
+pub mod process;
+pub mod redis;
+pub mod registry;
+pub mod wait;
+pub mod workloads;

@@ -1,0 +1,28 @@
+//! Waiting for a condition, never for a time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+const PAUSE_MIN: Duration = Duration::from_millis(2);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// Asks `probe` again and again until it has an answer, and returns that.
+///
+/// `what` completes the sentence "waited in vain for …". An error of `probe` ends the wait at once: a
+/// condition that may still come true is `Ok(None)`.
+pub fn until<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + within;
+    let mut pause = PAUSE_MIN;
+    loop {
+        if let Some(answer) = probe().with_context(|| format!("while waiting for {what}"))? {
+            return Ok(answer);
+        }
+        if Instant::now() >= deadline {
+            bail!("waited {within:?} in vain for {what}");
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
