@@ -1,0 +1,226 @@
+//! Snapshots in an object store.
+
+mod download;
+mod object;
+mod upload;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::StreamExt as _;
+use holdfast_runtime::tokio::sync::Semaphore;
+use holdfast_runtime::tokio::task::spawn_blocking;
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+
+use crate::config::{Config, Extent};
+use crate::error::SnapshotError;
+use crate::manifest::{MANIFEST_NAME, MAX_MANIFEST_LEN, Manifest, ManifestError};
+use crate::name::FileName;
+use crate::uri::SnapshotUri;
+
+/// Stored bytes are moved in pieces of this size: one part of an upload, one range of a download.
+pub(crate) const PART_BYTES: usize = 8 * 1024 * 1024;
+
+/// How many such pieces a backend holds at once, in all its transfers together.
+const PART_BUFFERS: usize = 8;
+
+/// How many files of one snapshot are moved at once.
+const FILES_AT_ONCE: usize = 4;
+
+/// The largest file, in logical bytes, that is uploaded, or downloaded where no size was recorded.
+pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+
+/// S3 allows 10,000 parts, and compression can make data a little longer.
+const _: () = assert!(MAX_FILE_BYTES + MAX_FILE_BYTES / 64 <= 10_000 * PART_BYTES as u64);
+
+/// How many clients, one for each bucket, are kept.
+const MAX_CLIENTS: usize = 16;
+
+/// The suffix of a file's object.
+const STORED_SUFFIX: &str = ".zstd";
+
+/// An object store: all snapshots of a node go through one of these.
+pub struct Backend {
+    source: Source,
+    /// Most recently used last.
+    clients: Mutex<Vec<Client>>,
+    buffers: Arc<Semaphore>,
+}
+
+enum Source {
+    Config(Config),
+    /// One store for all buckets, which are the first part of each path.
+    Store(Arc<dyn ObjectStore>),
+}
+
+#[derive(Clone)]
+struct Client {
+    bucket: String,
+    store: Arc<dyn ObjectStore>,
+    extent: Extent,
+}
+
+impl Backend {
+    /// A backend for the configured service. Nothing is contacted yet.
+    pub fn new(config: Config) -> Self {
+        Self::over_source(Source::Config(config))
+    }
+
+    /// A backend on a store of one's own, in which buckets are the first part of each path: for tests, which wrap a
+    /// real store in one that fails.
+    pub fn over(store: Arc<dyn ObjectStore>) -> Self {
+        Self::over_source(Source::Store(store))
+    }
+
+    fn over_source(source: Source) -> Self {
+        Self {
+            source,
+            clients: Mutex::new(Vec::new()),
+            buffers: Arc::new(Semaphore::new(PART_BUFFERS)),
+        }
+    }
+
+    /// Reads the manifest of a snapshot. [`SnapshotError::NotFound`]: there is no complete snapshot.
+    /// [`SnapshotError::Corrupt`]: there was one. [`SnapshotError::Retryable`]: it is not known.
+    pub async fn read_manifest(&self, uri: &SnapshotUri) -> Result<Manifest, SnapshotError> {
+        let text = self.place(uri)?.read_manifest_text().await?;
+        Manifest::from_json(&text).map_err(|error| SnapshotError::corrupt(at(uri, MANIFEST_NAME), error))
+    }
+
+    /// Removes a snapshot: the manifest first, so that nobody finds half of one; then its files. What is not there
+    /// is removed already. Nothing but the objects of a snapshot, and none further down, is touched.
+    pub async fn delete(&self, uri: &SnapshotUri) -> Result<(), SnapshotError> {
+        let place = self.place(uri)?;
+        place.remove(MANIFEST_NAME).await?;
+        let children = place.store.list_with_delimiter(Some(&place.prefix)).await;
+        let children = match children.map_err(|error| SnapshotError::store(uri.to_string(), error)) {
+            Ok(children) => children.objects,
+            Err(SnapshotError::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let names = children.iter().filter_map(|object| object.location.filename());
+        let stored = names.filter(|name| {
+            name.strip_suffix(STORED_SUFFIX)
+                .is_some_and(|name| name.parse::<FileName>().is_ok())
+        });
+        let mut removals =
+            futures_util::stream::iter(stored.map(|name| place.remove(name))).buffer_unordered(FILES_AT_ONCE);
+        while let Some(removed) = removals.next().await {
+            removed?;
+        }
+        Ok(())
+    }
+
+    /// Where the snapshot is: the client of its bucket, made when it is first needed.
+    fn place<'a>(&self, uri: &'a SnapshotUri) -> Result<Place<'a>, SnapshotError> {
+        let client = match &self.source {
+            Source::Store(store) => Client {
+                bucket: uri.bucket().to_owned(),
+                store: store.clone(),
+                extent: Extent::AllBuckets,
+            },
+            Source::Config(config) => self.client(config, uri)?,
+        };
+        let prefix = match client.extent {
+            Extent::Bucket => uri.object_path().clone(),
+            Extent::AllBuckets => std::iter::once(client.bucket.as_str().into())
+                .chain(uri.object_path().parts())
+                .collect(),
+        };
+        Ok(Place {
+            uri,
+            store: client.store,
+            prefix,
+        })
+    }
+
+    fn client(&self, config: &Config, uri: &SnapshotUri) -> Result<Client, SnapshotError> {
+        let bucket = uri.bucket();
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = clients
+            .iter()
+            .position(|client| client.bucket == bucket)
+            .map(|index| clients.remove(index));
+        let client = match known {
+            Some(client) => client,
+            None => {
+                let opened = config
+                    .open(bucket)
+                    .map_err(|error| SnapshotError::store(uri.to_string(), error))?;
+                Client {
+                    bucket: bucket.to_owned(),
+                    store: opened.0,
+                    extent: opened.1,
+                }
+            }
+        };
+        if clients.len() == MAX_CLIENTS {
+            clients.remove(0);
+        }
+        clients.push(client.clone());
+        Ok(client)
+    }
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::Config(config) => f.debug_tuple("Backend").field(config).finish(),
+            Source::Store(store) => f.debug_tuple("Backend").field(&store.to_string()).finish(),
+        }
+    }
+}
+
+/// One snapshot in one store.
+struct Place<'a> {
+    uri: &'a SnapshotUri,
+    store: Arc<dyn ObjectStore>,
+    prefix: ObjectPath,
+}
+
+impl Place<'_> {
+    fn path(&self, object: &str) -> ObjectPath {
+        self.prefix.clone().join(object)
+    }
+
+    /// The text as it is stored, of bounded length.
+    async fn read_manifest_text(&self) -> Result<Vec<u8>, SnapshotError> {
+        let at = at(self.uri, MANIFEST_NAME);
+        let failed = |error| SnapshotError::store(at.as_str(), error);
+        let answer = self.store.get(&self.path(MANIFEST_NAME)).await.map_err(failed)?;
+        if answer.meta.size > MAX_MANIFEST_LEN as u64 {
+            return Err(SnapshotError::corrupt(
+                at,
+                ManifestError::TooLong(answer.meta.size),
+            ));
+        }
+        Ok(answer.bytes().await.map_err(failed)?.into())
+    }
+
+    async fn remove(&self, object: &str) -> Result<(), SnapshotError> {
+        match self.store.delete(&self.path(object)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(SnapshotError::store(at(self.uri, object), error)),
+        }
+    }
+}
+
+/// How an object of a snapshot is called in messages.
+fn at(uri: &SnapshotUri, object: &str) -> String {
+    format!("{}/{object}", uri.to_string().trim_end_matches('/'))
+}
+
+fn stored_name(name: &FileName) -> String {
+    format!("{name}{STORED_SUFFIX}")
+}
+
+/// Runs a bounded piece of work (hashing, compression, disk) away from the async threads.
+async fn off_thread<T: Send + 'static>(
+    at: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SnapshotError> {
+    spawn_blocking(work)
+        .await
+        .map_err(|error| SnapshotError::retryable(at, error))
+}

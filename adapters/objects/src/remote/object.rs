@@ -1,0 +1,106 @@
+//! Writing one object of unknown length, in parts.
+
+use std::future::Future;
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, Either, FutureExt as _, select};
+use futures_util::stream::FuturesUnordered;
+use holdfast_runtime::tokio::runtime::Handle;
+use holdfast_runtime::tokio::sync::OwnedSemaphorePermit;
+use object_store::path::Path as ObjectPath;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _};
+
+/// An object on its way into the store: in one request when it fits into a single part. It appears when
+/// [`finish`](Self::finish) returns, never in pieces; dropped before that, its parts are given up.
+pub(super) struct ObjectWriter<'a> {
+    store: &'a dyn ObjectStore,
+    path: &'a ObjectPath,
+    sending: FuturesUnordered<BoxFuture<'static, object_store::Result<()>>>,
+    upload: Option<AbortOnDrop>,
+}
+
+/// A part, with the buffer permit that it occupies until it is sent.
+pub(super) struct Part {
+    pub(super) bytes: Vec<u8>,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+impl<'a> ObjectWriter<'a> {
+    pub(super) fn new(store: &'a dyn ObjectStore, path: &'a ObjectPath) -> Self {
+        Self {
+            store,
+            path,
+            sending: FuturesUnordered::new(),
+            upload: None,
+        }
+    }
+
+    /// Waits for `work` while the parts handed over so far are being sent.
+    pub(super) async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> object_store::Result<T> {
+        let mut work = pin!(work);
+        while !self.sending.is_empty() {
+            match select(work.as_mut(), self.sending.next()).await {
+                Either::Left((value, _)) => return Ok(value),
+                Either::Right((sent, _)) => sent.transpose()?,
+            };
+        }
+        Ok(work.await)
+    }
+
+    /// Hands over a full part; it is sent while the caller awaits anything of this writer.
+    pub(super) async fn send(&mut self, part: Part) -> object_store::Result<()> {
+        let upload = match &mut self.upload {
+            Some(upload) => upload,
+            None => self
+                .upload
+                .insert(AbortOnDrop(Some(self.store.put_multipart(self.path).await?))),
+        };
+        if let Some(upload) = &mut upload.0 {
+            let sent = upload.put_part(Bytes::from(part.bytes).into());
+            self.sending
+                .push(sent.inspect(move |_| drop(part.permit)).boxed());
+        }
+        Ok(())
+    }
+
+    /// Sends the rest and makes the object appear.
+    pub(super) async fn finish(mut self, rest: Part) -> object_store::Result<()> {
+        if self.upload.is_none() {
+            return self
+                .store
+                .put(self.path, Bytes::from(rest.bytes).into())
+                .await
+                .map(drop);
+        }
+        if !rest.bytes.is_empty() {
+            self.send(rest).await?;
+        }
+        while let Some(sent) = self.sending.next().await {
+            sent?;
+        }
+        if let Some(mut upload) = self.upload.take() {
+            if let Some(parts) = &mut upload.0 {
+                parts.complete().await?;
+            }
+            upload.0 = None;
+        }
+        Ok(())
+    }
+}
+
+/// Gives up a multipart upload that does not come to its end: the store keeps, and bills, its parts otherwise.
+struct AbortOnDrop(Option<Box<dyn MultipartUpload>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        if let (Some(mut upload), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(async move {
+                if let Err(error) = upload.abort().await {
+                    tracing::debug!(%error, "cannot give up an unfinished upload; a lifecycle rule of the bucket has to");
+                }
+            });
+        }
+    }
+}
