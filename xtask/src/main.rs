@@ -1,2 +1,64 @@
-//! Holdfast.
-fn main() {}
+//! Everything one does twice: `cargo xtask --help`.
+
+mod check;
+mod demo;
+mod say;
+mod setup;
+mod step;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::builder::Styles;
+use clap::builder::styling::AnsiColor;
+use clap::{Parser, Subcommand};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Everything one does twice, as one command each
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", styles = STYLES, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing on this machine: runsc, redis-server, nftables, iproute2
+    Setup(setup::Args),
+    /// Show what Holdfast does, on real sandboxes (its own options: `cargo xtask demo --help`)
+    #[command(disable_help_flag = true)]
+    Demo {
+        /// Options of the demo
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
+    /// Run everything that must pass before a change lands, and say how to repeat what failed
+    Test,
+    /// Check style, lints, the simulated build and the purity of the core
+    Lint,
+    /// Format every crate
+    Fmt,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Task::Setup(args) => setup::run(&args),
+        Task::Demo { options } => demo::run(&options),
+        Task::Test => check::test(),
+        Task::Lint => check::lint(),
+        Task::Fmt => check::format(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say::failed(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

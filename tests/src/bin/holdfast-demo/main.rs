@@ -1,0 +1,48 @@
+//! The demo, as `cargo xtask demo` runs it.
+
+mod demo;
+
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+/// Show what Holdfast does, on real sandboxes; exits with an error if any of it is not so
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask demo", bin_name = "cargo xtask demo")]
+struct Args {
+    /// Where the control plane keeps its records; with redis, a server is started and two replicas share it
+    #[arg(long, value_enum, default_value_t = Store::Embedded)]
+    store: Store,
+    /// What actors run in; auto takes runsc where it is recent enough, else plain processes
+    #[arg(long, value_enum, default_value_t = Sandbox::Auto)]
+    sandbox: Sandbox,
+    /// How many actors
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    actors: u16,
+    /// How many workers they share
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Store {
+    Embedded,
+    Redis,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Sandbox {
+    Auto,
+    Runsc,
+    Process,
+}
+
+fn main() -> ExitCode {
+    match demo::run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

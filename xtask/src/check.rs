@@ -1,0 +1,108 @@
+//! What must pass, as a list of stages.
+
+mod no_std;
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::say;
+use crate::step::Step;
+
+/// The flags that swap the host for the simulator; others who build with them share the artefacts.
+const SIMULATED: (&str, &str) = ("RUSTFLAGS", "--cfg madsim");
+
+struct Stage {
+    name: &'static str,
+    step: Step,
+}
+
+/// Formats every crate.
+pub fn format() -> Result<()> {
+    Step::cargo("fmt --all").run()
+}
+
+/// Everything that is checked without running Holdfast.
+pub fn lint() -> Result<()> {
+    run(&lint_stages()?)
+}
+
+/// Everything that must pass.
+pub fn test() -> Result<()> {
+    let mut stages = lint_stages()?;
+    stages.extend(test_stages());
+    run(&stages)
+}
+
+fn lint_stages() -> Result<Vec<Stage>> {
+    let (flags, madsim) = SIMULATED;
+    let mut stages = vec![
+        Stage {
+            name: "format",
+            step: Step::cargo("fmt --all --check"),
+        },
+        Stage {
+            name: "lints",
+            step: Step::cargo("clippy --workspace --all-targets -- -D warnings"),
+        },
+        Stage {
+            name: "core without std",
+            step: no_std::step()?,
+        },
+    ];
+    if let Some(step) = no_std::wasm_step() {
+        stages.push(Stage {
+            name: "core for wasm32",
+            step,
+        });
+    }
+    let simulated = Step::cargo("check --workspace --all-targets").env(flags, madsim);
+    stages.push(Stage {
+        name: "simulated build",
+        step: simulated,
+    });
+    Ok(stages)
+}
+
+fn test_stages() -> Vec<Stage> {
+    let runner = if Step::cargo("nextest --version").answer().is_some() {
+        "nextest run"
+    } else {
+        "test"
+    };
+    let (flags, madsim) = SIMULATED;
+    vec![
+        Stage {
+            name: "tests",
+            step: Step::cargo(&format!("{runner} --workspace")),
+        },
+        Stage {
+            name: "examples in the documentation",
+            step: Step::cargo("test --quiet --workspace --doc"),
+        },
+        Stage {
+            name: "simulated transport",
+            step: Step::cargo(&format!("{runner} --package holdfast-runtime")).env(flags, madsim),
+        },
+    ]
+}
+
+/// Runs the stages in order, up to the first that fails.
+fn run(stages: &[Stage]) -> Result<()> {
+    let begin = Instant::now();
+    for (index, stage) in stages.iter().enumerate() {
+        say::heading(&format!("{} ({} of {})", stage.name, index + 1, stages.len()));
+        say::command(&stage.step.to_string());
+        let start = Instant::now();
+        if let Err(error) = stage.step.run() {
+            anstream::println!("\nstages: {index} passed, 1 failed");
+            say::heading("to repeat it:");
+            say::command(&stage.step.to_string());
+            bail!("{} failed: {error:#}", stage.name);
+        }
+        say::ok(&format!("{} ({})", stage.name, say::time(start.elapsed())));
+    }
+    say::heading(&format!("all of it in {}", say::time(begin.elapsed())));
+    anstream::println!("stages: {} passed, 0 failed", stages.len());
+    Ok(())
+}
