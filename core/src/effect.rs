@@ -1,6 +1,6 @@
 //! What a replica asks of the outside, and what it hears back: plain data, in both directions.
 
-use crate::actor::{Actor, Boot};
+use crate::actor::Actor;
 use crate::catalog::{SandboxAssets, Scope, Template};
 use crate::failure::Code;
 use crate::id::{
@@ -295,37 +295,33 @@ pub enum NodeFailureKind {
     SandboxGone,
     /// The node has seen a higher fence.
     StaleFence {
-        /// The highest it has seen, of the actor or of the worker.
+        /// Of what.
+        of: Fenced,
+        /// The highest it has seen.
         highest: Fence,
     },
-    /// The worker hosts another actor, or another operation of this one is under way.
+    /// Another operation of this actor or on this worker is under way; it ends by itself.
     Busy,
+    /// The worker hosts another actor.
+    Occupied,
     /// The call did not reach the node, or its answer was lost: it may have happened.
     Unreachable,
     /// The operation ended, and failed, and nothing is lost.
     Failed,
 }
 
+/// What a fence guards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fenced {
+    /// An actor.
+    Actor,
+    /// A worker.
+    Worker,
+}
+
 impl NodeFailure {
     /// A call whose outcome is unknown.
     pub fn unreachable(message: impl Into<String>) -> NodeFailure {
         NodeFailure { code: Code::Unavailable, message: message.into(), kind: NodeFailureKind::Unreachable }
-    }
-}
-
-/// What a Resume starts from, decided by the actor's record and its template.
-pub(crate) fn restore_verb(actor: &Actor, template: &Template, golden: Option<&Name>, boot: Boot) -> Option<Verb> {
-    use crate::actor::Snapshot;
-    match (&actor.latest, golden, boot) {
-        (Some(Snapshot::Local { name, .. }), _, _) => {
-            Some(Verb::Restore { from: Place::Local(name.clone()), scope: template.on_pause })
-        }
-        (Some(Snapshot::External(prefix)), _, _) => {
-            Some(Verb::Restore { from: Place::External(prefix.clone()), scope: template.on_commit })
-        }
-        (None, Some(prefix), Boot::Golden) => {
-            Some(Verb::Restore { from: Place::External(prefix.clone()), scope: template.on_commit })
-        }
-        (None, _, _) => None,
     }
 }

@@ -61,6 +61,26 @@ pub(crate) fn fraction(d: Duration, part: u64, whole: u64) -> Duration {
     Duration::from_micros(u64::try_from(scaled).unwrap_or(u64::MAX))
 }
 
+/// `d` more or less, between three quarters and five quarters of it, spread by `seed`: machines that
+/// failed together do not try again together.
+pub(crate) fn jittered(d: Duration, seed: u64) -> Duration {
+    let spread = mix(seed) % 512;
+    fraction(d, 768 + spread, 1024)
+}
+
+/// A well-spread function of `x`, for spreading only: not random, not secret.
+pub(crate) fn mix(x: u64) -> u64 {
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// The pause before try number `failures + 1`: doubles from `from`, never above `to`, jittered.
+pub(crate) fn backoff(from: Duration, to: Duration, failures: u32, seed: u64) -> Duration {
+    let doubled = from.saturating_mul(1u32.checked_shl(failures.min(20)).unwrap_or(u32::MAX)).min(to);
+    jittered(doubled, seed ^ u64::from(failures))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

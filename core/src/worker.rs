@@ -50,8 +50,8 @@ pub struct Hosted {
 impl Worker {
     /// This worker, promised to an actor.
     #[must_use]
-    pub fn promised(&self, actor: ActorKey, incarnation: Incarnation, template: (Name, Name), at_least: Fence) -> Worker {
-        let version = Version(self.version.next().0.max(at_least.0));
+    pub fn promised(&self, actor: ActorKey, incarnation: Incarnation, template: (Name, Name)) -> Worker {
+        let version = self.version.next();
         Worker {
             version,
             hosts: Some(Hosted {
@@ -65,10 +65,10 @@ impl Worker {
         }
     }
 
-    /// This worker, promised to nobody.
+    /// This worker, promised to nobody, at a version of at least `at_least`.
     #[must_use]
-    pub fn freed(&self) -> Worker {
-        Worker { version: self.version.next(), hosts: None, ..self.clone() }
+    pub fn freed(&self, at_least: Version) -> Worker {
+        Worker { version: self.version.next().max(at_least), hosts: None, ..self.clone() }
     }
 
     /// Whether this worker is promised to this life of this actor.

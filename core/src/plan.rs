@@ -1,0 +1,465 @@
+//! What a workflow does next, as one pure function of what is recorded and what it has learned.
+//!
+//! There is no hidden progress: a workflow that takes over from a dead one calls the same function on
+//! the same record and goes on from there. That is how every effect may be cut anywhere and the
+//! workflow still converges (design section 5).
+
+use crate::actor::{Actor, Assignment, Boot, Change, Crash, Loss, Snapshot, Source, State, Transition};
+use crate::catalog::{SandboxAssets, Template};
+use crate::effect::{Fenced, NodeFailureKind, NodeReply, Place, Target, Verb};
+use crate::failure::Failure;
+use crate::id::{Fence, LeaseToken, Name, NodeName, OpId, WorkerKey};
+use crate::registry::Fact;
+use crate::worker::Worker;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+/// What a workflow is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Goal {
+    /// The actor serves.
+    Resume(Boot),
+    /// The actor sleeps in the object store.
+    Suspend,
+    /// The actor sleeps on its node's disk.
+    Pause,
+    /// The actor is no more.
+    Delete,
+    /// A crashed or paused actor sleeps at its last external snapshot.
+    Revert,
+    /// Whatever was begun is finished or undone, and this worker is free unless the actor is on it.
+    /// Nobody waits for it: this is the reconciler's goal.
+    Settle {
+        /// The worker that is promised to the actor.
+        worker: WorkerKey,
+        /// What becomes of an unfinished Resume.
+        resume: Unfinished,
+    },
+}
+
+/// What becomes of an unfinished Resume that nobody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unfinished {
+    /// Its replica died: it is finished.
+    Finish,
+    /// It failed and its caller was told so: it is undone.
+    Undo,
+}
+
+/// What a workflow knows besides the record.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// The lease it works under.
+    pub token: LeaseToken,
+    /// The actor's template: as pinned, or as declared.
+    pub template: Option<&'a Template>,
+    /// The golden snapshot that its template has now.
+    pub golden: Option<&'a Name>,
+    /// What is known of the worker that the record points at.
+    pub worker: Fact,
+    /// The row of a worker that has promised itself to the actor.
+    pub promised: Option<&'a Worker>,
+    /// The worker that the actor has left and that is not free yet.
+    pub leaving: Option<&'a Assignment>,
+    /// How the last node call of this workflow ended, and which it was.
+    pub outcome: Option<(&'a CallOf, &'a NodeReply)>,
+    /// Whether the worker that the record points at has been freed ahead of a crash.
+    pub is_freed: bool,
+}
+
+/// Which call an outcome belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallOf {
+    /// The operation that the record names.
+    Recorded(OpId),
+    /// A Stop.
+    Stop,
+}
+
+/// What a workflow does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is over.
+    Finish(Result<(), Failure>),
+    /// Find a worker, on one of these nodes if any are named.
+    Place {
+        /// The nodes that hold the local snapshot.
+        nodes: Option<Vec<NodeName>>,
+    },
+    /// Write the actor. The last write of a workflow ends its lease.
+    Write {
+        /// What becomes of it.
+        change: WishedChange,
+        /// Whether the workflow is over with it.
+        then: Then,
+    },
+    /// Delete the actor.
+    Delete,
+    /// Call the node.
+    Call {
+        /// Which call this is.
+        call: CallOf,
+        /// The node.
+        node: NodeName,
+        /// The worker, if it concerns one.
+        worker: Option<Target>,
+        /// What is wanted.
+        verb: CallVerb,
+    },
+    /// Free a worker, if its promise is still this one.
+    Free(Box<Assignment>),
+    /// Pause, then look at the call again.
+    CallAgain,
+}
+
+/// What becomes of the record; operation ids and snapshot names are the workflow's to give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WishedChange {
+    /// As it stands.
+    Exactly(Change),
+    /// A claim at a version above this fence.
+    ClaimAbove(Fence),
+    /// A Resume on this worker, under a new operation.
+    Resume(Box<Assignment>, Boot),
+    /// A Suspend under a new operation.
+    Suspend,
+    /// A Pause under a new operation.
+    Pause,
+}
+
+/// What follows a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Then {
+    /// More.
+    GoOn,
+    /// Success: the lease ends with the write.
+    Finish,
+    /// The caller is told that the actor crashed: the lease ends with the write.
+    FinishCrashed,
+}
+
+/// What is wanted of a node; the files of the sandbox are looked up when the call is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallVerb {
+    /// Boot from the images, in a sandbox of the worker's pool.
+    Boot(WorkerKey),
+    /// As it stands.
+    Exactly(Verb),
+}
+
+impl CallVerb {
+    /// The verb, given the sandbox files of the worker's pool.
+    ///
+    /// # Errors
+    /// Those of the lookup.
+    pub fn resolve<E>(self, assets: impl FnOnce(&WorkerKey) -> Result<SandboxAssets, E>) -> Result<Verb, E> {
+        match self {
+            CallVerb::Boot(worker) => Ok(Verb::Run { assets: assets(&worker)? }),
+            CallVerb::Exactly(verb) => Ok(verb),
+        }
+    }
+}
+
+/// What comes next for a workflow with `goal` that holds the lease of `actor`.
+pub fn next(goal: &Goal, actor: &Actor, facts: &Facts<'_>) -> Next {
+    // A worker that the actor has left is freed before anything else begins.
+    if let Some(on) = facts.leaving {
+        return Next::Free(Box::new(on.clone()));
+    }
+    match goal {
+        Goal::Resume(boot) => resume(*boot, actor, facts),
+        Goal::Suspend => suspend(actor, facts),
+        Goal::Pause => pause(actor, facts),
+        Goal::Delete => match &actor.state {
+            State::Suspended | State::Crashed(_) => Next::Delete,
+            _ => refuse(Failure::not_suspended(&actor.key.name, actor.status())),
+        },
+        Goal::Revert => match &actor.state {
+            State::Crashed(_) => write(Change::Revert, Then::Finish),
+            State::Paused if actor.last_external.is_some() => write(Change::Revert, Then::Finish),
+            State::Paused => refuse(Failure::nothing_to_revert_to(&actor.key.name)),
+            _ => refuse(Failure::not_revertible(&actor.key.name, actor.status())),
+        },
+        Goal::Settle { worker, resume } => settle(worker, *resume, actor, facts),
+    }
+}
+
+fn resume(boot: Boot, actor: &Actor, facts: &Facts<'_>) -> Next {
+    match &actor.state {
+        State::Running { on } => match facts.worker {
+            Fact::Present => Next::Finish(Ok(())),
+            Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
+        },
+        State::Crashed(_) => refuse(Failure::is_crashed("resume", &actor.key.name)),
+        State::Suspended | State::Paused => match facts.promised.and_then(Assignment::of) {
+            Some(on) => Next::Write { change: WishedChange::Resume(Box::new(on), boot), then: Then::GoOn },
+            None => Next::Place {
+                nodes: match &actor.latest {
+                    Some(Snapshot::Local { nodes, .. }) => Some(nodes.clone()),
+                    Some(Snapshot::External(_)) | None => None,
+                },
+            },
+        },
+        State::Resuming { op, on, boot } => go_on_resuming(*op, on, *boot, actor, facts),
+        State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
+    }
+}
+
+fn suspend(actor: &Actor, facts: &Facts<'_>) -> Next {
+    match &actor.state {
+        State::Suspended => at_rest(actor),
+        State::Running { on } => match facts.worker {
+            Fact::Present => Next::Write { change: WishedChange::Suspend, then: Then::GoOn },
+            Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
+        },
+        // A paused actor that has lost something says so; its local snapshot is still uploaded.
+        State::Paused => Next::Write { change: WishedChange::Suspend, then: Then::GoOn },
+        State::Crashed(_) => refuse(Failure::is_crashed("suspend", &actor.key.name)),
+        State::Resuming { op, on, boot } => go_on_resuming(*op, on, *boot, actor, facts),
+        State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
+    }
+}
+
+fn pause(actor: &Actor, facts: &Facts<'_>) -> Next {
+    match &actor.state {
+        State::Paused => at_rest(actor),
+        State::Running { on } => match facts.worker {
+            Fact::Present => Next::Write { change: WishedChange::Pause, then: Then::GoOn },
+            Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
+        },
+        State::Suspended if actor.loss.is_some() => at_rest(actor),
+        State::Suspended => refuse(Failure::not_running(&actor.key.name, actor.status())),
+        State::Crashed(_) => refuse(Failure::is_crashed("pause", &actor.key.name)),
+        State::Resuming { op, on, boot } => go_on_resuming(*op, on, *boot, actor, facts),
+        State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
+    }
+}
+
+fn settle(worker: &WorkerKey, unfinished: Unfinished, actor: &Actor, facts: &Facts<'_>) -> Next {
+    match &actor.state {
+        State::Running { on } => match facts.worker {
+            Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
+            Fact::Present if on.worker == *worker => Next::Finish(Ok(())),
+            Fact::Present => free_stray(worker, facts),
+        },
+        State::Suspended | State::Paused | State::Crashed(_) => free_stray(worker, facts),
+        State::Resuming { op, on, boot } => {
+            let has_failed = matches!(
+                facts.outcome,
+                Some((CallOf::Recorded(called), Err(failure)))
+                    if called == op && failure.kind == NodeFailureKind::Failed
+            );
+            let is_being_undone = matches!(facts.outcome, Some((CallOf::Stop, _)));
+            if facts.worker == Fact::Present
+                && (unfinished == Unfinished::Undo || has_failed || is_being_undone)
+            {
+                return undo_resume(on, actor, facts);
+            }
+            go_on_resuming(*op, on, *boot, actor, facts)
+        }
+        State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
+    }
+}
+
+/// Frees a worker that is promised to the actor while the actor is not on it.
+fn free_stray(worker: &WorkerKey, facts: &Facts<'_>) -> Next {
+    match facts.promised.filter(|row| row.key == *worker).and_then(Assignment::of) {
+        Some(on) => Next::Free(Box::new(on)),
+        None => Next::Finish(Ok(())),
+    }
+}
+
+fn undo_resume(on: &Assignment, actor: &Actor, facts: &Facts<'_>) -> Next {
+    if !actor.is_claimed_by(facts.token) {
+        return write(Change::Claim, Then::GoOn);
+    }
+    match facts.outcome {
+        Some((CallOf::Stop, Ok(()))) => reset(None),
+        Some((CallOf::Stop, Err(failure))) => match failure.kind {
+            NodeFailureKind::StaleFence { highest, .. } => claim_above(highest),
+            NodeFailureKind::Unreachable | NodeFailureKind::Busy => Next::CallAgain,
+            // Whatever stands in the way there is not this actor.
+            NodeFailureKind::Occupied | NodeFailureKind::SandboxGone => reset(None),
+            NodeFailureKind::Crash | NodeFailureKind::Failed => refuse(Failure::node(failure)),
+        },
+        Some((CallOf::Recorded(_), _)) | None => Next::Call {
+            call: CallOf::Stop,
+            node: on.node.clone(),
+            worker: Some(target(on)),
+            verb: CallVerb::Exactly(Verb::Stop),
+        },
+    }
+}
+
+fn go_on_resuming(op: OpId, on: &Assignment, boot: Boot, actor: &Actor, facts: &Facts<'_>) -> Next {
+    if let Fact::Gone(_) = facts.worker {
+        // Nothing that was acknowledged can be lost: the actor has not served yet.
+        return reset(None);
+    }
+    if !actor.is_claimed_by(facts.token) {
+        return write(Change::Claim, Then::GoOn);
+    }
+    let reply = match facts.outcome {
+        Some((CallOf::Recorded(called), reply)) if *called == op => reply,
+        Some(_) | None => {
+            let Some(template) = facts.template else {
+                return refuse(Failure::template_missing("LoadActorForResume", &actor.template_name));
+            };
+            return Next::Call {
+                call: CallOf::Recorded(op),
+                node: on.node.clone(),
+                worker: Some(target(on)),
+                verb: resume_verb(actor, template, facts.golden, boot, on),
+            };
+        }
+    };
+    let failure = match reply {
+        Ok(()) => return write(Change::Ran, Then::Finish),
+        Err(failure) => failure,
+    };
+    match failure.kind {
+        NodeFailureKind::Crash => crash(Transition::Resume, on, &failure.message, facts),
+        NodeFailureKind::StaleFence { of: Fenced::Actor, highest } => claim_above(highest),
+        // The worker has moved on without the store knowing: leave it to whoever has it.
+        NodeFailureKind::StaleFence { of: Fenced::Worker, .. }
+        | NodeFailureKind::Occupied
+        | NodeFailureKind::SandboxGone => reset(None),
+        NodeFailureKind::Busy | NodeFailureKind::Unreachable => Next::CallAgain,
+        NodeFailureKind::Failed => refuse(Failure::node(failure)),
+    }
+}
+
+fn resume_verb(actor: &Actor, template: &Template, golden: Option<&Name>, boot: Boot, on: &Assignment) -> CallVerb {
+    let restore = |from, scope| CallVerb::Exactly(Verb::Restore { from, scope });
+    match (&actor.latest, golden, boot) {
+        (Some(Snapshot::Local { name, .. }), _, _) => restore(Place::Local(name.clone()), template.on_pause),
+        (Some(Snapshot::External(prefix)), _, _) => restore(Place::External(prefix.clone()), template.on_commit),
+        (None, Some(prefix), Boot::Golden) => restore(Place::External(prefix.clone()), template.on_commit),
+        (None, _, _) => CallVerb::Boot(on.worker.clone()),
+    }
+}
+
+/// Carries a Suspend or Pause that was begun to its end.
+fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>) -> Next {
+    let (op, from, node, done, during, step) = match &actor.state {
+        State::Suspending { op, from: Source::Worker(on), .. } => {
+            (*op, Some(on), &on.node, Change::Suspended, Transition::Suspend, "LoadActorForSuspend")
+        }
+        State::Suspending { op, from: Source::Local(node), .. } => {
+            (*op, None, node, Change::Suspended, Transition::Suspend, "LoadActorForSuspend")
+        }
+        State::Pausing { op, on, .. } => {
+            (*op, Some(on), &on.node, Change::Paused, Transition::Pause, "LoadActorForPause")
+        }
+        State::Suspended
+        | State::Resuming { .. }
+        | State::Running { .. }
+        | State::Paused
+        | State::Crashed(_) => return Next::Finish(Ok(())),
+    };
+    if let (Some(on), Fact::Gone(going)) = (from, facts.worker) {
+        return reset(Some(loss(on, going.describe())));
+    }
+    if !actor.is_claimed_by(facts.token) {
+        return write(Change::Claim, Then::GoOn);
+    }
+    let reply = match facts.outcome {
+        Some((CallOf::Recorded(called), reply)) if *called == op => reply,
+        Some(_) | None => {
+            let Some(template) = facts.template else {
+                return refuse(Failure::template_missing(step, &actor.template_name));
+            };
+            let Some(verb) = sleep_verb(actor, template) else {
+                return refuse(Failure::local_snapshot_unreachable(&actor.key.name, "none"));
+            };
+            return Next::Call {
+                call: CallOf::Recorded(op),
+                node: node.clone(),
+                worker: from.map(target),
+                verb: CallVerb::Exactly(verb),
+            };
+        }
+    };
+    let failure = match reply {
+        Ok(()) => return write(done, Then::GoOn),
+        Err(failure) => failure,
+    };
+    match (failure.kind, from) {
+        (NodeFailureKind::Crash, Some(on)) => crash(during, on, &failure.message, facts),
+        (NodeFailureKind::StaleFence { of: Fenced::Actor, highest }, _) => claim_above(highest),
+        // The node knows that this actor's sandbox is not there.
+        (
+            NodeFailureKind::SandboxGone
+            | NodeFailureKind::Occupied
+            | NodeFailureKind::StaleFence { of: Fenced::Worker, .. },
+            Some(on),
+        ) => reset(Some(loss(on, &failure.message))),
+        (NodeFailureKind::Busy | NodeFailureKind::Unreachable, _) => Next::CallAgain,
+        (
+            NodeFailureKind::Crash
+            | NodeFailureKind::SandboxGone
+            | NodeFailureKind::Occupied
+            | NodeFailureKind::StaleFence { .. }
+            | NodeFailureKind::Failed,
+            _,
+        ) => refuse(Failure::node(failure)),
+    }
+}
+
+fn sleep_verb(actor: &Actor, template: &Template) -> Option<Verb> {
+    match (&actor.state, &actor.latest) {
+        (State::Suspending { from: Source::Worker(_), snapshot, .. }, _) => {
+            Some(Verb::Checkpoint { to: Place::External(snapshot.clone()), scope: template.on_commit })
+        }
+        (State::Suspending { from: Source::Local(_), snapshot, .. }, Some(Snapshot::Local { name, .. })) => {
+            Some(Verb::Upload { name: name.clone(), to: snapshot.clone() })
+        }
+        (State::Pausing { snapshot, .. }, _) => {
+            Some(Verb::Checkpoint { to: Place::Local(snapshot.clone()), scope: template.on_pause })
+        }
+        _ => None,
+    }
+}
+
+/// A crash frees the worker first, so that no slot leaks if the second write is cut (design section 7).
+fn crash(during: Transition, on: &Assignment, reason: &str, facts: &Facts<'_>) -> Next {
+    if !facts.is_freed {
+        return Next::Free(Box::new(on.clone()));
+    }
+    let crash = Crash { during, reason: reason.to_string().into(), node: on.node.clone() };
+    write(Change::Crash(crash), Then::FinishCrashed)
+}
+
+/// A caller that finds its actor at rest is told if state was lost on the way there (S22).
+fn at_rest(actor: &Actor) -> Next {
+    match &actor.loss {
+        Some(loss) => refuse(Failure::lost(&actor.key.name, actor.latest.as_ref(), loss)),
+        None => Next::Finish(Ok(())),
+    }
+}
+
+fn loss(on: &Assignment, how: &str) -> Loss {
+    Loss { worker: on.worker.clone(), reason: format!("{how} (node {})", on.node).into() }
+}
+
+fn target(on: &Assignment) -> Target {
+    Target { pod_uid: on.pod_uid.clone(), fence: on.fence }
+}
+
+fn write(change: Change, then: Then) -> Next {
+    Next::Write { change: WishedChange::Exactly(change), then }
+}
+
+fn reset(loss: Option<Loss>) -> Next {
+    write(Change::Reset { loss }, Then::GoOn)
+}
+
+fn claim_above(highest: Fence) -> Next {
+    Next::Write { change: WishedChange::ClaimAbove(highest), then: Then::GoOn }
+}
+
+fn refuse(failure: Failure) -> Next {
+    Next::Finish(Err(failure))
+}

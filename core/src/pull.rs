@@ -1,0 +1,384 @@
+//! Image pulls: one at a time per image however many ask, kept alive by progress and by nothing else.
+//!
+//! A pull that moves no byte for a while has stalled and is started again where it stopped. Only
+//! stalls and failures *without progress between them* are counted, so a slow pull never ends and a
+//! hung one always does (scenarios S40, S41). What nobody wants any more is cancelled after a grace.
+
+use crate::failure::Code;
+use crate::id::Name;
+use crate::machine::Machine;
+use crate::settings::PullSettings;
+use crate::time::{Instant, jittered};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::String;
+
+/// All pulls of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pulls {
+    settings: PullSettings,
+    pulls: BTreeMap<Name, Pull>,
+    next_attempt: u64,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Pull {
+    waiters: BTreeSet<Waiter>,
+    stage: Stage,
+    bytes: u64,
+    /// Stalls and failures in a row without progress between them.
+    failures: u32,
+    unwanted_since: Option<Instant>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    Running { attempt: Attempt, moved_at: Instant },
+    Waiting { until: Instant },
+}
+
+/// Whoever waits for an image. Local to one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Waiter(pub u64);
+
+/// One attempt at a pull. Answers of an attempt that is over are ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt(pub u64);
+
+/// Why an attempt, or a pull, failed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PullFailure {
+    /// What kind of failure, for the caller.
+    pub code: Code,
+    /// What happened, and what to do.
+    pub message: String,
+    /// Whether trying again may help.
+    pub retry: Retry,
+}
+
+/// Whether trying again may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// It may.
+    Helps,
+    /// It does not, until somebody changes something.
+    Useless,
+}
+
+/// What happens to pulls.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// Somebody wants an image.
+    Want(Name, Waiter),
+    /// Somebody does not want anything any more.
+    Unwant(Waiter),
+    /// An attempt has moved bytes: so many, in all its life.
+    Progress(Attempt, u64),
+    /// An attempt has ended.
+    Ended(Attempt, Result<(), PullFailure>),
+}
+
+/// What pulls ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// Begin, or go on where an earlier attempt stopped.
+    Start(Name, Attempt),
+    /// End an attempt and free what it holds; what it has fetched is kept.
+    Cancel(Attempt),
+    /// The image is here.
+    Ready(Waiter, Name),
+    /// The image cannot be had.
+    Failed(Waiter, Name, PullFailure),
+    /// An attempt stalled, or failed, and is made again: something for the log.
+    Retrying(Name, String),
+}
+
+/// Why pulls want to be woken.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// No byte has moved for too long.
+    Stall(Name),
+    /// It is time to try again.
+    Retry(Name),
+    /// Nobody has wanted it for too long.
+    Abandon(Name),
+}
+
+impl Pulls {
+    /// No pulls.
+    pub fn new(settings: PullSettings) -> Pulls {
+        Pulls { settings, pulls: BTreeMap::new(), next_attempt: 1, outputs: VecDeque::new() }
+    }
+
+    /// The pulls under way: image and bytes so far.
+    pub fn under_way(&self) -> impl Iterator<Item = (&Name, u64)> {
+        self.pulls.iter().map(|(image, pull)| (image, pull.bytes))
+    }
+
+    fn begin(&mut self, now: Instant, image: &Name) {
+        let attempt = Attempt(self.next_attempt);
+        self.next_attempt += 1;
+        if let Some(pull) = self.pulls.get_mut(image) {
+            pull.stage = Stage::Running { attempt, moved_at: now };
+            self.outputs.push_back(Output::Start(image.clone(), attempt));
+        }
+    }
+
+    fn failed(&mut self, now: Instant, image: &Name, failure: PullFailure) {
+        let Some(pull) = self.pulls.get_mut(image) else { return };
+        pull.failures += 1;
+        if failure.retry == Retry::Useless || pull.failures >= self.settings.attempts {
+            let waiters = core::mem::take(&mut pull.waiters);
+            self.pulls.remove(image);
+            for waiter in waiters {
+                self.outputs.push_back(Output::Failed(waiter, image.clone(), failure.clone()));
+            }
+        } else {
+            let until = now.plus(jittered(self.settings.retry_after, u64::from(pull.failures)));
+            pull.stage = Stage::Waiting { until };
+            self.outputs.push_back(Output::Retrying(image.clone(), failure.message));
+        }
+    }
+
+    fn stalled(&mut self, now: Instant, image: &Name, attempt: Attempt) {
+        self.outputs.push_back(Output::Cancel(attempt));
+        let Some(pull) = self.pulls.get(image) else { return };
+        let failure = PullFailure {
+            code: Code::Unavailable,
+            message: format!(
+                "pull of image {image} stalled: no byte for {}ms at {} bytes (attempt {} of {}); check the registry",
+                self.settings.stall_after.as_millis(),
+                pull.bytes,
+                pull.failures + 1,
+                self.settings.attempts
+            ),
+            retry: Retry::Helps,
+        };
+        self.failed(now, image, failure);
+    }
+
+    fn image_of(&self, attempt: Attempt) -> Option<Name> {
+        self.pulls
+            .iter()
+            .find(|(_, pull)| matches!(pull.stage, Stage::Running { attempt: current, .. } if current == attempt))
+            .map(|(image, _)| image.clone())
+    }
+
+    fn deadline(&self, image: &Name, pull: &Pull) -> (Instant, Timer) {
+        let work = match pull.stage {
+            Stage::Running { moved_at, .. } => {
+                (moved_at.plus(self.settings.stall_after), Timer::Stall(image.clone()))
+            }
+            Stage::Waiting { until } => (until, Timer::Retry(image.clone())),
+        };
+        match pull.unwanted_since {
+            Some(since) => {
+                let abandon = (since.plus(self.settings.abandon_grace), Timer::Abandon(image.clone()));
+                if abandon.0 <= work.0 { abandon } else { work }
+            }
+            None => work,
+        }
+    }
+}
+
+impl Machine for Pulls {
+    type Input = Input;
+    type Output = Output;
+    type Timer = Timer;
+
+    fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Want(image, waiter) => {
+                if let Some(pull) = self.pulls.get_mut(&image) {
+                    pull.waiters.insert(waiter);
+                    pull.unwanted_since = None;
+                } else {
+                    let stage = Stage::Waiting { until: now };
+                    let waiters = [waiter].into();
+                    let pull = Pull { waiters, stage, bytes: 0, failures: 0, unwanted_since: None };
+                    self.pulls.insert(image.clone(), pull);
+                    self.begin(now, &image);
+                }
+            }
+            Input::Unwant(waiter) => {
+                for pull in self.pulls.values_mut() {
+                    if pull.waiters.remove(&waiter) && pull.waiters.is_empty() {
+                        pull.unwanted_since = Some(now);
+                    }
+                }
+            }
+            Input::Progress(attempt, bytes) => {
+                let Some(image) = self.image_of(attempt) else { return };
+                let Some(pull) = self.pulls.get_mut(&image) else { return };
+                if bytes > pull.bytes {
+                    pull.bytes = bytes;
+                    pull.failures = 0;
+                    pull.stage = Stage::Running { attempt, moved_at: now };
+                }
+            }
+            Input::Ended(attempt, result) => {
+                let Some(image) = self.image_of(attempt) else { return };
+                match result {
+                    Ok(()) => {
+                        let waiters = self.pulls.remove(&image).map(|pull| pull.waiters).unwrap_or_default();
+                        for waiter in waiters {
+                            self.outputs.push_back(Output::Ready(waiter, image.clone()));
+                        }
+                    }
+                    Err(failure) => self.failed(now, &image, failure),
+                }
+            }
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        self.pulls.iter().map(|(image, pull)| self.deadline(image, pull)).min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, timer)) = self.poll_timeout() {
+            if at > now {
+                return;
+            }
+            match timer {
+                Timer::Stall(image) => {
+                    if let Some(Stage::Running { attempt, .. }) = self.pulls.get(&image).map(|p| p.stage.clone()) {
+                        self.stalled(now, &image, attempt);
+                    }
+                }
+                Timer::Retry(image) => self.begin(now, &image),
+                Timer::Abandon(image) => {
+                    let pull = self.pulls.remove(&image);
+                    if let Some(Stage::Running { attempt, .. }) = pull.map(|p| p.stage) {
+                        self.outputs.push_back(Output::Cancel(attempt));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+    use crate::time::Duration;
+    use alloc::vec::Vec;
+
+    const S: PullSettings = Settings::DEFAULT.pull;
+
+    fn at(secs: u64) -> Instant {
+        Instant::from_micros(secs * 1_000_000)
+    }
+
+    fn drain(pulls: &mut Pulls) -> Vec<Output> {
+        core::iter::from_fn(|| pulls.poll_output()).collect()
+    }
+
+    fn started(image: &str) -> (Pulls, Attempt) {
+        let mut pulls = Pulls::new(S);
+        pulls.handle(at(0), Input::Want(image.into(), Waiter(1)));
+        let [Output::Start(_, attempt)] = drain(&mut pulls)[..] else { panic!() };
+        (pulls, attempt)
+    }
+
+    #[test]
+    fn however_many_ask_there_is_one_pull_and_all_are_told() {
+        let (mut pulls, attempt) = started("a");
+        pulls.handle(at(1), Input::Want("a".into(), Waiter(2)));
+        assert_eq!(drain(&mut pulls), []);
+        pulls.handle(at(2), Input::Ended(attempt, Ok(())));
+        assert_eq!(drain(&mut pulls), [Output::Ready(Waiter(1), "a".into()), Output::Ready(Waiter(2), "a".into())]);
+        assert_eq!(pulls.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_trickle_is_kept_alive_for_hours() {
+        let (mut pulls, attempt) = started("a");
+        for i in 1..2_000 {
+            let now = at(29 * i);
+            pulls.handle_timeout(now);
+            pulls.handle(now, Input::Progress(attempt, i));
+            assert_eq!(drain(&mut pulls), [], "at {now:?}");
+        }
+    }
+
+    #[test]
+    fn a_hung_pull_ends_after_its_attempts_and_says_why() {
+        let (mut pulls, _) = started("a");
+        let mut attempts = 1;
+        let failure = loop {
+            let (when, _) = pulls.poll_timeout().expect("a hung pull always has a deadline");
+            pulls.handle_timeout(when);
+            for output in drain(&mut pulls) {
+                match output {
+                    Output::Start(..) => attempts += 1,
+                    Output::Failed(waiter, _, failure) => {
+                        assert_eq!(waiter, Waiter(1));
+                        assert_eq!(pulls.poll_timeout(), None, "nothing is left behind");
+                        assert!(when <= at(0).plus((S.stall_after + S.retry_after * 2) * S.attempts));
+                        drop(pulls);
+                        assert_eq!(attempts, S.attempts);
+                        assert!(failure.message.contains("stalled"), "{}", failure.message);
+                        return;
+                    }
+                    Output::Cancel(_) | Output::Retrying(..) => {}
+                    Output::Ready(..) => panic!("nothing arrived"),
+                }
+            }
+            if attempts > 10 {
+                break "it never ends";
+            }
+        };
+        panic!("{failure}");
+    }
+
+    #[test]
+    fn progress_between_stalls_starts_the_count_again() {
+        let (mut pulls, mut attempt) = started("a");
+        let mut bytes = 0;
+        for _ in 0..20 {
+            let (when, _) = pulls.poll_timeout().unwrap();
+            pulls.handle_timeout(when);
+            for output in drain(&mut pulls) {
+                match output {
+                    Output::Start(_, next) => attempt = next,
+                    Output::Failed(..) => panic!("a pull that moves must not fail"),
+                    _ => {}
+                }
+            }
+            bytes += 1;
+            pulls.handle(when.plus(Duration::from_millis(1)), Input::Progress(attempt, bytes));
+        }
+    }
+
+    #[test]
+    fn what_nobody_wants_is_cancelled_after_the_grace_and_not_before() {
+        let (mut pulls, attempt) = started("a");
+        pulls.handle(at(1), Input::Unwant(Waiter(1)));
+        for i in 2..61 {
+            pulls.handle(at(i), Input::Progress(attempt, i));
+            pulls.handle_timeout(at(i));
+        }
+        assert_eq!(drain(&mut pulls), []);
+        pulls.handle_timeout(at(61));
+        assert_eq!(drain(&mut pulls), [Output::Cancel(attempt)]);
+        assert_eq!(pulls.poll_timeout(), None);
+    }
+
+    #[test]
+    fn answers_of_an_attempt_that_is_over_change_nothing() {
+        let (mut pulls, attempt) = started("a");
+        pulls.handle_timeout(at(30));
+        drain(&mut pulls);
+        let before = pulls.clone();
+        pulls.handle(at(30), Input::Ended(attempt, Ok(())));
+        pulls.handle(at(30), Input::Progress(attempt, 99));
+        assert_eq!(pulls, before);
+    }
+}

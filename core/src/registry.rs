@@ -1,0 +1,520 @@
+//! The registry: what one replica knows of nodes and workers, and which workers are free.
+//!
+//! It puts two sources together. The *row* is what the store says: who promised the worker to whom.
+//! The *sighting* is what the worker's node says: which pod and which run of ateom is there, and what
+//! it hosts. Where they differ the registry wishes for repairs; it never performs one, and it never
+//! frees a worker that an actor may still be on (that takes the actor's lease: see
+//! [`Wish::Release`]). A worker that its node calls busy is busy, whatever its row says (S01).
+
+use crate::actor::Assignment;
+use crate::catalog::PoolKey;
+use crate::effect::NodeRow;
+use crate::id::{ActorKey, Fence, Incarnation, Name, NodeName, PodUid, Version, WorkerKey};
+use crate::settings::NodeSettings;
+use crate::time::{Instant, mix};
+use crate::timers::Timers;
+use crate::worker::{Duty, Worker};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+/// What a node says of itself and its workers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Report {
+    /// The node.
+    pub node: NodeRow,
+    /// Every worker that is on it; one that is not named is not there.
+    pub workers: Vec<Sighting>,
+}
+
+/// What a node says of one of its workers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sighting {
+    /// The worker.
+    pub key: WorkerKey,
+    /// The pod.
+    pub pod_uid: PodUid,
+    /// The run of ateom.
+    pub incarnation: Name,
+    /// The pod's address.
+    pub ip: Name,
+    /// The node that says so.
+    pub node: NodeName,
+    /// Whether it takes new actors.
+    pub duty: Duty,
+    /// The highest worker fence that the node has seen: what it says of older promises is final.
+    pub highest_fence: Fence,
+    /// The actor it hosts, or is about to.
+    pub hosting: Option<Hosting>,
+}
+
+/// An actor that a node says it hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Hosting {
+    /// The actor.
+    pub actor: ActorKey,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+}
+
+/// What the registry knows of a worker that an actor was assigned to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fact {
+    /// Nothing speaks against it.
+    Present,
+    /// What the actor was on is no more.
+    Gone(Going),
+}
+
+/// How a worker, or the sandbox in it, went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Going {
+    /// Its pod was deleted, or its node does not know it any more.
+    Worker,
+    /// Another pod has its name, or another run of ateom is in the pod.
+    Restarted,
+    /// The worker is there; the sandbox in it is not.
+    Sandbox,
+}
+
+impl Going {
+    /// How it went, in words, for loss marks and logs.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Going::Worker => "its worker is gone",
+            Going::Restarted => "its worker was restarted",
+            Going::Sandbox => "its sandbox died",
+        }
+    }
+}
+
+/// A repair that the registry wishes for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Wish {
+    /// Write a worker's row; nobody's promise is touched by it.
+    Write {
+        /// What must be stored now.
+        expect: Option<Version>,
+        /// The row.
+        worker: Box<Worker>,
+    },
+    /// Delete the row of a worker that is gone and promised to nobody.
+    Drop {
+        /// The worker.
+        key: WorkerKey,
+        /// The version that must be stored.
+        expect: Version,
+    },
+    /// What this actor was promised is gone: bring it to rest, then free the worker.
+    Release {
+        /// The actor.
+        actor: ActorKey,
+        /// The worker that is promised to it.
+        worker: WorkerKey,
+    },
+    /// Suspend this actor, its worker is on the way out.
+    Drain {
+        /// The actor.
+        actor: ActorKey,
+    },
+}
+
+/// What one replica knows of nodes and workers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Registry {
+    settings: NodeSettings,
+    nodes: BTreeMap<NodeName, Node>,
+    silence: Timers<NodeName>,
+    workers: BTreeMap<WorkerKey, Entry>,
+    free: BTreeMap<PoolKey, BTreeSet<Slot>>,
+    free_on: BTreeMap<(PoolKey, NodeName), BTreeSet<Slot>>,
+    is_synced: bool,
+    wishes: VecDeque<Wish>,
+}
+
+/// A worker's place in a free list: spread by hash, so that replicas do not race for the same one.
+type Slot = (u64, WorkerKey);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Node {
+    row: NodeRow,
+    workers: BTreeSet<WorkerKey>,
+    is_stale: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Entry {
+    row: Option<Worker>,
+    seen: Seen,
+    is_reserved: bool,
+    /// A write to the row has been wished for and not yet been answered.
+    is_under_repair: bool,
+    /// The free list it is on.
+    listed: Option<(PoolKey, NodeName)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+enum Seen {
+    /// Its node has not told this replica anything.
+    #[default]
+    Never,
+    Here(Sighting),
+    Gone,
+}
+
+impl Registry {
+    /// An empty registry that waits for its first list.
+    pub fn new(settings: NodeSettings) -> Registry {
+        Registry {
+            settings,
+            nodes: BTreeMap::new(),
+            silence: Timers::default(),
+            workers: BTreeMap::new(),
+            free: BTreeMap::new(),
+            free_on: BTreeMap::new(),
+            is_synced: false,
+            wishes: VecDeque::new(),
+        }
+    }
+
+    /// Whether the rows have been listed.
+    pub fn is_synced(&self) -> bool {
+        self.is_synced
+    }
+
+    /// The rows as the store has them, all of them.
+    pub fn listed(&mut self, rows: Vec<Worker>) {
+        let mut vanished: BTreeSet<WorkerKey> =
+            self.workers.iter().filter(|(_, e)| e.row.is_some()).map(|(k, _)| k.clone()).collect();
+        self.is_synced = true;
+        for row in rows {
+            vanished.remove(&row.key);
+            self.written(row);
+        }
+        for key in vanished {
+            self.deleted(&key);
+        }
+        let keys: Vec<WorkerKey> = self.workers.keys().cloned().collect();
+        for key in keys {
+            self.review(&key);
+        }
+    }
+
+    /// A row was written. Older news than what is known changes nothing.
+    pub fn written(&mut self, row: Worker) {
+        let key = row.key.clone();
+        let entry = self.workers.entry(key.clone()).or_default();
+        if entry.row.as_ref().is_some_and(|known| known.pod_uid == row.pod_uid && known.version >= row.version) {
+            return;
+        }
+        entry.row = Some(row);
+        entry.is_under_repair = false;
+        self.review(&key);
+    }
+
+    /// A row was deleted.
+    pub fn deleted(&mut self, key: &WorkerKey) {
+        let Some(entry) = self.workers.get_mut(key) else { return };
+        entry.row = None;
+        entry.is_under_repair = false;
+        self.review(key);
+    }
+
+    /// A repair could not be made; the next report or write will bring it up again.
+    pub fn repair_failed(&mut self, key: &WorkerKey) {
+        if let Some(entry) = self.workers.get_mut(key) {
+            entry.is_under_repair = false;
+        }
+    }
+
+    /// A node was heard, by this replica or by another. When it has told another replica something
+    /// newer than what it told this one, what it told this one no longer counts.
+    pub fn heard(&mut self, now: Instant, row: NodeRow) {
+        let name = row.name.clone();
+        let is_newer = self
+            .nodes
+            .get(&name)
+            .is_some_and(|n| n.row.incarnation != row.incarnation || n.row.sequence < row.sequence);
+        self.alive(now, row);
+        if is_newer && let Some(node) = self.nodes.get_mut(&name) {
+            for key in core::mem::take(&mut node.workers) {
+                if let Some(entry) = self.workers.get_mut(&key) {
+                    entry.seen = Seen::Never;
+                }
+                self.review(&key);
+            }
+        }
+    }
+
+    fn alive(&mut self, now: Instant, row: NodeRow) {
+        let name = row.name.clone();
+        let node = self.nodes.entry(name.clone()).or_insert_with(|| Node {
+            row: row.clone(),
+            workers: BTreeSet::new(),
+            is_stale: true,
+        });
+        if node.row.incarnation == row.incarnation && node.row.sequence > row.sequence {
+            return;
+        }
+        node.row = row;
+        self.silence.set(name.clone(), Some(now.plus(self.settings.stale_silence())));
+        if core::mem::take(&mut node.is_stale) {
+            self.relist_node(&name);
+        }
+    }
+
+    /// A node reported to this replica. A report that is older than what is known changes nothing.
+    pub fn reported(&mut self, now: Instant, report: Report) {
+        let known = self.nodes.get(&report.node.name).map(|n| &n.row);
+        if known.is_some_and(|k| k.incarnation == report.node.incarnation && k.sequence > report.node.sequence) {
+            return;
+        }
+        let name = report.node.name.clone();
+        self.alive(now, report.node);
+        let Some(node) = self.nodes.get_mut(&name) else { return };
+        let mut unnamed = core::mem::take(&mut node.workers);
+        let mut named = Vec::new();
+        for sighting in report.workers {
+            let key = sighting.key.clone();
+            unnamed.remove(&key);
+            node.workers.insert(key.clone());
+            named.push(key.clone());
+            self.workers.entry(key).or_default().seen = Seen::Here(sighting);
+        }
+        for key in &unnamed {
+            if let Some(entry) = self.workers.get_mut(key) {
+                entry.seen = Seen::Gone;
+            }
+        }
+        for key in named.iter().chain(&unnamed) {
+            self.review(key);
+        }
+    }
+
+    /// When a node falls silent for too long.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.silence.next().map(|(at, _)| at)
+    }
+
+    /// Nodes that have been silent for too long become stale: their workers get no new actors.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(name) = self.silence.expired(now) {
+            if let Some(node) = self.nodes.get_mut(&name) {
+                node.is_stale = true;
+            }
+            self.relist_node(&name);
+        }
+    }
+
+    /// The next repair that is wished for.
+    pub fn poll_wish(&mut self) -> Option<Wish> {
+        self.wishes.pop_front()
+    }
+
+    /// A free worker of one of the pools, and on one of the nodes if any are named. The cost does not
+    /// depend on how many workers there are, only on how many are to be avoided. `seed` spreads the
+    /// choice.
+    pub fn place(
+        &self,
+        pools: &[PoolKey],
+        nodes: Option<&[NodeName]>,
+        avoid: &BTreeSet<WorkerKey>,
+        seed: u64,
+    ) -> Option<&Worker> {
+        let start = usize::try_from(mix(seed) % (pools.len().max(1) as u64)).unwrap_or(0);
+        let (before, from) = pools.split_at(start.min(pools.len()));
+        for pool in from.iter().chain(before) {
+            let slot = match nodes {
+                None => self.free.get(pool).and_then(|slots| pick(slots, avoid, seed)),
+                Some(nodes) => nodes.iter().find_map(|node| {
+                    self.free_on.get(&(pool.clone(), node.clone())).and_then(|slots| pick(slots, avoid, seed))
+                }),
+            };
+            if let Some((_, key)) = slot {
+                return self.workers.get(key)?.row.as_ref();
+            }
+        }
+        None
+    }
+
+    /// Keeps a worker out of the free list while a workflow of this replica is about to claim it.
+    pub fn reserve(&mut self, key: &WorkerKey, reservation: Reservation) {
+        if let Some(entry) = self.workers.get_mut(key) {
+            entry.is_reserved = reservation == Reservation::Made;
+            self.relist(key);
+        }
+    }
+
+    /// The row of a worker.
+    pub fn row(&self, key: &WorkerKey) -> Option<&Worker> {
+        self.workers.get(key)?.row.as_ref()
+    }
+
+    /// The row of every worker.
+    pub fn rows(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values().filter_map(|e| e.row.as_ref())
+    }
+
+    /// Where a node's atelet listens.
+    pub fn address(&self, node: &NodeName) -> Option<&Name> {
+        self.nodes.get(node).map(|n| &n.row.address)
+    }
+
+    /// Whether what an actor was assigned to is still there, as far as is known. Not knowing is no
+    /// proof, so it counts as present.
+    pub fn fact(&self, on: &Assignment) -> Fact {
+        let Some(entry) = self.workers.get(&on.worker) else { return Fact::Present };
+        let is_other = |uid: &PodUid, incarnation: &Name| {
+            *uid != on.pod_uid || (!on.incarnation.is_empty() && *incarnation != on.incarnation)
+        };
+        match &entry.seen {
+            Seen::Gone => return Fact::Gone(Going::Worker),
+            Seen::Here(s) if is_other(&s.pod_uid, &s.incarnation) => return Fact::Gone(Going::Restarted),
+            Seen::Here(s) if s.hosting.is_none() && s.highest_fence >= on.fence && on.fence > Fence(0) => {
+                return Fact::Gone(Going::Sandbox);
+            }
+            Seen::Here(_) | Seen::Never => {}
+        }
+        match &entry.row {
+            Some(row) if is_other(&row.pod_uid, &row.incarnation) => Fact::Gone(Going::Restarted),
+            Some(_) | None => Fact::Present,
+        }
+    }
+
+    /// Compares row and sighting, wishes for what would make them agree, and keeps the free lists.
+    fn review(&mut self, key: &WorkerKey) {
+        self.relist(key);
+        let Some(entry) = self.workers.get_mut(key) else { return };
+        if !self.is_synced {
+            return;
+        }
+        if entry.row.is_none() && entry.seen == Seen::Gone {
+            self.workers.remove(key);
+            return;
+        }
+        if entry.is_under_repair {
+            return;
+        }
+        let Some(wish) = repair(entry.row.as_ref(), &entry.seen) else { return };
+        entry.is_under_repair = matches!(wish, Wish::Write { .. } | Wish::Drop { .. });
+        self.wishes.push_back(wish);
+    }
+
+    fn relist_node(&mut self, name: &NodeName) {
+        let on_node: Vec<WorkerKey> = self
+            .workers
+            .iter()
+            .filter(|(_, e)| e.row.as_ref().is_some_and(|r| r.node == *name))
+            .map(|(k, _)| k.clone())
+            .collect();
+        for key in on_node {
+            self.relist(&key);
+        }
+    }
+
+    fn relist(&mut self, key: &WorkerKey) {
+        let Some(entry) = self.workers.get_mut(key) else { return };
+        let slot = (mix(hash(key)), key.clone());
+        if let Some((pool, node)) = entry.listed.take() {
+            unlist(&mut self.free, &pool, &slot);
+            unlist(&mut self.free_on, &(pool, node), &slot);
+        }
+        let Some(row) = &entry.row else { return };
+        let is_occupied = match &entry.seen {
+            Seen::Never => false,
+            Seen::Gone => true,
+            Seen::Here(s) => {
+                s.hosting.is_some()
+                    || s.duty == Duty::Draining
+                    || s.pod_uid != row.pod_uid
+                    || s.incarnation != row.incarnation
+            }
+        };
+        let is_stale = self.nodes.get(&row.node).is_none_or(|n| n.is_stale);
+        if row.hosts.is_none() && row.duty == Duty::Serving && !entry.is_reserved && !is_occupied && !is_stale {
+            let pool = (row.key.namespace.clone(), row.key.pool.clone());
+            entry.listed = Some((pool.clone(), row.node.clone()));
+            self.free.entry(pool.clone()).or_default().insert(slot.clone());
+            self.free_on.entry((pool, row.node.clone())).or_default().insert(slot);
+        }
+    }
+}
+
+/// Whether a worker is kept for a workflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reservation {
+    /// It is.
+    Made,
+    /// It is not.
+    Lifted,
+}
+
+/// What would make a worker's row agree with what its node says.
+fn repair(row: Option<&Worker>, seen: &Seen) -> Option<Wish> {
+    match (row, seen) {
+        (None, Seen::Here(s)) => Some(Wish::Write {
+            expect: None,
+            worker: Box::new(Worker {
+                key: s.key.clone(),
+                version: Version(s.highest_fence.0.max(Version::FIRST.0)),
+                pod_uid: s.pod_uid.clone(),
+                incarnation: s.incarnation.clone(),
+                ip: s.ip.clone(),
+                node: s.node.clone(),
+                duty: s.duty,
+                hosts: None,
+            }),
+        }),
+        (Some(row), Seen::Gone) => Some(match &row.hosts {
+            Some(hosted) => Wish::Release { actor: hosted.actor.clone(), worker: row.key.clone() },
+            None => Wish::Drop { key: row.key.clone(), expect: row.version },
+        }),
+        (Some(row), Seen::Here(s)) => {
+            let is_other = s.pod_uid != row.pod_uid || s.incarnation != row.incarnation;
+            let is_moved = s.ip != row.ip || s.duty != row.duty;
+            match &row.hosts {
+                Some(hosted) if is_other => {
+                    Some(Wish::Release { actor: hosted.actor.clone(), worker: row.key.clone() })
+                }
+                Some(hosted) if s.hosting.is_none() && s.highest_fence >= hosted.fence => {
+                    Some(Wish::Release { actor: hosted.actor.clone(), worker: row.key.clone() })
+                }
+                _ if is_other || is_moved => Some(Wish::Write {
+                    expect: Some(row.version),
+                    worker: Box::new(Worker {
+                        version: row.version.next().max(Version(s.highest_fence.0)),
+                        pod_uid: s.pod_uid.clone(),
+                        incarnation: s.incarnation.clone(),
+                        ip: s.ip.clone(),
+                        duty: s.duty,
+                        ..row.clone()
+                    }),
+                }),
+                Some(hosted) if row.duty == Duty::Draining => Some(Wish::Drain { actor: hosted.actor.clone() }),
+                Some(_) | None => None,
+            }
+        }
+        (_, Seen::Never) | (None, Seen::Gone) => None,
+    }
+}
+
+fn pick<'a>(slots: &'a BTreeSet<Slot>, avoid: &BTreeSet<WorkerKey>, seed: u64) -> Option<&'a Slot> {
+    let from = (mix(seed), WorkerKey::new("", "", ""));
+    slots.range(from.clone()..).chain(slots.range(..from)).find(|(_, key)| !avoid.contains(key))
+}
+
+fn unlist<K: Ord>(lists: &mut BTreeMap<K, BTreeSet<Slot>>, list: &K, slot: &Slot) {
+    if let Some(slots) = lists.get_mut(list) {
+        slots.remove(slot);
+        if slots.is_empty() {
+            lists.remove(list);
+        }
+    }
+}
+
+/// FNV-1a over a worker's name: the same on every platform and in every process.
+fn hash(key: &WorkerKey) -> u64 {
+    let parts = [&key.namespace, &key.pool, &key.pod];
+    let bytes = parts.iter().flat_map(|part| part.as_str().bytes().chain([b'/']));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}

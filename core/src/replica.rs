@@ -1,0 +1,643 @@
+//! One replica of the control plane: requests in, verdicts out, and the reconciler in between.
+//!
+//! It routes. Each request becomes an errand or a workflow; each answer of the store or a node goes
+//! back to whoever asked; the registry's wishes and the sweep become workflows that nobody waits for.
+
+use crate::actor::Actor;
+use crate::catalog::Catalog;
+use crate::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
+use crate::failure::Failure;
+use crate::id::{ActorKey, EffectId, Incarnation, LeaseToken, Name, ReplicaId, RequestId, WorkerKey};
+use crate::machine::Machine;
+use crate::plan::{Goal, Unfinished};
+use crate::registry::{Registry, Reservation, Wish};
+use crate::request::{Answer, Errand, Request, Step, Verdict};
+use crate::settings::Settings;
+use crate::time::{Instant, jittered, mix};
+use crate::timers::Timers;
+use crate::workflow::{self, Lane, Workflow, World};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::vec::Vec;
+
+/// How many sweeping workflows run at once.
+const SWEEPERS_MAX: usize = 16;
+
+/// One replica.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Replica {
+    id: ReplicaId,
+    settings: Settings,
+    catalog: Catalog,
+    registry: Registry,
+    flows: BTreeMap<u64, Flow>,
+    /// The workflow of this replica that has, or asks for, an actor's lease.
+    exclusive: BTreeMap<ActorKey, u64>,
+    /// Actors that the reconciler is looking at.
+    settling: BTreeSet<ActorKey>,
+    to_sweep: BTreeSet<WorkerKey>,
+    effects: BTreeMap<EffectId, Origin>,
+    timers: Timers<Timer>,
+    next_flow: u64,
+    next_effect: u64,
+    phase: Phase,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    Starting { has_session: bool, has_nodes: bool },
+    Serving,
+    Leaving,
+    Left,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Flow {
+    workflow: Workflow,
+    wanted_by: WantedBy,
+    call: Option<EffectId>,
+    reserved: Option<WorkerKey>,
+}
+
+/// For whom a workflow runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum WantedBy {
+    /// A caller who waits.
+    Caller(RequestId),
+    /// A caller who has left; what was begun is carried on all the same.
+    Nobody,
+    /// The system itself.
+    Reconciler,
+}
+
+/// Whom an effect's answer is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Origin {
+    Flow(u64, Lane, Note),
+    Call(u64),
+    Errand(RequestId, Errand, Box<StoreOp>),
+    Repair(WorkerKey, Note),
+    Session,
+    ListWorkers,
+    ListNodes,
+    DropSession,
+}
+
+/// What the registry learns from an answer, whoever asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Note {
+    Nothing,
+    Written(Box<crate::worker::Worker>),
+    Deleted(WorkerKey),
+}
+
+/// Why a replica wants to be woken.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// A workflow's lease, deadline or retry.
+    Flow(u64),
+    /// The replica's own session is due for renewal.
+    Session,
+    /// A node falls silent.
+    Registry,
+    /// Every promised worker's actor is looked at.
+    Sweep,
+    /// A transition that failed has stood still for long enough.
+    Settle(ActorKey, WorkerKey),
+    /// The lists could not be read; they are asked for again.
+    Relist,
+}
+
+/// What happens to a replica.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// It begins: the first input.
+    Start,
+    /// A caller asks.
+    Request(RequestId, Request),
+    /// A caller has left; what it began goes on, and nobody is told.
+    CallerGone(RequestId),
+    /// The store answered.
+    Stored(EffectId, Result<StoreReply, StoreError>),
+    /// A node answered.
+    Called(EffectId, NodeReply),
+    /// The store's watch has news.
+    Watched(StoreEvent),
+    /// The operators have declared something else.
+    Declared(Catalog),
+    /// It is to go: leases are handed back.
+    Shutdown,
+}
+
+/// What a replica asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// A store operation.
+    Store(EffectId, StoreOp),
+    /// A node call, to the atelet at this address.
+    Node(EffectId, Name, Box<NodeCall>),
+    /// The answer to an effect no longer matters; end it if that can be done.
+    Cancel(EffectId),
+    /// A caller's verdict.
+    Reply(RequestId, Verdict),
+    /// It can serve now.
+    Ready,
+    /// It has gone; nothing follows.
+    Left,
+    /// Something worth a line in the log.
+    Event(Event),
+}
+
+/// What operators may want to read about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// A workflow that nobody waits for has ended.
+    Settled {
+        /// The actor.
+        actor: ActorKey,
+        /// Why it could not, if it could not.
+        failure: Option<Box<Failure>>,
+    },
+    /// A lease was renewed.
+    Renewed {
+        /// The actor.
+        actor: ActorKey,
+        /// What its workflow is doing.
+        step: &'static str,
+    },
+}
+
+impl Replica {
+    /// A replica that has not started. `id` must be drawn afresh for every process.
+    pub fn new(id: ReplicaId, settings: Settings, catalog: Catalog) -> Replica {
+        Replica {
+            id,
+            registry: Registry::new(settings.node),
+            settings,
+            catalog,
+            flows: BTreeMap::new(),
+            exclusive: BTreeMap::new(),
+            settling: BTreeSet::new(),
+            to_sweep: BTreeSet::new(),
+            effects: BTreeMap::new(),
+            timers: Timers::default(),
+            next_flow: 1,
+            next_effect: 1,
+            phase: Phase::Starting { has_session: false, has_nodes: false },
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Who it is.
+    pub fn id(&self) -> ReplicaId {
+        self.id
+    }
+
+    /// What it knows of nodes and workers.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The workflows that it runs: the actor, and what is being done.
+    pub fn workflows(&self) -> impl Iterator<Item = &Workflow> {
+        self.flows.values().map(|flow| &flow.workflow)
+    }
+
+    fn request(&mut self, now: Instant, id: RequestId, request: Request) {
+        if matches!(self.phase, Phase::Leaving | Phase::Left) {
+            return self.reply(id, Err(Failure::shutting_down()));
+        }
+        let (key, goal) = match request {
+            Request::Resume(key, boot) => (key, Goal::Resume(boot)),
+            Request::Suspend(key) => (key, Goal::Suspend),
+            Request::Pause(key) => (key, Goal::Pause),
+            Request::Delete(key) => (key, Goal::Delete),
+            Request::Revert(key) => (key, Goal::Revert),
+            Request::Heartbeat(report) => {
+                let (errand, op) = Errand::heartbeat(report.node.clone(), self.id, &self.settings.node);
+                self.registry.reported(now, report);
+                return self.errand(id, errand, op);
+            }
+            request => {
+                let incarnation = Incarnation(mix(self.id.0 ^ mix(self.next_flow)));
+                self.next_flow += 1;
+                return match Errand::start(request, &self.catalog, incarnation) {
+                    Step::Ask(errand, op) => self.errand(id, errand, op),
+                    Step::Tell(verdict) => self.reply(id, verdict),
+                };
+            }
+        };
+        self.start(now, goal, key, WantedBy::Caller(id));
+    }
+
+    fn start(&mut self, now: Instant, goal: Goal, key: ActorKey, wanted_by: WantedBy) {
+        let number = self.next_flow;
+        self.next_flow += 1;
+        let token = LeaseToken { replica: self.id, seq: number };
+        let workflow = Workflow::start(goal, key, token, now, &self.settings);
+        self.flows.insert(number, Flow { workflow, wanted_by, call: None, reserved: None });
+        self.drain(now, number);
+    }
+
+    /// Starts a workflow of the reconciler, unless it is looking at that actor already.
+    fn settle(&mut self, now: Instant, actor: ActorKey, goal: Goal) {
+        if matches!(self.phase, Phase::Serving) && self.settling.insert(actor.clone()) {
+            self.start(now, goal, actor, WantedBy::Reconciler);
+        }
+    }
+
+    /// Performs what a workflow asks for, and keeps what depends on its state.
+    fn drain(&mut self, now: Instant, number: u64) {
+        loop {
+            let Some(flow) = self.flows.get_mut(&number) else { return };
+            let output = flow.workflow.poll_output();
+            let reserved = flow.workflow.reserved().cloned();
+            if reserved != flow.reserved {
+                let before = core::mem::replace(&mut flow.reserved, reserved.clone());
+                if let Some(worker) = before {
+                    self.registry.reserve(&worker, Reservation::Lifted);
+                }
+                if let Some(worker) = reserved {
+                    self.registry.reserve(&worker, Reservation::Made);
+                }
+            }
+            match output {
+                None => break,
+                Some(workflow::Output::Store(lane, op)) => self.store_for(now, number, lane, op),
+                Some(workflow::Output::Node(call)) => self.node_for(now, number, call),
+                Some(workflow::Output::CancelNode) => {
+                    let Some(flow) = self.flows.get_mut(&number) else { return };
+                    if let Some(effect) = flow.call.take() {
+                        self.effects.remove(&effect);
+                        self.outputs.push_back(Output::Cancel(effect));
+                    }
+                }
+                Some(workflow::Output::Verdict(result)) => return self.over(now, number, result),
+            }
+        }
+        if let Some(flow) = self.flows.get(&number) {
+            self.timers.set(Timer::Flow(number), flow.workflow.poll_timeout());
+        }
+    }
+
+    fn store_for(&mut self, now: Instant, number: u64, lane: Lane, op: StoreOp) {
+        if let StoreOp::AcquireLease { key, .. } = &op {
+            let holder = *self.exclusive.entry(key.clone()).or_insert(number);
+            if holder != number {
+                let token = LeaseToken { replica: self.id, seq: holder };
+                return self.answer_flow(now, number, lane, Ok(StoreReply::Held(token)));
+            }
+        }
+        if lane == Lane::Renewal
+            && let Some(flow) = self.flows.get(&number)
+        {
+            let event = Event::Renewed { actor: flow.workflow.key().clone(), step: flow.workflow.step() };
+            self.outputs.push_back(Output::Event(event));
+        }
+        let note = note_of(&op);
+        self.store(Origin::Flow(number, lane, note), op);
+    }
+
+    fn answer_flow(&mut self, now: Instant, number: u64, lane: Lane, answer: Result<StoreReply, StoreError>) {
+        let Some(flow) = self.flows.get_mut(&number) else { return };
+        let world = World { registry: &self.registry, catalog: &self.catalog, settings: &self.settings };
+        flow.workflow.stored(now, lane, answer, world);
+        self.drain(now, number);
+    }
+
+    fn node_for(&mut self, now: Instant, number: u64, call: Box<NodeCall>) {
+        let Some(address) = self.registry.address(&call.node).cloned() else {
+            let failure = NodeFailure::unreachable(format!("node {} has not reported yet", call.node));
+            return self.answer_call(now, number, Err(failure));
+        };
+        let effect = self.effect(Origin::Call(number));
+        if let Some(flow) = self.flows.get_mut(&number) {
+            flow.call = Some(effect);
+        }
+        self.outputs.push_back(Output::Node(effect, address, call));
+    }
+
+    fn answer_call(&mut self, now: Instant, number: u64, reply: NodeReply) {
+        let Some(flow) = self.flows.get_mut(&number) else { return };
+        flow.call = None;
+        let world = World { registry: &self.registry, catalog: &self.catalog, settings: &self.settings };
+        flow.workflow.called(now, reply, world);
+        self.drain(now, number);
+    }
+
+    fn over(&mut self, now: Instant, number: u64, result: Result<(), Failure>) {
+        let Some(flow) = self.flows.remove(&number) else { return };
+        self.timers.set(Timer::Flow(number), None);
+        if let Some(worker) = &flow.reserved {
+            self.registry.reserve(worker, Reservation::Lifted);
+        }
+        let workflow = flow.workflow;
+        if self.exclusive.get(workflow.key()) == Some(&number) {
+            self.exclusive.remove(workflow.key());
+        }
+        if let (Err(_), Some(actor)) = (&result, workflow.actor()) {
+            self.leave_unfinished(now, actor, &workflow);
+        }
+        match flow.wanted_by {
+            WantedBy::Caller(id) => {
+                let verdict = result.map(|()| match (workflow.goal(), workflow.actor()) {
+                    (Goal::Delete, _) | (_, None) => Answer::Done,
+                    (_, Some(actor)) => Answer::Actor(Box::new(actor.clone())),
+                });
+                self.reply(id, verdict);
+            }
+            WantedBy::Nobody => {}
+            WantedBy::Reconciler => {
+                self.settling.remove(workflow.key());
+                let event =
+                    Event::Settled { actor: workflow.key().clone(), failure: result.err().map(Box::new) };
+                self.outputs.push_back(Output::Event(event));
+                self.sweep_on(now);
+            }
+        }
+        if self.phase == Phase::Leaving && self.flows.is_empty() {
+            self.store(Origin::DropSession, StoreOp::DropSession(self.id));
+        }
+    }
+
+    /// A transition that failed here is looked at again, if nobody else has moved it on by then.
+    fn leave_unfinished(&mut self, now: Instant, actor: &Actor, workflow: &Workflow) {
+        let Some(on) = actor.assignment() else { return };
+        if actor.operation().is_some() && actor.is_claimed_by(workflow.token()) {
+            let at = now.plus(jittered(self.settings.workflow.settle_after, workflow.token().seq));
+            self.timers.set(Timer::Settle(actor.key.clone(), on.worker.clone()), Some(at));
+        }
+    }
+
+    fn errand(&mut self, id: RequestId, errand: Errand, op: StoreOp) {
+        self.store(Origin::Errand(id, errand, Box::new(op.clone())), op);
+    }
+
+    fn reply(&mut self, id: RequestId, verdict: Verdict) {
+        self.outputs.push_back(Output::Reply(id, verdict));
+    }
+
+    fn store(&mut self, origin: Origin, op: StoreOp) {
+        let effect = self.effect(origin);
+        self.outputs.push_back(Output::Store(effect, op));
+    }
+
+    fn effect(&mut self, origin: Origin) -> EffectId {
+        let effect = EffectId(self.next_effect);
+        self.next_effect += 1;
+        self.effects.insert(effect, origin);
+        effect
+    }
+
+    fn stored(&mut self, now: Instant, effect: EffectId, answer: Result<StoreReply, StoreError>) {
+        let Some(origin) = self.effects.remove(&effect) else { return };
+        match origin {
+            Origin::Flow(number, lane, note) => {
+                self.learn(note, &answer);
+                self.answer_flow(now, number, lane, answer);
+            }
+            Origin::Errand(id, errand, op) => match errand.next(&op, answer) {
+                Step::Ask(errand, op) => self.errand(id, errand, op),
+                Step::Tell(verdict) => self.reply(id, verdict),
+            },
+            Origin::Repair(key, note) => {
+                self.learn(note, &answer);
+                self.registry.repair_failed(&key);
+            }
+            Origin::Session => self.session_renewed(now, answer.is_ok()),
+            Origin::ListWorkers => match answer {
+                Ok(StoreReply::Workers(rows)) => {
+                    self.registry.listed(rows);
+                    self.maybe_ready(now);
+                }
+                _ => self.relist_later(now),
+            },
+            Origin::ListNodes => match answer {
+                Ok(StoreReply::Nodes(rows)) => {
+                    for row in rows {
+                        self.registry.heard(now, row);
+                    }
+                    if let Phase::Starting { has_nodes, .. } = &mut self.phase {
+                        *has_nodes = true;
+                    }
+                    self.maybe_ready(now);
+                }
+                _ => self.relist_later(now),
+            },
+            Origin::DropSession => {
+                self.phase = Phase::Left;
+                self.outputs.push_back(Output::Left);
+            }
+            Origin::Call(_) => {}
+        }
+    }
+
+    /// What a worker write's answer says about the worker, whoever wrote.
+    fn learn(&mut self, note: Note, answer: &Result<StoreReply, StoreError>) {
+        match (note, answer) {
+            (Note::Written(worker), Ok(StoreReply::Done)) => self.registry.written(*worker),
+            (Note::Deleted(key), Ok(StoreReply::Done)) => self.registry.deleted(&key),
+            (Note::Written(_) | Note::Deleted(_), Ok(StoreReply::WorkerConflict(Some(stored)))) => {
+                self.registry.written((**stored).clone());
+            }
+            (Note::Written(worker), Ok(StoreReply::WorkerConflict(None))) => self.registry.deleted(&worker.key),
+            (Note::Deleted(key), Ok(StoreReply::WorkerConflict(None))) => self.registry.deleted(&key),
+            (_, Ok(StoreReply::Worker(Some(stored)))) => self.registry.written((**stored).clone()),
+            _ => {}
+        }
+    }
+
+    fn session_renewed(&mut self, now: Instant, is_done: bool) {
+        if matches!(self.phase, Phase::Leaving | Phase::Left) {
+            return;
+        }
+        let every = self.settings.session.renew_every;
+        // A session that could not be renewed is tried again well before peers give it up.
+        let pause = if is_done { every } else { every / 4 };
+        self.timers.set(Timer::Session, Some(now.plus(pause)));
+        if is_done {
+            if let Phase::Starting { has_session, .. } = &mut self.phase {
+                *has_session = true;
+            }
+            self.maybe_ready(now);
+        }
+    }
+
+    fn maybe_ready(&mut self, now: Instant) {
+        if self.phase == (Phase::Starting { has_session: true, has_nodes: true }) && self.registry.is_synced() {
+            self.phase = Phase::Serving;
+            self.timers.set(Timer::Sweep, Some(now.plus(self.settings.workflow.retry_from)));
+            self.outputs.push_back(Output::Ready);
+        }
+    }
+
+    fn relist(&mut self) {
+        self.timers.set(Timer::Relist, None);
+        self.store(Origin::ListNodes, StoreOp::ListNodes);
+        self.store(Origin::ListWorkers, StoreOp::ListWorkers);
+    }
+
+    fn relist_later(&mut self, now: Instant) {
+        let pause = jittered(self.settings.workflow.retry_to / 5, self.id.0 ^ self.next_effect);
+        self.timers.set(Timer::Relist, Some(now.plus(pause)));
+    }
+
+    fn watched(&mut self, now: Instant, event: StoreEvent) {
+        match event {
+            StoreEvent::Worker(worker) => self.registry.written(*worker),
+            StoreEvent::WorkerGone(key) => self.registry.deleted(&key),
+            StoreEvent::Node(row) => self.registry.heard(now, row),
+            StoreEvent::Resync => self.relist(),
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let every = self.settings.workflow.sweep_every;
+        self.timers.set(Timer::Sweep, Some(now.plus(jittered(every, self.id.0 ^ now.as_micros()))));
+        let promised = self.registry.rows().filter(|row| row.hosts.is_some()).map(|row| row.key.clone());
+        self.to_sweep = promised.collect();
+        self.sweep_on(now);
+    }
+
+    fn sweep_on(&mut self, now: Instant) {
+        while self.settling.len() < SWEEPERS_MAX {
+            let Some(worker) = self.to_sweep.pop_first() else { return };
+            let hosted = self.registry.row(&worker).and_then(|row| row.hosts.as_ref());
+            if let Some(actor) = hosted.map(|hosted| hosted.actor.clone()) {
+                let goal = Goal::Settle { worker, resume: Unfinished::Finish };
+                // The one that fails to start has its actor looked at already.
+                if !self.settling.contains(&actor) {
+                    self.settle(now, actor, goal);
+                }
+            }
+        }
+    }
+
+    /// Grants the registry its wishes, and tells workflows that wait for what is gone.
+    fn heed_registry(&mut self, now: Instant) {
+        while let Some(wish) = self.registry.poll_wish() {
+            match wish {
+                Wish::Write { expect, worker } => {
+                    let origin = Origin::Repair(worker.key.clone(), Note::Written(worker.clone()));
+                    self.store(origin, StoreOp::PutWorker { expect, worker });
+                }
+                Wish::Drop { key, expect } => {
+                    let origin = Origin::Repair(key.clone(), Note::Deleted(key.clone()));
+                    self.store(origin, StoreOp::DeleteWorker { key, expect });
+                }
+                Wish::Release { actor, worker } => {
+                    if let Some(number) = self.exclusive.get(&actor).copied()
+                        && let Some(flow) = self.flows.get_mut(&number)
+                    {
+                        let world =
+                            World { registry: &self.registry, catalog: &self.catalog, settings: &self.settings };
+                        flow.workflow.nudge(now, world);
+                        self.drain(now, number);
+                    } else {
+                        self.settle(now, actor, Goal::Settle { worker, resume: Unfinished::Finish });
+                    }
+                }
+                Wish::Drain { actor } => {
+                    if !self.exclusive.contains_key(&actor) {
+                        self.settle(now, actor, Goal::Suspend);
+                    }
+                }
+            }
+        }
+        self.timers.set(Timer::Registry, self.registry.poll_timeout());
+    }
+
+    fn shutdown(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Leaving | Phase::Left) {
+            return;
+        }
+        self.phase = Phase::Leaving;
+        self.timers = Timers::default();
+        let numbers: Vec<u64> = self.flows.keys().copied().collect();
+        if numbers.is_empty() {
+            self.store(Origin::DropSession, StoreOp::DropSession(self.id));
+        }
+        for number in numbers {
+            if let Some(flow) = self.flows.get_mut(&number) {
+                flow.workflow.abandon(now);
+            }
+            self.drain(now, number);
+        }
+    }
+}
+
+impl Machine for Replica {
+    type Input = Input;
+    type Output = Output;
+    type Timer = Timer;
+
+    fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Start => {
+                let op = StoreOp::PutSession { replica: self.id, ttl: self.settings.session.ttl };
+                self.store(Origin::Session, op);
+                self.relist();
+            }
+            Input::Request(id, request) => self.request(now, id, request),
+            Input::CallerGone(id) => {
+                for flow in self.flows.values_mut().filter(|flow| flow.wanted_by == WantedBy::Caller(id)) {
+                    flow.wanted_by = WantedBy::Nobody;
+                }
+            }
+            Input::Stored(effect, answer) => self.stored(now, effect, answer),
+            Input::Called(effect, reply) => {
+                if let Some(Origin::Call(number)) = self.effects.remove(&effect) {
+                    self.answer_call(now, number, reply);
+                }
+            }
+            Input::Watched(event) => self.watched(now, event),
+            Input::Declared(catalog) => self.catalog = catalog,
+            Input::Shutdown => self.shutdown(now),
+        }
+        self.heed_registry(now);
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        self.timers.next().map(|(at, timer)| (at, timer.clone()))
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.expired(now) {
+            match timer {
+                Timer::Flow(number) => {
+                    if let Some(flow) = self.flows.get_mut(&number) {
+                        let world =
+                            World { registry: &self.registry, catalog: &self.catalog, settings: &self.settings };
+                        flow.workflow.handle_timeout(now, world);
+                        self.drain(now, number);
+                    }
+                }
+                Timer::Session => {
+                    let op = StoreOp::PutSession { replica: self.id, ttl: self.settings.session.ttl };
+                    self.store(Origin::Session, op);
+                }
+                Timer::Registry => self.registry.handle_timeout(now),
+                Timer::Sweep => self.sweep(now),
+                Timer::Settle(actor, worker) => {
+                    self.settle(now, actor, Goal::Settle { worker, resume: Unfinished::Undo });
+                }
+                Timer::Relist => self.relist(),
+            }
+        }
+        self.heed_registry(now);
+    }
+}
+
+fn note_of(op: &StoreOp) -> Note {
+    match op {
+        StoreOp::PutWorker { worker, .. } => Note::Written(worker.clone()),
+        StoreOp::DeleteWorker { key, .. } => Note::Deleted(key.clone()),
+        _ => Note::Nothing,
+    }
+}
