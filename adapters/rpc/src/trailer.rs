@@ -1,0 +1,172 @@
+//! What every server does around every call: say how long it took, and log one line.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use holdfast_core::time::Instant;
+use holdfast_runtime::clock::Clock;
+use http::{HeaderMap, HeaderValue};
+use hyper::body::{Bytes, Frame};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+/// The trailer with the microseconds that a call took.
+pub const ELAPSED: &str = "x-server-elapsed-us";
+
+/// Adds the trailer [`ELAPSED`] to every answer, success and failure alike, and logs one line
+/// `Handle RPC` per call, also for a call whose caller does not wait for its end.
+///
+/// Bodies pass through frame by frame and are never looked at: nothing of them can get into the log.
+#[derive(Clone)]
+pub struct TrailerLayer {
+    clock: Arc<dyn Clock>,
+}
+
+impl TrailerLayer {
+    /// Measures on `clock`.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock }
+    }
+}
+
+impl<S> Layer<S> for TrailerLayer {
+    type Service = TrailerService<S>;
+
+    fn layer(&self, inner: S) -> TrailerService<S> {
+        TrailerService {
+            inner,
+            clock: Arc::clone(&self.clock),
+        }
+    }
+}
+
+/// See [`TrailerLayer`].
+#[derive(Clone)]
+pub struct TrailerService<S> {
+    inner: S,
+    clock: Arc<dyn Clock>,
+}
+
+impl<S> Service<http::Request<Body>> for TrailerService<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let started = self.clock.now();
+        let method = request.uri().path().to_owned();
+        let mut call = Call {
+            clock: Arc::clone(&self.clock),
+            method,
+            started,
+            open: true,
+        };
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let mut response = answer.await?;
+            // A call that fails before its first message has its trailers in place of headers.
+            if response.headers().contains_key(Status::GRPC_STATUS) {
+                call.end(response.headers_mut());
+                return Ok(response);
+            }
+            Ok(response.map(|body| Body::new(Traced { body, call })))
+        })
+    }
+}
+
+/// A call that has not been answered in full.
+struct Call {
+    clock: Arc<dyn Clock>,
+    method: String,
+    started: Instant,
+    open: bool,
+}
+
+impl Call {
+    fn elapsed(&self) -> Duration {
+        self.clock.now().since(self.started)
+    }
+
+    fn end(&mut self, trailers: &mut HeaderMap) {
+        self.open = false;
+        let elapsed = self.elapsed();
+        trailers.insert(
+            ELAPSED,
+            HeaderValue::from(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)),
+        );
+        let status = Status::from_header_map(trailers).unwrap_or_else(|| Status::unknown("no grpc-status"));
+        self.log(&status, elapsed);
+    }
+
+    fn log(&self, status: &Status, elapsed: Duration) {
+        let error = (status.code() != Code::Ok).then(|| {
+            format!(
+                "rpc error: code = {:?} desc = {}",
+                status.code(),
+                status.message()
+            )
+        });
+        tracing::info!(
+            method = self.method,
+            code = ?status.code(),
+            err = error,
+            "elapsed-time" = ?elapsed,
+            "Handle RPC"
+        );
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.open {
+            self.log(
+                &Status::cancelled("the caller did not wait for the end"),
+                self.elapsed(),
+            );
+        }
+    }
+}
+
+/// The body of an answer, on its way to its trailers.
+struct Traced {
+    body: Body,
+    call: Call,
+}
+
+impl hyper::body::Body for Traced {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let mut frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            self.call.end(trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
+    }
+}
