@@ -4,6 +4,7 @@
 //! Everything here is blocking `std` code, listens on loopback only, and ends with the value that started it.
 
 pub mod http;
+pub mod images;
 pub mod leftovers;
 pub mod process;
 pub mod redis;

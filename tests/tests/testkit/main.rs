@@ -1,6 +1,7 @@
 //! The test kit itself, on real sockets and processes: a kit that does not do what it says proves nothing.
 
 mod counter;
+mod images;
 mod leftovers;
 mod redis;
 mod registry;
