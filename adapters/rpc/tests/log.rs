@@ -1,7 +1,6 @@
 //! The log of a server. In a process of its own: who listens to the log is a matter of the whole process.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use holdfast_rpc::atelet::ateom_herder_client::AteomHerderClient;
 use holdfast_rpc::atelet::ateom_herder_server::{AteomHerder, AteomHerderServer};
@@ -10,14 +9,17 @@ use holdfast_rpc::atelet::{
 };
 use holdfast_rpc::{atelet, server};
 use holdfast_runtime::clock::SystemClock;
-use holdfast_runtime::net::{Channel, Listener, Transport, deadline};
+use holdfast_runtime::net::{Channel, Listener, Transport};
 use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::tokio;
+use tokio::sync::Notify;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-/// Runs at once, never checkpoints, and cannot restore.
-struct Node;
+/// Runs at once, never ends a checkpoint that it has begun, and cannot restore.
+struct Node {
+    begun: Arc<Notify>,
+}
 
 #[tonic::async_trait]
 impl AteomHerder for Node {
@@ -29,6 +31,7 @@ impl AteomHerder for Node {
         &self,
         _: Request<CheckpointRequest>,
     ) -> Result<Response<CheckpointResponse>, Status> {
+        self.begun.notify_one();
         std::future::pending().await
     }
 
@@ -64,7 +67,10 @@ async fn every_call_is_one_line_in_the_log_and_says_nothing_of_its_body() {
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
     let mut node = AteomHerderClient::new(Channel::new(listener.address().clone(), Transport::default()));
     let shutdown = Shutdown::new();
-    let routes = Routes::new(AteomHerderServer::new(Node));
+    let begun = Arc::new(Notify::new());
+    let routes = Routes::new(AteomHerderServer::new(Node {
+        begun: Arc::clone(&begun),
+    }));
     let clock = Arc::new(SystemClock);
     let serving = server::serve(
         listener,
@@ -94,8 +100,11 @@ async fn every_call_is_one_line_in_the_log_and_says_nothing_of_its_body() {
         .await
         .unwrap();
         node.restore(RestoreRequest::default()).await.unwrap_err();
-        let checkpoint = node.checkpoint(CheckpointRequest::default());
-        deadline(Duration::from_millis(50), checkpoint).await.unwrap_err();
+        tokio::select! {
+            biased;
+            answer = node.checkpoint(CheckpointRequest::default()) => panic!("no answer was due: {answer:?}"),
+            () = begun.notified() => {}
+        }
         shutdown.trigger();
     };
     futures_util::future::join(serving, calls).await;
