@@ -106,3 +106,36 @@ fn run(stages: &[Stage]) -> Result<()> {
     anstream::println!("stages: {} passed, 0 failed", stages.len());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failure_ends_the_run_and_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let touch = |name: &str| Step::new("touch").args([directory.path().join(name)]);
+        let stages = [
+            Stage {
+                name: "first",
+                step: touch("first"),
+            },
+            Stage {
+                name: "second",
+                step: Step::new("false"),
+            },
+            Stage {
+                name: "third",
+                step: touch("third"),
+            },
+        ];
+        let error = format!("{:#}", run(&stages).unwrap_err());
+        assert!(
+            error.contains("second failed") && error.contains("false"),
+            "{error}"
+        );
+        assert!(directory.path().join("first").exists());
+        assert!(!directory.path().join("third").exists());
+        run(&stages[..1]).unwrap();
+    }
+}

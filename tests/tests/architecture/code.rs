@@ -97,11 +97,12 @@ fn is_word(c: char) -> bool {
 }
 
 fn continues_word(chars: &[char], at: usize) -> bool {
-    let before = at.checked_sub(1).map(|index| chars[index]);
-    // Byte and C strings have one more letter in front.
-    before.is_some_and(is_word)
-        && !(matches!(before, Some('b' | 'c'))
-            && !at.checked_sub(2).is_some_and(|index| is_word(chars[index])))
+    let before = |back: usize| at.checked_sub(back).map(|index| chars[index]);
+    match before(1) {
+        // Byte and C strings have one more letter in front.
+        Some('b' | 'c') => before(2).is_some_and(is_word),
+        before => before.is_some_and(is_word),
+    }
 }
 
 fn find(chars: &[char], from: usize, found: impl Fn(&[char]) -> bool) -> usize {
