@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
+use crate::demo;
 use crate::say;
 use crate::step::Step;
 
