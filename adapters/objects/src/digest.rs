@@ -70,7 +70,7 @@ impl Hasher {
 
     /// Takes in `count` zero bytes: what a hole reads as.
     pub(crate) fn update_zeros(&mut self, mut count: u64) {
-        const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
         while count > 0 {
             let step = count.min(ZEROS.len() as u64);
             self.0.update(&ZEROS[..step as usize]);

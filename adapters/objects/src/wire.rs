@@ -13,8 +13,8 @@ use holdfast_runtime::tokio::time::timeout;
 use http::header::CONTENT_LENGTH;
 use http_body_util::{BodyExt as _, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use object_store::client::{
     HttpClient, HttpConnector as StoreConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody,
@@ -43,44 +43,53 @@ impl StoreConnector for Connector {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let mut pool = Client::builder(TokioExecutor::new());
+        pool.pool_timer(TokioTimer::new());
+        // A host without CA certificates can still talk to a store of its own.
         let tls = HttpsConnectorBuilder::new()
             .with_native_roots()
-            .map_err(|source| object_store::Error::Generic {
-                store: "TLS",
-                source: source.into(),
-            })?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .build(tls);
+            .map(|tls| pool.build(tls.https_only().enable_http1().wrap_connector(tcp.clone())));
         let allow_http = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
-        Ok(HttpClient::new(Wire { client, allow_http }))
+        Ok(HttpClient::new(Wire {
+            tls,
+            plain: pool.build(tcp),
+            allow_http,
+        }))
     }
 }
 
 #[derive(Debug)]
 struct Wire {
-    client: Client<HttpsConnector<HttpConnector>, HttpRequestBody>,
+    tls: io::Result<Client<HttpsConnector<HttpConnector>, HttpRequestBody>>,
+    plain: Client<HttpConnector, HttpRequestBody>,
     allow_http: bool,
+}
+
+impl Wire {
+    fn send(&self, request: HttpRequest) -> Result<ResponseFuture, HttpError> {
+        let uri = request.uri();
+        if uri.scheme_str() == Some("https") {
+            let tls = self
+                .tls
+                .as_ref()
+                .map_err(|error| refusal(error.kind(), format!("TLS is not possible: {error}")))?;
+            return Ok(tls.request(request));
+        }
+        if self.allow_http || is_loopback(uri) {
+            return Ok(self.plain.request(request));
+        }
+        let reason = "plain HTTP to another host; set ATE_STORAGE_ALLOW_HTTP=true to allow it";
+        Err(refusal(io::ErrorKind::PermissionDenied, reason.to_owned()))
+    }
 }
 
 #[async_trait]
 impl HttpService for Wire {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let uri = request.uri();
-        if uri.scheme_str() != Some("https") && !self.allow_http && !is_loopback(uri) {
-            let refusal = "plain HTTP to another host; set ATE_STORAGE_ALLOW_HTTP=true to allow it";
-            return Err(HttpError::new(
-                HttpErrorKind::Unknown,
-                io::Error::new(io::ErrorKind::PermissionDenied, refusal),
-            ));
-        }
         let patience =
             |bytes: usize| REQUEST_TIMEOUT + Duration::from_secs((bytes / MIN_BYTES_PER_SECOND) as u64);
         let sending = patience(request.body().content_length());
-        let answer = bounded(sending, self.client.request(request).map_err(http_error)).await?;
+        let answer = bounded(sending, self.send(request)?.map_err(http_error)).await?;
         let (parts, body) = answer.into_parts();
         let announced = parts
             .headers
@@ -93,6 +102,10 @@ impl HttpService for Wire {
         let body = bounded(receiving, body).await?.to_bytes();
         Ok(HttpResponse::from_parts(parts, body.into()))
     }
+}
+
+fn refusal(kind: io::ErrorKind, reason: String) -> HttpError {
+    HttpError::new(HttpErrorKind::Unknown, io::Error::new(kind, reason))
 }
 
 async fn bounded<T>(

@@ -362,7 +362,7 @@ impl Sink {
 }
 
 fn flush(block: &mut Vec<u8>, written: &mut u64, target: &Target) -> Result<(), DecodeError> {
-    const ZEROS: [u8; BLOCK] = [0; BLOCK];
+    static ZEROS: [u8; BLOCK] = [0; BLOCK];
     if block[..] != ZEROS[..block.len()] {
         target.put(block, *written)?;
     }
