@@ -37,55 +37,38 @@ pub fn test() -> Result<()> {
 
 fn lint_stages() -> Result<Vec<Stage>> {
     let (flags, madsim) = SIMULATED;
-    let mut stages = vec![
-        Stage {
-            name: "format",
-            step: Step::cargo("fmt --all --check"),
-        },
-        Stage {
-            name: "lints",
-            step: Step::cargo("clippy --workspace --all-targets -- -D warnings"),
-        },
-        Stage {
-            name: "core without std",
-            step: no_std::step()?,
-        },
-    ];
-    if let Some(step) = no_std::wasm_step() {
-        stages.push(Stage {
-            name: "core for wasm32",
-            step,
-        });
-    }
     let simulated = Step::cargo("check --workspace --all-targets").env(flags, madsim);
-    stages.push(Stage {
-        name: "simulated build",
-        step: simulated,
-    });
+    let mut stages = vec![
+        stage("format", Step::cargo("fmt --all --check")),
+        stage(
+            "lints",
+            Step::cargo("clippy --workspace --all-targets -- -D warnings"),
+        ),
+        stage("simulated build", simulated),
+        stage("core without std", no_std::step()?),
+    ];
+    stages.extend(no_std::wasm_step().map(|step| stage("core for wasm32", step)));
     Ok(stages)
 }
 
 fn test_stages() -> Vec<Stage> {
-    let runner = if Step::cargo("nextest --version").answer().is_some() {
-        "nextest run"
-    } else {
-        "test"
-    };
+    let nextest = Step::cargo("nextest --version").answer().is_some();
+    let runner = if nextest { "nextest run" } else { "test" };
     let (flags, madsim) = SIMULATED;
+    let simulated = Step::cargo(&format!("{runner} --package holdfast-runtime")).env(flags, madsim);
     vec![
-        Stage {
-            name: "tests",
-            step: Step::cargo(&format!("{runner} --workspace")),
-        },
-        Stage {
-            name: "examples in the documentation",
-            step: Step::cargo("test --quiet --workspace --doc"),
-        },
-        Stage {
-            name: "simulated transport",
-            step: Step::cargo(&format!("{runner} --package holdfast-runtime")).env(flags, madsim),
-        },
+        stage("programs", demo::build_programs()),
+        stage("tests", Step::cargo(&format!("{runner} --workspace"))),
+        stage(
+            "examples in the documentation",
+            Step::cargo("test --quiet --workspace --doc"),
+        ),
+        stage("simulated transport", simulated),
     ]
+}
+
+fn stage(name: &'static str, step: Step) -> Stage {
+    Stage { name, step }
 }
 
 /// Runs the stages in order, up to the first that fails.
@@ -117,18 +100,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let touch = |name: &str| Step::new("touch").args([directory.path().join(name)]);
         let stages = [
-            Stage {
-                name: "first",
-                step: touch("first"),
-            },
-            Stage {
-                name: "second",
-                step: Step::new("false"),
-            },
-            Stage {
-                name: "third",
-                step: touch("third"),
-            },
+            stage("first", touch("first")),
+            stage("second", Step::new("false")),
+            stage("third", touch("third")),
         ];
         let error = format!("{:#}", run(&stages).unwrap_err());
         assert!(
