@@ -4,9 +4,7 @@
 //! write one that has not, and a snapshot pointer moves only along [`Change`].
 
 use crate::catalog::{Selector, Template};
-use crate::id::{
-    ActorKey, Fence, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, Version, WorkerKey,
-};
+use crate::id::{ActorKey, Fence, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, Version, WorkerKey};
 use crate::worker::Worker;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -265,7 +263,12 @@ impl fmt::Display for Illegal {
 
 impl Actor {
     /// A new actor, asleep, with no state yet.
-    pub fn create(key: ActorKey, incarnation: Incarnation, template: Arc<Template>, selector: Selector) -> Actor {
+    pub fn create(
+        key: ActorKey,
+        incarnation: Incarnation,
+        template: Arc<Template>,
+        selector: Selector,
+    ) -> Actor {
         Actor {
             key,
             version: Version::FIRST,
@@ -288,19 +291,31 @@ impl Actor {
     ///
     /// # Errors
     /// [`Illegal`] if the table has no such transition.
-    pub fn after(&self, change: &Change, by: Option<LeaseToken>, at_least: Version) -> Result<Actor, Illegal> {
+    pub fn after(
+        &self,
+        change: &Change,
+        by: Option<LeaseToken>,
+        at_least: Version,
+    ) -> Result<Actor, Illegal> {
         let mut next = self.clone();
         next.version = self.version.next().max(at_least);
         if let Some(token) = by
             && self.claim.is_none_or(|claim| claim.token != token)
         {
-            next.claim = Some(Claim { token, fence: Fence(next.version.0) });
+            next.claim = Some(Claim {
+                token,
+                fence: Fence(next.version.0),
+            });
         }
         match (&self.state, change) {
             (_, Change::Claim) => {}
             (_, Change::Select(selector)) => next.selector = selector.clone(),
             (State::Suspended | State::Paused, Change::Resume { op, on, boot }) => {
-                next.state = State::Resuming { op: *op, on: on.clone(), boot: *boot };
+                next.state = State::Resuming {
+                    op: *op,
+                    on: on.clone(),
+                    boot: *boot,
+                };
             }
             (State::Resuming { on, .. }, Change::Ran) => {
                 next.state = State::Running { on: on.clone() };
@@ -311,8 +326,12 @@ impl Actor {
                 next.begin_suspend(*op, Source::Worker(on.clone()), snapshot);
             }
             (State::Paused, Change::Suspend { op, snapshot }) => {
-                let Some(Snapshot::Local { nodes, .. }) = &self.latest else { return self.illegal(change) };
-                let Some(node) = nodes.first() else { return self.illegal(change) };
+                let Some(Snapshot::Local { nodes, .. }) = &self.latest else {
+                    return self.illegal(change);
+                };
+                let Some(node) = nodes.first() else {
+                    return self.illegal(change);
+                };
                 next.begin_suspend(*op, Source::Local(node.clone()), snapshot);
             }
             (State::Suspending { snapshot, .. }, Change::Suspended) => {
@@ -322,12 +341,19 @@ impl Actor {
                 next.in_progress = None;
             }
             (State::Running { on }, Change::Pause { op, snapshot }) => {
-                next.state = State::Pausing { op: *op, on: on.clone(), snapshot: snapshot.clone() };
+                next.state = State::Pausing {
+                    op: *op,
+                    on: on.clone(),
+                    snapshot: snapshot.clone(),
+                };
                 next.in_progress = Some(snapshot.clone());
             }
             (State::Pausing { on, snapshot, .. }, Change::Paused) => {
                 next.state = State::Paused;
-                next.latest = Some(Snapshot::Local { name: snapshot.clone(), nodes: vec![on.node.clone()] });
+                next.latest = Some(Snapshot::Local {
+                    name: snapshot.clone(),
+                    nodes: vec![on.node.clone()],
+                });
                 next.in_progress = None;
             }
             (state, Change::Reset { loss }) if state.is_underway() => {
@@ -352,7 +378,11 @@ impl Actor {
     }
 
     fn begin_suspend(&mut self, op: OpId, from: Source, snapshot: &Name) {
-        self.state = State::Suspending { op, from, snapshot: snapshot.clone() };
+        self.state = State::Suspending {
+            op,
+            from,
+            snapshot: snapshot.clone(),
+        };
         self.in_progress = Some(snapshot.clone());
     }
 
@@ -365,7 +395,10 @@ impl Actor {
     }
 
     fn illegal<T>(&self, change: &Change) -> Result<T, Illegal> {
-        Err(Illegal { from: self.status(), change: change.name() })
+        Err(Illegal {
+            from: self.status(),
+            change: change.name(),
+        })
     }
 
     /// The worker that this record points at.
@@ -373,9 +406,15 @@ impl Actor {
         match &self.state {
             State::Resuming { on, .. }
             | State::Running { on }
-            | State::Suspending { from: Source::Worker(on), .. }
+            | State::Suspending {
+                from: Source::Worker(on),
+                ..
+            }
             | State::Pausing { on, .. } => Some(on),
-            State::Suspending { from: Source::Local(_), .. }
+            State::Suspending {
+                from: Source::Local(_),
+                ..
+            }
             | State::Suspended
             | State::Paused
             | State::Crashed(_) => None,
@@ -385,7 +424,9 @@ impl Actor {
     /// The node operation that is under way.
     pub fn operation(&self) -> Option<OpId> {
         match &self.state {
-            State::Resuming { op, .. } | State::Suspending { op, .. } | State::Pausing { op, .. } => Some(*op),
+            State::Resuming { op, .. } | State::Suspending { op, .. } | State::Pausing { op, .. } => {
+                Some(*op)
+            }
             State::Running { .. } | State::Suspended | State::Paused | State::Crashed(_) => None,
         }
     }

@@ -144,7 +144,9 @@ pub struct Selector {
 impl Selector {
     /// Whether `labels` satisfy it.
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        self.match_labels
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
     }
 }
 
@@ -289,7 +291,12 @@ impl core::fmt::Display for AssetsError {
         match self {
             AssetsError::NoPool((namespace, name)) => write!(f, "WorkerPool {namespace}/{name} not found"),
             AssetsError::NoConfig(name) => write!(f, "SandboxConfig \"{name}\" not found"),
-            AssetsError::WrongClass { config, is, pool: (namespace, name), wants } => write!(
+            AssetsError::WrongClass {
+                config,
+                is,
+                pool: (namespace, name),
+                wants,
+            } => write!(
                 f,
                 "SandboxConfig \"{config}\" has class \"{is}\" but WorkerPool {namespace}/{name} is class \"{wants}\""
             ),
@@ -314,12 +321,16 @@ impl Catalog {
 
     /// Adds a template; a later one of the same name takes its place.
     pub fn add_template(&mut self, template: Template) {
-        self.templates.insert((template.namespace.clone(), template.name.clone()), Arc::new(template));
+        self.templates.insert(
+            (template.namespace.clone(), template.name.clone()),
+            Arc::new(template),
+        );
     }
 
     /// Adds a pool; a later one of the same name takes its place.
     pub fn add_pool(&mut self, pool: Pool) {
-        self.pools.insert((pool.namespace.clone(), pool.name.clone()), pool);
+        self.pools
+            .insert((pool.namespace.clone(), pool.name.clone()), pool);
     }
 
     /// Adds a sandbox configuration; a later one of the same name takes its place.
@@ -360,12 +371,17 @@ impl Catalog {
     /// # Errors
     /// What is missing or contradictory, in the words of the original.
     pub fn assets(&self, pool: &PoolKey) -> Result<SandboxAssets, AssetsError> {
-        let declared = self.pools.get(pool).ok_or_else(|| AssetsError::NoPool(pool.clone()))?;
+        let declared = self
+            .pools
+            .get(pool)
+            .ok_or_else(|| AssetsError::NoPool(pool.clone()))?;
         let class = &declared.sandbox_class;
         let config = match &declared.sandbox_config {
             Some(name) => {
-                let config =
-                    self.sandbox_configs.get(name).ok_or_else(|| AssetsError::NoConfig(name.clone()))?;
+                let config = self
+                    .sandbox_configs
+                    .get(name)
+                    .ok_or_else(|| AssetsError::NoConfig(name.clone()))?;
                 if config.sandbox_class != *class {
                     return Err(AssetsError::WrongClass {
                         config: name.clone(),
@@ -381,7 +397,9 @@ impl Catalog {
                     .sandbox_configs
                     .values()
                     .filter(|c| c.role == ConfigRole::Default && c.sandbox_class == *class);
-                let first = defaults.next().ok_or_else(|| AssetsError::NoDefault(class.clone()))?;
+                let first = defaults
+                    .next()
+                    .ok_or_else(|| AssetsError::NoDefault(class.clone()))?;
                 if let Some(second) = defaults.next() {
                     return Err(AssetsError::TwoDefaults {
                         class: class.clone(),
@@ -392,6 +410,9 @@ impl Catalog {
                 first
             }
         };
-        Ok(SandboxAssets { sandbox_class: class.clone(), assets: config.assets.clone() })
+        Ok(SandboxAssets {
+            sandbox_class: class.clone(),
+            assets: config.assets.clone(),
+        })
     }
 }

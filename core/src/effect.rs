@@ -322,6 +322,10 @@ pub enum Fenced {
 impl NodeFailure {
     /// A call whose outcome is unknown.
     pub fn unreachable(message: impl Into<String>) -> NodeFailure {
-        NodeFailure { code: Code::Unavailable, message: message.into(), kind: NodeFailureKind::Unreachable }
+        NodeFailure {
+            code: Code::Unavailable,
+            message: message.into(),
+            kind: NodeFailureKind::Unreachable,
+        }
     }
 }

@@ -65,11 +65,19 @@ const SOON: Duration = Duration::from_millis(200);
 impl Failure {
     /// A failure that trying again does not mend.
     pub fn new(code: Code, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into(), retry_after: None, crashed: false }
+        Failure {
+            code,
+            message: message.into(),
+            retry_after: None,
+            crashed: false,
+        }
     }
 
     fn again(code: Code, message: impl Into<String>) -> Failure {
-        Failure { retry_after: Some(SOON), ..Failure::new(code, message) }
+        Failure {
+            retry_after: Some(SOON),
+            ..Failure::new(code, message)
+        }
     }
 
     pub(crate) fn actor_not_found(id: &Name) -> Failure {
@@ -95,7 +103,9 @@ impl Failure {
     pub(crate) fn deadline(secs: u64) -> Failure {
         Failure::again(
             Code::DeadlineExceeded,
-            format!("workflow deadline of {secs}s exceeded; what was begun is finished or undone by the system"),
+            format!(
+                "workflow deadline of {secs}s exceeded; what was begun is finished or undone by the system"
+            ),
         )
     }
 
@@ -108,18 +118,31 @@ impl Failure {
             StoreError::Unavailable(text) => {
                 Failure::again(Code::Unavailable, format!("store unavailable: {text}"))
             }
-            StoreError::Refused(text) => Failure::new(Code::Internal, format!("internal server error: {text}")),
+            StoreError::Refused(text) => {
+                Failure::new(Code::Internal, format!("internal server error: {text}"))
+            }
         }
     }
 
     pub(crate) fn node(failure: &NodeFailure) -> Failure {
-        let retry_after = matches!(failure.code, Code::Unavailable | Code::Aborted | Code::DeadlineExceeded)
-            .then_some(SOON);
-        Failure { code: failure.code, message: failure.message.clone(), retry_after, crashed: false }
+        let retry_after = matches!(
+            failure.code,
+            Code::Unavailable | Code::Aborted | Code::DeadlineExceeded
+        )
+        .then_some(SOON);
+        Failure {
+            code: failure.code,
+            message: failure.message.clone(),
+            retry_after,
+            crashed: false,
+        }
     }
 
     pub(crate) fn crashed(id: &Name) -> Failure {
-        Failure { crashed: true, ..Failure::new(Code::DataLoss, format!("actor {id} crashed")) }
+        Failure {
+            crashed: true,
+            ..Failure::new(Code::DataLoss, format!("actor {id} crashed"))
+        }
     }
 
     pub(crate) fn no_pool() -> Failure {
@@ -130,7 +153,10 @@ impl Failure {
     }
 
     pub(crate) fn no_free_worker() -> Failure {
-        Failure { retry_after: Some(SOON), ..Failure::new(Code::FailedPrecondition, "no free workers available") }
+        Failure {
+            retry_after: Some(SOON),
+            ..Failure::new(Code::FailedPrecondition, "no free workers available")
+        }
     }
 
     pub(crate) fn local_snapshot_unreachable(id: &Name, nodes: &str) -> Failure {
@@ -144,11 +170,17 @@ impl Failure {
     }
 
     pub(crate) fn is_crashed(verb: &str, id: &Name) -> Failure {
-        Failure::new(Code::FailedPrecondition, format!("can not {verb} crashed actor {id}"))
+        Failure::new(
+            Code::FailedPrecondition,
+            format!("can not {verb} crashed actor {id}"),
+        )
     }
 
     pub(crate) fn not_suspended(id: &Name, status: Status) -> Failure {
-        Failure::new(Code::FailedPrecondition, format!("Actor {id} is not suspended (status: {status})"))
+        Failure::new(
+            Code::FailedPrecondition,
+            format!("Actor {id} is not suspended (status: {status})"),
+        )
     }
 
     pub(crate) fn not_running(id: &Name, status: Status) -> Failure {
@@ -161,14 +193,18 @@ impl Failure {
     pub(crate) fn not_revertible(id: &Name, status: Status) -> Failure {
         Failure::new(
             Code::FailedPrecondition,
-            format!("Actor {id} is not crashed (status: {status}); only a crashed or paused actor can be reverted"),
+            format!(
+                "Actor {id} is not crashed (status: {status}); only a crashed or paused actor can be reverted"
+            ),
         )
     }
 
     pub(crate) fn nothing_to_revert_to(id: &Name) -> Failure {
         Failure::new(
             Code::FailedPrecondition,
-            format!("Actor {id} has no external snapshot to revert to; suspend it, which uploads its local one"),
+            format!(
+                "Actor {id} has no external snapshot to revert to; suspend it, which uploads its local one"
+            ),
         )
     }
 

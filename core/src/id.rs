@@ -66,7 +66,10 @@ pub struct ActorKey {
 impl ActorKey {
     /// The key of `name` in `atespace`.
     pub fn new(atespace: impl Into<Name>, name: impl Into<Name>) -> Self {
-        ActorKey { atespace: atespace.into(), name: name.into() }
+        ActorKey {
+            atespace: atespace.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -90,7 +93,11 @@ pub struct WorkerKey {
 impl WorkerKey {
     /// The key of `pod` of `pool` in `namespace`.
     pub fn new(namespace: impl Into<Name>, pool: impl Into<Name>, pod: impl Into<Name>) -> Self {
-        WorkerKey { namespace: namespace.into(), pool: pool.into(), pod: pod.into() }
+        WorkerKey {
+            namespace: namespace.into(),
+            pool: pool.into(),
+            pod: pod.into(),
+        }
     }
 }
 
@@ -224,9 +231,20 @@ mod tests {
 
     #[test]
     fn operation_ids_survive_text_and_nothing_else_parses() {
-        let id = OpId { replica: ReplicaId(0xfeed), seq: 7 };
+        let id = OpId {
+            replica: ReplicaId(0xfeed),
+            seq: 7,
+        };
         assert_eq!(id.to_string().parse::<OpId>(), Ok(id));
-        for bad in ["", "-", "feed-7", "000000000000feed", "000000000000feed-", "000000000000feed-+7", "zz"] {
+        for bad in [
+            "",
+            "-",
+            "feed-7",
+            "000000000000feed",
+            "000000000000feed-",
+            "000000000000feed-+7",
+            "zz",
+        ] {
             assert_eq!(bad.parse::<OpId>(), Err(NotAnId), "{bad}");
         }
     }

@@ -102,7 +102,12 @@ pub enum Timer {
 impl Keeper {
     /// A keeper that has not asked for anything yet. `seed` spreads its retries.
     pub fn new(settings: LeaseSettings, seed: u64) -> Keeper {
-        Keeper { settings, seed, state: State::Idle, outputs: VecDeque::new() }
+        Keeper {
+            settings,
+            seed,
+            state: State::Idle,
+            outputs: VecDeque::new(),
+        }
     }
 
     /// How long the lease lives in the store without renewal.
@@ -135,7 +140,10 @@ impl Keeper {
             return false;
         }
         let at = sent_at.plus(self.settings.renew_every);
-        self.state = State::Held { valid_until, renewal: Renewal::Due { at, failures: 0 } };
+        self.state = State::Held {
+            valid_until,
+            renewal: Renewal::Due { at, failures: 0 },
+        };
         true
     }
 }
@@ -160,7 +168,13 @@ impl Machine for Keeper {
                 }
             }
             (State::Held { valid_until, .. }, _) if now >= *valid_until => self.lose(Cause::Expired),
-            (State::Held { renewal: Renewal::Sent { at, .. }, .. }, Input::Renewed) => {
+            (
+                State::Held {
+                    renewal: Renewal::Sent { at, .. },
+                    ..
+                },
+                Input::Renewed,
+            ) => {
                 let sent_at = *at;
                 if !self.believe(now, sent_at) {
                     self.lose(Cause::Expired);
@@ -168,9 +182,16 @@ impl Machine for Keeper {
             }
             (State::Held { renewal, .. }, Input::Failed) => {
                 if let Renewal::Sent { failures, .. } = *renewal {
-                    let pause =
-                        backoff(self.settings.retry_from, self.settings.renew_every, failures, self.seed);
-                    *renewal = Renewal::Due { at: now.plus(pause), failures: failures.saturating_add(1) };
+                    let pause = backoff(
+                        self.settings.retry_from,
+                        self.settings.renew_every,
+                        failures,
+                        self.seed,
+                    );
+                    *renewal = Renewal::Due {
+                        at: now.plus(pause),
+                        failures: failures.saturating_add(1),
+                    };
                 }
             }
             (State::Held { .. }, Input::NotOwner) => self.lose(Cause::NotOwner),
@@ -186,16 +207,19 @@ impl Machine for Keeper {
 
     fn poll_timeout(&self) -> Option<(Instant, Timer)> {
         match self.state {
-            State::Held { valid_until, renewal: Renewal::Due { at, .. } } if at < valid_until => {
-                Some((at, Timer::Renew))
-            }
+            State::Held {
+                valid_until,
+                renewal: Renewal::Due { at, .. },
+            } if at < valid_until => Some((at, Timer::Renew)),
             State::Held { valid_until, .. } => Some((valid_until, Timer::Expiry)),
             State::Idle | State::Acquiring { .. } | State::Over => None,
         }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        let State::Held { valid_until, renewal } = &mut self.state else { return };
+        let State::Held { valid_until, renewal } = &mut self.state else {
+            return;
+        };
         if now >= *valid_until {
             self.lose(Cause::Expired);
             return;
@@ -250,7 +274,10 @@ mod tests {
         let mut k = keeper();
         k.handle(at(0), Input::Acquire);
         k.handle(at(28_700), Input::Granted);
-        assert_eq!(drain(&mut k), [Output::Acquire, Output::Lost(Cause::GrantedTooLate)]);
+        assert_eq!(
+            drain(&mut k),
+            [Output::Acquire, Output::Lost(Cause::GrantedTooLate)]
+        );
         assert!(!k.is_valid(at(28_700)));
     }
 
@@ -265,7 +292,11 @@ mod tests {
                 [Output::Renew] => {
                     renewals += 1;
                     k.handle(when.plus(Duration::from_millis(500)), Input::Failed);
-                    assert_eq!(k.valid_until(), Some(at(28_700)), "a failed renewal neither ends nor extends");
+                    assert_eq!(
+                        k.valid_until(),
+                        Some(at(28_700)),
+                        "a failed renewal neither ends nor extends"
+                    );
                 }
                 [Output::Lost(Cause::Expired)] => {
                     assert_eq!(when, at(28_700));

@@ -28,7 +28,7 @@ pub mod id;
 pub mod lease;
 pub mod machine;
 pub mod name;
-// pub mod node;
+pub mod node;
 pub mod plan;
 pub mod pull;
 pub mod registry;

@@ -40,7 +40,10 @@ pub fn check_selector(selector: &Selector) -> Result<(), Failure> {
     for (key, value) in &selector.match_labels {
         let wrong = qualified_name_faults(key.as_str());
         if !wrong.is_empty() {
-            return Err(invalid(format!("invalid worker_selector label key \"{key}\": {}", wrong.join("; "))));
+            return Err(invalid(format!(
+                "invalid worker_selector label key \"{key}\": {}",
+                wrong.join("; ")
+            )));
         }
         let wrong = label_value_faults(value.as_str());
         if !wrong.is_empty() {
@@ -57,24 +60,31 @@ pub fn check_selector(selector: &Selector) -> Result<(), Failure> {
 pub fn is_dns_label(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= DNS_LABEL_MAX
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
 
 /// Whether `text` is a DNS subdomain: DNS labels joined by dots, at most 253 bytes.
 pub fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= DNS_SUBDOMAIN_MAX && text.split('.').all(|label| {
-        !label.is_empty()
-            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    })
+    text.len() <= DNS_SUBDOMAIN_MAX
+        && text.split('.').all(|label| {
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        })
 }
 
 fn check_label(field: &str, text: &str) -> Result<(), Failure> {
     if text.len() > DNS_LABEL_MAX {
-        return Err(invalid(format!("invalid {field}: must be no more than {DNS_LABEL_MAX} characters")));
+        return Err(invalid(format!(
+            "invalid {field}: must be no more than {DNS_LABEL_MAX} characters"
+        )));
     }
     if !is_dns_label(text) {
         return Err(invalid(format!(
@@ -88,7 +98,9 @@ fn check_label(field: &str, text: &str) -> Result<(), Failure> {
 /// A name of letters, digits, `-`, `_` and `.`, that begins and ends with a letter or digit.
 fn is_label_text(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let (Some(first), Some(last)) = (text.bytes().next(), text.bytes().last()) else { return false };
+    let (Some(first), Some(last)) = (text.bytes().next(), text.bytes().last()) else {
+        return false;
+    };
     first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric() && text.bytes().all(inner)
 }
 
@@ -105,7 +117,9 @@ fn qualified_name_faults(key: &str) -> Vec<String> {
                 faults.push("prefix part must be non-empty".to_string());
             } else {
                 if prefix.len() > DNS_SUBDOMAIN_MAX {
-                    faults.push(format!("prefix part must be no more than {DNS_SUBDOMAIN_MAX} bytes"));
+                    faults.push(format!(
+                        "prefix part must be no more than {DNS_SUBDOMAIN_MAX} bytes"
+                    ));
                 }
                 if !is_dns_subdomain(prefix) && prefix.len() <= DNS_SUBDOMAIN_MAX {
                     faults.push(
@@ -169,15 +183,23 @@ mod tests {
         }
         for bad in ["", "-a", "a-", "A", "a_b", "a:b", "a.b", "ä"] {
             let message = check_actor_id(bad).unwrap_err().message;
-            assert!(message.starts_with("invalid actor_id: must start and end with"), "{bad}: {message}");
+            assert!(
+                message.starts_with("invalid actor_id: must start and end with"),
+                "{bad}: {message}"
+            );
         }
         let long = check_actor_id(&"x".repeat(64)).unwrap_err();
-        assert_eq!(long.message, "invalid actor_id: must be no more than 63 characters");
+        assert_eq!(
+            long.message,
+            "invalid actor_id: must be no more than 63 characters"
+        );
     }
 
     #[test]
     fn selectors_are_bounded_and_spelled_like_kubernetes_labels() {
-        let of = |k: &str, v: &str| Selector { match_labels: [(Name::from(k), Name::from(v))].into() };
+        let of = |k: &str, v: &str| Selector {
+            match_labels: [(Name::from(k), Name::from(v))].into(),
+        };
         for (key, value) in [("a", "1"), ("example.com/Tier_1", ""), ("a.b", "X-1")] {
             assert_eq!(check_selector(&of(key, value)), Ok(()), "{key}={value}");
         }
@@ -192,10 +214,19 @@ mod tests {
             assert!(message.contains(part), "{key}: {message}");
         }
         let message = check_selector(&of("k", "-")).unwrap_err().message;
-        assert!(message.starts_with("invalid worker_selector label value \"-\" for key \"k\": a valid label"));
+        assert!(
+            message.starts_with("invalid worker_selector label value \"-\" for key \"k\": a valid label")
+        );
 
-        let many = (0..11).map(|i| (Name::from(format!("k{i}")), Name::from("v"))).collect();
-        let message = check_selector(&Selector { match_labels: many }).unwrap_err().message;
-        assert_eq!(message, "worker_selector has 11 match_labels entries, exceeding the limit of 10");
+        let many = (0..11)
+            .map(|i| (Name::from(format!("k{i}")), Name::from("v")))
+            .collect();
+        let message = check_selector(&Selector { match_labels: many })
+            .unwrap_err()
+            .message;
+        assert_eq!(
+            message,
+            "worker_selector has 11 match_labels entries, exceeding the limit of 10"
+        );
     }
 }

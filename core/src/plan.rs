@@ -156,7 +156,9 @@ impl CallVerb {
     /// Those of the lookup.
     pub fn resolve<E>(self, assets: impl FnOnce(&WorkerKey) -> Result<SandboxAssets, E>) -> Result<Verb, E> {
         match self {
-            CallVerb::Boot(worker) => Ok(Verb::Run { assets: assets(&worker)? }),
+            CallVerb::Boot(worker) => Ok(Verb::Run {
+                assets: assets(&worker)?,
+            }),
             CallVerb::Exactly(verb) => Ok(verb),
         }
     }
@@ -194,7 +196,10 @@ fn resume(boot: Boot, actor: &Actor, facts: &Facts<'_>) -> Next {
         },
         State::Crashed(_) => refuse(Failure::is_crashed("resume", &actor.key.name)),
         State::Suspended | State::Paused => match facts.promised.and_then(Assignment::of) {
-            Some(on) => Next::Write { change: WishedChange::Resume(Box::new(on), boot), then: Then::GoOn },
+            Some(on) => Next::Write {
+                change: WishedChange::Resume(Box::new(on), boot),
+                then: Then::GoOn,
+            },
             None => Next::Place {
                 nodes: match &actor.latest {
                     Some(Snapshot::Local { nodes, .. }) => Some(nodes.clone()),
@@ -211,11 +216,17 @@ fn suspend(actor: &Actor, facts: &Facts<'_>) -> Next {
     match &actor.state {
         State::Suspended => at_rest(actor),
         State::Running { on } => match facts.worker {
-            Fact::Present => Next::Write { change: WishedChange::Suspend, then: Then::GoOn },
+            Fact::Present => Next::Write {
+                change: WishedChange::Suspend,
+                then: Then::GoOn,
+            },
             Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
         },
         // A paused actor that has lost something says so; its local snapshot is still uploaded.
-        State::Paused => Next::Write { change: WishedChange::Suspend, then: Then::GoOn },
+        State::Paused => Next::Write {
+            change: WishedChange::Suspend,
+            then: Then::GoOn,
+        },
         State::Crashed(_) => refuse(Failure::is_crashed("suspend", &actor.key.name)),
         State::Resuming { op, on, boot } => go_on_resuming(*op, on, *boot, actor, facts),
         State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
@@ -226,7 +237,10 @@ fn pause(actor: &Actor, facts: &Facts<'_>) -> Next {
     match &actor.state {
         State::Paused => at_rest(actor),
         State::Running { on } => match facts.worker {
-            Fact::Present => Next::Write { change: WishedChange::Pause, then: Then::GoOn },
+            Fact::Present => Next::Write {
+                change: WishedChange::Pause,
+                then: Then::GoOn,
+            },
             Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
         },
         State::Suspended if actor.loss.is_some() => at_rest(actor),
@@ -265,7 +279,11 @@ fn settle(worker: &WorkerKey, unfinished: Unfinished, actor: &Actor, facts: &Fac
 
 /// Frees a worker that is promised to the actor while the actor is not on it.
 fn free_stray(worker: &WorkerKey, facts: &Facts<'_>) -> Next {
-    match facts.promised.filter(|row| row.key == *worker).and_then(Assignment::of) {
+    match facts
+        .promised
+        .filter(|row| row.key == *worker)
+        .and_then(Assignment::of)
+    {
         Some(on) => Next::Free(Box::new(on)),
         None => Next::Finish(Ok(())),
     }
@@ -305,7 +323,10 @@ fn go_on_resuming(op: OpId, on: &Assignment, boot: Boot, actor: &Actor, facts: &
         Some((CallOf::Recorded(called), reply)) if *called == op => reply,
         Some(_) | None => {
             let Some(template) = facts.template else {
-                return refuse(Failure::template_missing("LoadActorForResume", &actor.template_name));
+                return refuse(Failure::template_missing(
+                    "LoadActorForResume",
+                    &actor.template_name,
+                ));
             };
             return Next::Call {
                 call: CallOf::Recorded(op),
@@ -321,9 +342,14 @@ fn go_on_resuming(op: OpId, on: &Assignment, boot: Boot, actor: &Actor, facts: &
     };
     match failure.kind {
         NodeFailureKind::Crash => crash(Transition::Resume, on, &failure.message, facts),
-        NodeFailureKind::StaleFence { of: Fenced::Actor, highest } => claim_above(highest),
+        NodeFailureKind::StaleFence {
+            of: Fenced::Actor,
+            highest,
+        } => claim_above(highest),
         // The worker has moved on without the store knowing: leave it to whoever has it.
-        NodeFailureKind::StaleFence { of: Fenced::Worker, .. }
+        NodeFailureKind::StaleFence {
+            of: Fenced::Worker, ..
+        }
         | NodeFailureKind::Occupied
         | NodeFailureKind::SandboxGone => reset(None),
         NodeFailureKind::Busy | NodeFailureKind::Unreachable => Next::CallAgain,
@@ -331,11 +357,19 @@ fn go_on_resuming(op: OpId, on: &Assignment, boot: Boot, actor: &Actor, facts: &
     }
 }
 
-fn resume_verb(actor: &Actor, template: &Template, golden: Option<&Name>, boot: Boot, on: &Assignment) -> CallVerb {
+fn resume_verb(
+    actor: &Actor,
+    template: &Template,
+    golden: Option<&Name>,
+    boot: Boot,
+    on: &Assignment,
+) -> CallVerb {
     let restore = |from, scope| CallVerb::Exactly(Verb::Restore { from, scope });
     match (&actor.latest, golden, boot) {
         (Some(Snapshot::Local { name, .. }), _, _) => restore(Place::Local(name.clone()), template.on_pause),
-        (Some(Snapshot::External(prefix)), _, _) => restore(Place::External(prefix.clone()), template.on_commit),
+        (Some(Snapshot::External(prefix)), _, _) => {
+            restore(Place::External(prefix.clone()), template.on_commit)
+        }
         (None, Some(prefix), Boot::Golden) => restore(Place::External(prefix.clone()), template.on_commit),
         (None, _, _) => CallVerb::Boot(on.worker.clone()),
     }
@@ -344,15 +378,38 @@ fn resume_verb(actor: &Actor, template: &Template, golden: Option<&Name>, boot: 
 /// Carries a Suspend or Pause that was begun to its end.
 fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>) -> Next {
     let (op, from, node, done, during, step) = match &actor.state {
-        State::Suspending { op, from: Source::Worker(on), .. } => {
-            (*op, Some(on), &on.node, Change::Suspended, Transition::Suspend, "LoadActorForSuspend")
-        }
-        State::Suspending { op, from: Source::Local(node), .. } => {
-            (*op, None, node, Change::Suspended, Transition::Suspend, "LoadActorForSuspend")
-        }
-        State::Pausing { op, on, .. } => {
-            (*op, Some(on), &on.node, Change::Paused, Transition::Pause, "LoadActorForPause")
-        }
+        State::Suspending {
+            op,
+            from: Source::Worker(on),
+            ..
+        } => (
+            *op,
+            Some(on),
+            &on.node,
+            Change::Suspended,
+            Transition::Suspend,
+            "LoadActorForSuspend",
+        ),
+        State::Suspending {
+            op,
+            from: Source::Local(node),
+            ..
+        } => (
+            *op,
+            None,
+            node,
+            Change::Suspended,
+            Transition::Suspend,
+            "LoadActorForSuspend",
+        ),
+        State::Pausing { op, on, .. } => (
+            *op,
+            Some(on),
+            &on.node,
+            Change::Paused,
+            Transition::Pause,
+            "LoadActorForPause",
+        ),
         State::Suspended
         | State::Resuming { .. }
         | State::Running { .. }
@@ -388,12 +445,20 @@ fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>) -> Next {
     };
     match (failure.kind, from) {
         (NodeFailureKind::Crash, Some(on)) => crash(during, on, &failure.message, facts),
-        (NodeFailureKind::StaleFence { of: Fenced::Actor, highest }, _) => claim_above(highest),
+        (
+            NodeFailureKind::StaleFence {
+                of: Fenced::Actor,
+                highest,
+            },
+            _,
+        ) => claim_above(highest),
         // The node knows that this actor's sandbox is not there.
         (
             NodeFailureKind::SandboxGone
             | NodeFailureKind::Occupied
-            | NodeFailureKind::StaleFence { of: Fenced::Worker, .. },
+            | NodeFailureKind::StaleFence {
+                of: Fenced::Worker, ..
+            },
             Some(on),
         ) => reset(Some(loss(on, &failure.message))),
         (NodeFailureKind::Busy | NodeFailureKind::Unreachable, _) => Next::CallAgain,
@@ -410,15 +475,32 @@ fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>) -> Next {
 
 fn sleep_verb(actor: &Actor, template: &Template) -> Option<Verb> {
     match (&actor.state, &actor.latest) {
-        (State::Suspending { from: Source::Worker(_), snapshot, .. }, _) => {
-            Some(Verb::Checkpoint { to: Place::External(snapshot.clone()), scope: template.on_commit })
-        }
-        (State::Suspending { from: Source::Local(_), snapshot, .. }, Some(Snapshot::Local { name, .. })) => {
-            Some(Verb::Upload { name: name.clone(), to: snapshot.clone() })
-        }
-        (State::Pausing { snapshot, .. }, _) => {
-            Some(Verb::Checkpoint { to: Place::Local(snapshot.clone()), scope: template.on_pause })
-        }
+        (
+            State::Suspending {
+                from: Source::Worker(_),
+                snapshot,
+                ..
+            },
+            _,
+        ) => Some(Verb::Checkpoint {
+            to: Place::External(snapshot.clone()),
+            scope: template.on_commit,
+        }),
+        (
+            State::Suspending {
+                from: Source::Local(_),
+                snapshot,
+                ..
+            },
+            Some(Snapshot::Local { name, .. }),
+        ) => Some(Verb::Upload {
+            name: name.clone(),
+            to: snapshot.clone(),
+        }),
+        (State::Pausing { snapshot, .. }, _) => Some(Verb::Checkpoint {
+            to: Place::Local(snapshot.clone()),
+            scope: template.on_pause,
+        }),
         _ => None,
     }
 }
@@ -428,7 +510,11 @@ fn crash(during: Transition, on: &Assignment, reason: &str, facts: &Facts<'_>) -
     if !facts.is_freed {
         return Next::Free(Box::new(on.clone()));
     }
-    let crash = Crash { during, reason: reason.to_string().into(), node: on.node.clone() };
+    let crash = Crash {
+        during,
+        reason: reason.to_string().into(),
+        node: on.node.clone(),
+    };
     write(Change::Crash(crash), Then::FinishCrashed)
 }
 
@@ -441,15 +527,24 @@ fn at_rest(actor: &Actor) -> Next {
 }
 
 fn loss(on: &Assignment, how: &str) -> Loss {
-    Loss { worker: on.worker.clone(), reason: format!("{how} (node {})", on.node).into() }
+    Loss {
+        worker: on.worker.clone(),
+        reason: format!("{how} (node {})", on.node).into(),
+    }
 }
 
 fn target(on: &Assignment) -> Target {
-    Target { pod_uid: on.pod_uid.clone(), fence: on.fence }
+    Target {
+        pod_uid: on.pod_uid.clone(),
+        fence: on.fence,
+    }
 }
 
 fn write(change: Change, then: Then) -> Next {
-    Next::Write { change: WishedChange::Exactly(change), then }
+    Next::Write {
+        change: WishedChange::Exactly(change),
+        then,
+    }
 }
 
 fn reset(loss: Option<Loss>) -> Next {
@@ -457,7 +552,10 @@ fn reset(loss: Option<Loss>) -> Next {
 }
 
 fn claim_above(highest: Fence) -> Next {
-    Next::Write { change: WishedChange::ClaimAbove(highest), then: Then::GoOn }
+    Next::Write {
+        change: WishedChange::ClaimAbove(highest),
+        then: Then::GoOn,
+    }
 }
 
 fn refuse(failure: Failure) -> Next {

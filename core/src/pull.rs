@@ -108,7 +108,12 @@ pub enum Timer {
 impl Pulls {
     /// No pulls.
     pub fn new(settings: PullSettings) -> Pulls {
-        Pulls { settings, pulls: BTreeMap::new(), next_attempt: 1, outputs: VecDeque::new() }
+        Pulls {
+            settings,
+            pulls: BTreeMap::new(),
+            next_attempt: 1,
+            outputs: VecDeque::new(),
+        }
     }
 
     /// The pulls under way: image and bytes so far.
@@ -120,24 +125,31 @@ impl Pulls {
         let attempt = Attempt(self.next_attempt);
         self.next_attempt += 1;
         if let Some(pull) = self.pulls.get_mut(image) {
-            pull.stage = Stage::Running { attempt, moved_at: now };
+            pull.stage = Stage::Running {
+                attempt,
+                moved_at: now,
+            };
             self.outputs.push_back(Output::Start(image.clone(), attempt));
         }
     }
 
     fn failed(&mut self, now: Instant, image: &Name, failure: PullFailure) {
-        let Some(pull) = self.pulls.get_mut(image) else { return };
+        let Some(pull) = self.pulls.get_mut(image) else {
+            return;
+        };
         pull.failures += 1;
         if failure.retry == Retry::Useless || pull.failures >= self.settings.attempts {
             let waiters = core::mem::take(&mut pull.waiters);
             self.pulls.remove(image);
             for waiter in waiters {
-                self.outputs.push_back(Output::Failed(waiter, image.clone(), failure.clone()));
+                self.outputs
+                    .push_back(Output::Failed(waiter, image.clone(), failure.clone()));
             }
         } else {
             let until = now.plus(jittered(self.settings.retry_after, u64::from(pull.failures)));
             pull.stage = Stage::Waiting { until };
-            self.outputs.push_back(Output::Retrying(image.clone(), failure.message));
+            self.outputs
+                .push_back(Output::Retrying(image.clone(), failure.message));
         }
     }
 
@@ -167,14 +179,18 @@ impl Pulls {
 
     fn deadline(&self, image: &Name, pull: &Pull) -> (Instant, Timer) {
         let work = match pull.stage {
-            Stage::Running { moved_at, .. } => {
-                (moved_at.plus(self.settings.stall_after), Timer::Stall(image.clone()))
-            }
+            Stage::Running { moved_at, .. } => (
+                moved_at.plus(self.settings.stall_after),
+                Timer::Stall(image.clone()),
+            ),
             Stage::Waiting { until } => (until, Timer::Retry(image.clone())),
         };
         match pull.unwanted_since {
             Some(since) => {
-                let abandon = (since.plus(self.settings.abandon_grace), Timer::Abandon(image.clone()));
+                let abandon = (
+                    since.plus(self.settings.abandon_grace),
+                    Timer::Abandon(image.clone()),
+                );
                 if abandon.0 <= work.0 { abandon } else { work }
             }
             None => work,
@@ -196,7 +212,13 @@ impl Machine for Pulls {
                 } else {
                     let stage = Stage::Waiting { until: now };
                     let waiters = [waiter].into();
-                    let pull = Pull { waiters, stage, bytes: 0, failures: 0, unwanted_since: None };
+                    let pull = Pull {
+                        waiters,
+                        stage,
+                        bytes: 0,
+                        failures: 0,
+                        unwanted_since: None,
+                    };
                     self.pulls.insert(image.clone(), pull);
                     self.begin(now, &image);
                 }
@@ -209,19 +231,32 @@ impl Machine for Pulls {
                 }
             }
             Input::Progress(attempt, bytes) => {
-                let Some(image) = self.image_of(attempt) else { return };
-                let Some(pull) = self.pulls.get_mut(&image) else { return };
+                let Some(image) = self.image_of(attempt) else {
+                    return;
+                };
+                let Some(pull) = self.pulls.get_mut(&image) else {
+                    return;
+                };
                 if bytes > pull.bytes {
                     pull.bytes = bytes;
                     pull.failures = 0;
-                    pull.stage = Stage::Running { attempt, moved_at: now };
+                    pull.stage = Stage::Running {
+                        attempt,
+                        moved_at: now,
+                    };
                 }
             }
             Input::Ended(attempt, result) => {
-                let Some(image) = self.image_of(attempt) else { return };
+                let Some(image) = self.image_of(attempt) else {
+                    return;
+                };
                 match result {
                     Ok(()) => {
-                        let waiters = self.pulls.remove(&image).map(|pull| pull.waiters).unwrap_or_default();
+                        let waiters = self
+                            .pulls
+                            .remove(&image)
+                            .map(|pull| pull.waiters)
+                            .unwrap_or_default();
                         for waiter in waiters {
                             self.outputs.push_back(Output::Ready(waiter, image.clone()));
                         }
@@ -237,7 +272,10 @@ impl Machine for Pulls {
     }
 
     fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        self.pulls.iter().map(|(image, pull)| self.deadline(image, pull)).min()
+        self.pulls
+            .iter()
+            .map(|(image, pull)| self.deadline(image, pull))
+            .min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -247,7 +285,9 @@ impl Machine for Pulls {
             }
             match timer {
                 Timer::Stall(image) => {
-                    if let Some(Stage::Running { attempt, .. }) = self.pulls.get(&image).map(|p| p.stage.clone()) {
+                    if let Some(Stage::Running { attempt, .. }) =
+                        self.pulls.get(&image).map(|p| p.stage.clone())
+                    {
                         self.stalled(now, &image, attempt);
                     }
                 }
@@ -283,7 +323,9 @@ mod tests {
     fn started(image: &str) -> (Pulls, Attempt) {
         let mut pulls = Pulls::new(S);
         pulls.handle(at(0), Input::Want(image.into(), Waiter(1)));
-        let [Output::Start(_, attempt)] = drain(&mut pulls)[..] else { panic!() };
+        let [Output::Start(_, attempt)] = drain(&mut pulls)[..] else {
+            panic!()
+        };
         (pulls, attempt)
     }
 
@@ -293,7 +335,13 @@ mod tests {
         pulls.handle(at(1), Input::Want("a".into(), Waiter(2)));
         assert_eq!(drain(&mut pulls), []);
         pulls.handle(at(2), Input::Ended(attempt, Ok(())));
-        assert_eq!(drain(&mut pulls), [Output::Ready(Waiter(1), "a".into()), Output::Ready(Waiter(2), "a".into())]);
+        assert_eq!(
+            drain(&mut pulls),
+            [
+                Output::Ready(Waiter(1), "a".into()),
+                Output::Ready(Waiter(2), "a".into())
+            ]
+        );
         assert_eq!(pulls.poll_timeout(), None);
     }
 
@@ -353,7 +401,10 @@ mod tests {
                 }
             }
             bytes += 1;
-            pulls.handle(when.plus(Duration::from_millis(1)), Input::Progress(attempt, bytes));
+            pulls.handle(
+                when.plus(Duration::from_millis(1)),
+                Input::Progress(attempt, bytes),
+            );
         }
     }
 

@@ -184,8 +184,12 @@ impl Registry {
 
     /// The rows as the store has them, all of them.
     pub fn listed(&mut self, rows: Vec<Worker>) {
-        let mut vanished: BTreeSet<WorkerKey> =
-            self.workers.iter().filter(|(_, e)| e.row.is_some()).map(|(k, _)| k.clone()).collect();
+        let mut vanished: BTreeSet<WorkerKey> = self
+            .workers
+            .iter()
+            .filter(|(_, e)| e.row.is_some())
+            .map(|(k, _)| k.clone())
+            .collect();
         self.is_synced = true;
         for row in rows {
             vanished.remove(&row.key);
@@ -204,7 +208,11 @@ impl Registry {
     pub fn written(&mut self, row: Worker) {
         let key = row.key.clone();
         let entry = self.workers.entry(key.clone()).or_default();
-        if entry.row.as_ref().is_some_and(|known| known.pod_uid == row.pod_uid && known.version >= row.version) {
+        if entry
+            .row
+            .as_ref()
+            .is_some_and(|known| known.pod_uid == row.pod_uid && known.version >= row.version)
+        {
             return;
         }
         entry.row = Some(row);
@@ -214,7 +222,9 @@ impl Registry {
 
     /// A row was deleted.
     pub fn deleted(&mut self, key: &WorkerKey) {
-        let Some(entry) = self.workers.get_mut(key) else { return };
+        let Some(entry) = self.workers.get_mut(key) else {
+            return;
+        };
         entry.row = None;
         entry.is_under_repair = false;
         self.review(key);
@@ -257,7 +267,8 @@ impl Registry {
             return;
         }
         node.row = row;
-        self.silence.set(name.clone(), Some(now.plus(self.settings.stale_silence())));
+        self.silence
+            .set(name.clone(), Some(now.plus(self.settings.stale_silence())));
         if core::mem::take(&mut node.is_stale) {
             self.relist_node(&name);
         }
@@ -266,12 +277,16 @@ impl Registry {
     /// A node reported to this replica. A report that is older than what is known changes nothing.
     pub fn reported(&mut self, now: Instant, report: Report) {
         let known = self.nodes.get(&report.node.name).map(|n| &n.row);
-        if known.is_some_and(|k| k.incarnation == report.node.incarnation && k.sequence > report.node.sequence) {
+        if known
+            .is_some_and(|k| k.incarnation == report.node.incarnation && k.sequence > report.node.sequence)
+        {
             return;
         }
         let name = report.node.name.clone();
         self.alive(now, report.node);
-        let Some(node) = self.nodes.get_mut(&name) else { return };
+        let Some(node) = self.nodes.get_mut(&name) else {
+            return;
+        };
         let mut unnamed = core::mem::take(&mut node.workers);
         let mut named = Vec::new();
         for sighting in report.workers {
@@ -327,7 +342,9 @@ impl Registry {
             let slot = match nodes {
                 None => self.free.get(pool).and_then(|slots| pick(slots, avoid, seed)),
                 Some(nodes) => nodes.iter().find_map(|node| {
-                    self.free_on.get(&(pool.clone(), node.clone())).and_then(|slots| pick(slots, avoid, seed))
+                    self.free_on
+                        .get(&(pool.clone(), node.clone()))
+                        .and_then(|slots| pick(slots, avoid, seed))
                 }),
             };
             if let Some((_, key)) = slot {
@@ -363,7 +380,9 @@ impl Registry {
     /// Whether what an actor was assigned to is still there, as far as is known. Not knowing is no
     /// proof, so it counts as present.
     pub fn fact(&self, on: &Assignment) -> Fact {
-        let Some(entry) = self.workers.get(&on.worker) else { return Fact::Present };
+        let Some(entry) = self.workers.get(&on.worker) else {
+            return Fact::Present;
+        };
         let is_other = |uid: &PodUid, incarnation: &Name| {
             *uid != on.pod_uid || (!on.incarnation.is_empty() && *incarnation != on.incarnation)
         };
@@ -384,7 +403,9 @@ impl Registry {
     /// Compares row and sighting, wishes for what would make them agree, and keeps the free lists.
     fn review(&mut self, key: &WorkerKey) {
         self.relist(key);
-        let Some(entry) = self.workers.get_mut(key) else { return };
+        let Some(entry) = self.workers.get_mut(key) else {
+            return;
+        };
         if !self.is_synced {
             return;
         }
@@ -395,7 +416,9 @@ impl Registry {
         if entry.is_under_repair {
             return;
         }
-        let Some(wish) = repair(entry.row.as_ref(), &entry.seen) else { return };
+        let Some(wish) = repair(entry.row.as_ref(), &entry.seen) else {
+            return;
+        };
         entry.is_under_repair = matches!(wish, Wish::Write { .. } | Wish::Drop { .. });
         self.wishes.push_back(wish);
     }
@@ -413,7 +436,9 @@ impl Registry {
     }
 
     fn relist(&mut self, key: &WorkerKey) {
-        let Some(entry) = self.workers.get_mut(key) else { return };
+        let Some(entry) = self.workers.get_mut(key) else {
+            return;
+        };
         let slot = (mix(hash(key)), key.clone());
         if let Some((pool, node)) = entry.listed.take() {
             unlist(&mut self.free, &pool, &slot);
@@ -431,11 +456,15 @@ impl Registry {
             }
         };
         let is_stale = self.nodes.get(&row.node).is_none_or(|n| n.is_stale);
-        if row.hosts.is_none() && row.duty == Duty::Serving && !entry.is_reserved && !is_occupied && !is_stale {
+        if row.hosts.is_none() && row.duty == Duty::Serving && !entry.is_reserved && !is_occupied && !is_stale
+        {
             let pool = (row.key.namespace.clone(), row.key.pool.clone());
             entry.listed = Some((pool.clone(), row.node.clone()));
             self.free.entry(pool.clone()).or_default().insert(slot.clone());
-            self.free_on.entry((pool, row.node.clone())).or_default().insert(slot);
+            self.free_on
+                .entry((pool, row.node.clone()))
+                .or_default()
+                .insert(slot);
         }
     }
 }
@@ -466,18 +495,28 @@ fn repair(row: Option<&Worker>, seen: &Seen) -> Option<Wish> {
             }),
         }),
         (Some(row), Seen::Gone) => Some(match &row.hosts {
-            Some(hosted) => Wish::Release { actor: hosted.actor.clone(), worker: row.key.clone() },
-            None => Wish::Drop { key: row.key.clone(), expect: row.version },
+            Some(hosted) => Wish::Release {
+                actor: hosted.actor.clone(),
+                worker: row.key.clone(),
+            },
+            None => Wish::Drop {
+                key: row.key.clone(),
+                expect: row.version,
+            },
         }),
         (Some(row), Seen::Here(s)) => {
             let is_other = s.pod_uid != row.pod_uid || s.incarnation != row.incarnation;
             let is_moved = s.ip != row.ip || s.duty != row.duty;
             match &row.hosts {
-                Some(hosted) if is_other => {
-                    Some(Wish::Release { actor: hosted.actor.clone(), worker: row.key.clone() })
-                }
+                Some(hosted) if is_other => Some(Wish::Release {
+                    actor: hosted.actor.clone(),
+                    worker: row.key.clone(),
+                }),
                 Some(hosted) if s.hosting.is_none() && s.highest_fence >= hosted.fence => {
-                    Some(Wish::Release { actor: hosted.actor.clone(), worker: row.key.clone() })
+                    Some(Wish::Release {
+                        actor: hosted.actor.clone(),
+                        worker: row.key.clone(),
+                    })
                 }
                 _ if is_other || is_moved => Some(Wish::Write {
                     expect: Some(row.version),
@@ -490,7 +529,9 @@ fn repair(row: Option<&Worker>, seen: &Seen) -> Option<Wish> {
                         ..row.clone()
                     }),
                 }),
-                Some(hosted) if row.duty == Duty::Draining => Some(Wish::Drain { actor: hosted.actor.clone() }),
+                Some(hosted) if row.duty == Duty::Draining => Some(Wish::Drain {
+                    actor: hosted.actor.clone(),
+                }),
                 Some(_) | None => None,
             }
         }
@@ -500,7 +541,10 @@ fn repair(row: Option<&Worker>, seen: &Seen) -> Option<Wish> {
 
 fn pick<'a>(slots: &'a BTreeSet<Slot>, avoid: &BTreeSet<WorkerKey>, seed: u64) -> Option<&'a Slot> {
     let from = (mix(seed), WorkerKey::new("", "", ""));
-    slots.range(from.clone()..).chain(slots.range(..from)).find(|(_, key)| !avoid.contains(key))
+    slots
+        .range(from.clone()..)
+        .chain(slots.range(..from))
+        .find(|(_, key)| !avoid.contains(key))
 }
 
 fn unlist<K: Ord>(lists: &mut BTreeMap<K, BTreeSet<Slot>>, list: &K, slot: &Slot) {
@@ -516,5 +560,7 @@ fn unlist<K: Ord>(lists: &mut BTreeMap<K, BTreeSet<Slot>>, list: &K, slot: &Slot
 fn hash(key: &WorkerKey) -> u64 {
     let parts = [&key.namespace, &key.pool, &key.pod];
     let bytes = parts.iter().flat_map(|part| part.as_str().bytes().chain([b'/']));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

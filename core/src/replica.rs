@@ -185,7 +185,10 @@ impl Replica {
             timers: Timers::default(),
             next_flow: 1,
             next_effect: 1,
-            phase: Phase::Starting { has_session: false, has_nodes: false },
+            phase: Phase::Starting {
+                has_session: false,
+                has_nodes: false,
+            },
             outputs: VecDeque::new(),
         }
     }
@@ -235,9 +238,20 @@ impl Replica {
     fn start(&mut self, now: Instant, goal: Goal, key: ActorKey, wanted_by: WantedBy) {
         let number = self.next_flow;
         self.next_flow += 1;
-        let token = LeaseToken { replica: self.id, seq: number };
+        let token = LeaseToken {
+            replica: self.id,
+            seq: number,
+        };
         let workflow = Workflow::start(goal, key, token, now, &self.settings);
-        self.flows.insert(number, Flow { workflow, wanted_by, call: None, reserved: None });
+        self.flows.insert(
+            number,
+            Flow {
+                workflow,
+                wanted_by,
+                call: None,
+                reserved: None,
+            },
+        );
         self.drain(now, number);
     }
 
@@ -251,7 +265,9 @@ impl Replica {
     /// Performs what a workflow asks for, and keeps what depends on its state.
     fn drain(&mut self, now: Instant, number: u64) {
         loop {
-            let Some(flow) = self.flows.get_mut(&number) else { return };
+            let Some(flow) = self.flows.get_mut(&number) else {
+                return;
+            };
             let output = flow.workflow.poll_output();
             let reserved = flow.workflow.reserved().cloned();
             if reserved != flow.reserved {
@@ -268,7 +284,9 @@ impl Replica {
                 Some(workflow::Output::Store(lane, op)) => self.store_for(now, number, lane, op),
                 Some(workflow::Output::Node(call)) => self.node_for(now, number, call),
                 Some(workflow::Output::CancelNode) => {
-                    let Some(flow) = self.flows.get_mut(&number) else { return };
+                    let Some(flow) = self.flows.get_mut(&number) else {
+                        return;
+                    };
                     if let Some(effect) = flow.call.take() {
                         self.effects.remove(&effect);
                         self.outputs.push_back(Output::Cancel(effect));
@@ -286,14 +304,20 @@ impl Replica {
         if let StoreOp::AcquireLease { key, .. } = &op {
             let holder = *self.exclusive.entry(key.clone()).or_insert(number);
             if holder != number {
-                let token = LeaseToken { replica: self.id, seq: holder };
+                let token = LeaseToken {
+                    replica: self.id,
+                    seq: holder,
+                };
                 return self.answer_flow(now, number, lane, Ok(StoreReply::Held(token)));
             }
         }
         if lane == Lane::Renewal
             && let Some(flow) = self.flows.get(&number)
         {
-            let event = Event::Renewed { actor: flow.workflow.key().clone(), step: flow.workflow.step() };
+            let event = Event::Renewed {
+                actor: flow.workflow.key().clone(),
+                step: flow.workflow.step(),
+            };
             self.outputs.push_back(Output::Event(event));
         }
         let note = note_of(&op);
@@ -301,8 +325,14 @@ impl Replica {
     }
 
     fn answer_flow(&mut self, now: Instant, number: u64, lane: Lane, answer: Result<StoreReply, StoreError>) {
-        let Some(flow) = self.flows.get_mut(&number) else { return };
-        let world = World { registry: &self.registry, catalog: &self.catalog, settings: &self.settings };
+        let Some(flow) = self.flows.get_mut(&number) else {
+            return;
+        };
+        let world = World {
+            registry: &self.registry,
+            catalog: &self.catalog,
+            settings: &self.settings,
+        };
         flow.workflow.stored(now, lane, answer, world);
         self.drain(now, number);
     }
@@ -320,15 +350,23 @@ impl Replica {
     }
 
     fn answer_call(&mut self, now: Instant, number: u64, reply: NodeReply) {
-        let Some(flow) = self.flows.get_mut(&number) else { return };
+        let Some(flow) = self.flows.get_mut(&number) else {
+            return;
+        };
         flow.call = None;
-        let world = World { registry: &self.registry, catalog: &self.catalog, settings: &self.settings };
+        let world = World {
+            registry: &self.registry,
+            catalog: &self.catalog,
+            settings: &self.settings,
+        };
         flow.workflow.called(now, reply, world);
         self.drain(now, number);
     }
 
     fn over(&mut self, now: Instant, number: u64, result: Result<(), Failure>) {
-        let Some(flow) = self.flows.remove(&number) else { return };
+        let Some(flow) = self.flows.remove(&number) else {
+            return;
+        };
         self.timers.set(Timer::Flow(number), None);
         if let Some(worker) = &flow.reserved {
             self.registry.reserve(worker, Reservation::Lifted);
@@ -351,8 +389,10 @@ impl Replica {
             WantedBy::Nobody => {}
             WantedBy::Reconciler => {
                 self.settling.remove(workflow.key());
-                let event =
-                    Event::Settled { actor: workflow.key().clone(), failure: result.err().map(Box::new) };
+                let event = Event::Settled {
+                    actor: workflow.key().clone(),
+                    failure: result.err().map(Box::new),
+                };
                 self.outputs.push_back(Output::Event(event));
                 self.sweep_on(now);
             }
@@ -366,8 +406,12 @@ impl Replica {
     fn leave_unfinished(&mut self, now: Instant, actor: &Actor, workflow: &Workflow) {
         let Some(on) = actor.assignment() else { return };
         if actor.operation().is_some() && actor.is_claimed_by(workflow.token()) {
-            let at = now.plus(jittered(self.settings.workflow.settle_after, workflow.token().seq));
-            self.timers.set(Timer::Settle(actor.key.clone(), on.worker.clone()), Some(at));
+            let at = now.plus(jittered(
+                self.settings.workflow.settle_after,
+                workflow.token().seq,
+            ));
+            self.timers
+                .set(Timer::Settle(actor.key.clone(), on.worker.clone()), Some(at));
         }
     }
 
@@ -392,7 +436,9 @@ impl Replica {
     }
 
     fn stored(&mut self, now: Instant, effect: EffectId, answer: Result<StoreReply, StoreError>) {
-        let Some(origin) = self.effects.remove(&effect) else { return };
+        let Some(origin) = self.effects.remove(&effect) else {
+            return;
+        };
         match origin {
             Origin::Flow(number, lane, note) => {
                 self.learn(note, &answer);
@@ -442,7 +488,9 @@ impl Replica {
             (Note::Written(_) | Note::Deleted(_), Ok(StoreReply::WorkerConflict(Some(stored)))) => {
                 self.registry.written((**stored).clone());
             }
-            (Note::Written(worker), Ok(StoreReply::WorkerConflict(None))) => self.registry.deleted(&worker.key),
+            (Note::Written(worker), Ok(StoreReply::WorkerConflict(None))) => {
+                self.registry.deleted(&worker.key)
+            }
             (Note::Deleted(key), Ok(StoreReply::WorkerConflict(None))) => self.registry.deleted(&key),
             (_, Ok(StoreReply::Worker(Some(stored)))) => self.registry.written((**stored).clone()),
             _ => {}
@@ -466,9 +514,16 @@ impl Replica {
     }
 
     fn maybe_ready(&mut self, now: Instant) {
-        if self.phase == (Phase::Starting { has_session: true, has_nodes: true }) && self.registry.is_synced() {
+        if self.phase
+            == (Phase::Starting {
+                has_session: true,
+                has_nodes: true,
+            })
+            && self.registry.is_synced()
+        {
             self.phase = Phase::Serving;
-            self.timers.set(Timer::Sweep, Some(now.plus(self.settings.workflow.retry_from)));
+            self.timers
+                .set(Timer::Sweep, Some(now.plus(self.settings.workflow.retry_from)));
             self.outputs.push_back(Output::Ready);
         }
     }
@@ -495,18 +550,30 @@ impl Replica {
 
     fn sweep(&mut self, now: Instant) {
         let every = self.settings.workflow.sweep_every;
-        self.timers.set(Timer::Sweep, Some(now.plus(jittered(every, self.id.0 ^ now.as_micros()))));
-        let promised = self.registry.rows().filter(|row| row.hosts.is_some()).map(|row| row.key.clone());
+        self.timers.set(
+            Timer::Sweep,
+            Some(now.plus(jittered(every, self.id.0 ^ now.as_micros()))),
+        );
+        let promised = self
+            .registry
+            .rows()
+            .filter(|row| row.hosts.is_some())
+            .map(|row| row.key.clone());
         self.to_sweep = promised.collect();
         self.sweep_on(now);
     }
 
     fn sweep_on(&mut self, now: Instant) {
         while self.settling.len() < SWEEPERS_MAX {
-            let Some(worker) = self.to_sweep.pop_first() else { return };
+            let Some(worker) = self.to_sweep.pop_first() else {
+                return;
+            };
             let hosted = self.registry.row(&worker).and_then(|row| row.hosts.as_ref());
             if let Some(actor) = hosted.map(|hosted| hosted.actor.clone()) {
-                let goal = Goal::Settle { worker, resume: Unfinished::Finish };
+                let goal = Goal::Settle {
+                    worker,
+                    resume: Unfinished::Finish,
+                };
                 // The one that fails to start has its actor looked at already.
                 if !self.settling.contains(&actor) {
                     self.settle(now, actor, goal);
@@ -531,12 +598,22 @@ impl Replica {
                     if let Some(number) = self.exclusive.get(&actor).copied()
                         && let Some(flow) = self.flows.get_mut(&number)
                     {
-                        let world =
-                            World { registry: &self.registry, catalog: &self.catalog, settings: &self.settings };
+                        let world = World {
+                            registry: &self.registry,
+                            catalog: &self.catalog,
+                            settings: &self.settings,
+                        };
                         flow.workflow.nudge(now, world);
                         self.drain(now, number);
                     } else {
-                        self.settle(now, actor, Goal::Settle { worker, resume: Unfinished::Finish });
+                        self.settle(
+                            now,
+                            actor,
+                            Goal::Settle {
+                                worker,
+                                resume: Unfinished::Finish,
+                            },
+                        );
                     }
                 }
                 Wish::Drain { actor } => {
@@ -576,13 +653,20 @@ impl Machine for Replica {
     fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Start => {
-                let op = StoreOp::PutSession { replica: self.id, ttl: self.settings.session.ttl };
+                let op = StoreOp::PutSession {
+                    replica: self.id,
+                    ttl: self.settings.session.ttl,
+                };
                 self.store(Origin::Session, op);
                 self.relist();
             }
             Input::Request(id, request) => self.request(now, id, request),
             Input::CallerGone(id) => {
-                for flow in self.flows.values_mut().filter(|flow| flow.wanted_by == WantedBy::Caller(id)) {
+                for flow in self
+                    .flows
+                    .values_mut()
+                    .filter(|flow| flow.wanted_by == WantedBy::Caller(id))
+                {
                     flow.wanted_by = WantedBy::Nobody;
                 }
             }
@@ -612,20 +696,33 @@ impl Machine for Replica {
             match timer {
                 Timer::Flow(number) => {
                     if let Some(flow) = self.flows.get_mut(&number) {
-                        let world =
-                            World { registry: &self.registry, catalog: &self.catalog, settings: &self.settings };
+                        let world = World {
+                            registry: &self.registry,
+                            catalog: &self.catalog,
+                            settings: &self.settings,
+                        };
                         flow.workflow.handle_timeout(now, world);
                         self.drain(now, number);
                     }
                 }
                 Timer::Session => {
-                    let op = StoreOp::PutSession { replica: self.id, ttl: self.settings.session.ttl };
+                    let op = StoreOp::PutSession {
+                        replica: self.id,
+                        ttl: self.settings.session.ttl,
+                    };
                     self.store(Origin::Session, op);
                 }
                 Timer::Registry => self.registry.handle_timeout(now),
                 Timer::Sweep => self.sweep(now),
                 Timer::Settle(actor, worker) => {
-                    self.settle(now, actor, Goal::Settle { worker, resume: Unfinished::Undo });
+                    self.settle(
+                        now,
+                        actor,
+                        Goal::Settle {
+                            worker,
+                            resume: Unfinished::Undo,
+                        },
+                    );
                 }
                 Timer::Relist => self.relist(),
             }

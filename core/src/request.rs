@@ -114,8 +114,15 @@ pub(crate) enum Errand {
     /// Making sure of the atespace, then writing.
     Create(Box<Actor>),
     Creating(Box<Actor>),
-    Update { selector: Selector, tries: u32 },
-    Updating { actor: Box<Actor>, selector: Selector, tries: u32 },
+    Update {
+        selector: Selector,
+        tries: u32,
+    },
+    Updating {
+        actor: Box<Actor>,
+        selector: Selector,
+        tries: u32,
+    },
     Atespace(Name),
     Heartbeat(Box<Answer>),
 }
@@ -131,7 +138,12 @@ impl Errand {
     pub(crate) fn start(request: Request, catalog: &Catalog, incarnation: Incarnation) -> Step {
         match request {
             Request::GetActor(key) => Step::Ask(Errand::Read, StoreOp::GetActor(key)),
-            Request::CreateActor { key, template_namespace, template_name, selector } => {
+            Request::CreateActor {
+                key,
+                template_namespace,
+                template_name,
+                selector,
+            } => {
                 let Some(template) = catalog.template(&template_namespace, &template_name) else {
                     return Step::Tell(Err(Failure::new(
                         Code::FailedPrecondition,
@@ -145,14 +157,25 @@ impl Errand {
             Request::UpdateActor { key, selector } => {
                 Step::Ask(Errand::Update { selector, tries: 0 }, StoreOp::GetActor(key))
             }
-            Request::ListActors { atespace, after, limit } => {
-                Step::Ask(Errand::Read, StoreOp::ListActors { atespace, after, limit })
-            }
+            Request::ListActors {
+                atespace,
+                after,
+                limit,
+            } => Step::Ask(
+                Errand::Read,
+                StoreOp::ListActors {
+                    atespace,
+                    after,
+                    limit,
+                },
+            ),
             Request::ListWorkers => Step::Ask(Errand::Read, StoreOp::ListWorkers),
             Request::CreateAtespace(name) => {
                 Step::Ask(Errand::Atespace(name.clone()), StoreOp::CreateAtespace(name))
             }
-            Request::GetAtespace(name) => Step::Ask(Errand::Atespace(name.clone()), StoreOp::GetAtespace(name)),
+            Request::GetAtespace(name) => {
+                Step::Ask(Errand::Atespace(name.clone()), StoreOp::GetAtespace(name))
+            }
             Request::ListAtespaces => Step::Ask(Errand::Read, StoreOp::ListAtespaces),
             Request::DeleteAtespace(name) => {
                 Step::Ask(Errand::Atespace(name.clone()), StoreOp::DeleteAtespace(name))
@@ -186,11 +209,17 @@ impl Errand {
             (Errand::Heartbeat(answer), _) => Step::Tell(Ok(*answer)),
             (Errand::Read, StoreReply::Actor(Some(actor))) => Step::Tell(Ok(Answer::Actor(actor))),
             (Errand::Read | Errand::Update { .. }, StoreReply::Actor(None)) => not_found(op),
-            (Errand::Read, StoreReply::Actors { actors, next }) => Step::Tell(Ok(Answer::Actors { actors, next })),
+            (Errand::Read, StoreReply::Actors { actors, next }) => {
+                Step::Tell(Ok(Answer::Actors { actors, next }))
+            }
             (Errand::Read, StoreReply::Workers(workers)) => Step::Tell(Ok(Answer::Workers(workers))),
             (Errand::Read, StoreReply::Atespaces(names)) => Step::Tell(Ok(Answer::Atespaces(names))),
             (Errand::Create(actor), StoreReply::Exists) => {
-                let op = StoreOp::PutActor { expect: None, actor: actor.clone(), release: None };
+                let op = StoreOp::PutActor {
+                    expect: None,
+                    actor: actor.clone(),
+                    release: None,
+                };
                 Step::Ask(Errand::Creating(actor), op)
             }
             (Errand::Create(actor), StoreReply::Missing) => Step::Tell(Err(Failure::atespace_not_found(
@@ -210,7 +239,14 @@ impl Errand {
             }
             (Errand::Updating { actor, .. }, StoreReply::Done) => Step::Tell(Ok(Answer::Actor(actor))),
             (Errand::Updating { .. }, StoreReply::ActorConflict(None)) => not_found(op),
-            (Errand::Updating { actor, selector, tries }, StoreReply::ActorConflict(Some(stored))) => {
+            (
+                Errand::Updating {
+                    actor,
+                    selector,
+                    tries,
+                },
+                StoreReply::ActorConflict(Some(stored)),
+            ) => {
                 if actor == stored {
                     Step::Tell(Ok(Answer::Actor(actor)))
                 } else if tries < UPDATES_MAX {
@@ -220,9 +256,10 @@ impl Errand {
                 }
             }
             (Errand::Atespace(name), reply) => Step::Tell(atespace_verdict(op, name, &reply)),
-            (_, reply) => {
-                Step::Tell(Err(Failure::new(Code::Internal, format!("the store's answer does not fit: {reply:?}"))))
-            }
+            (_, reply) => Step::Tell(Err(Failure::new(
+                Code::Internal,
+                format!("the store's answer does not fit: {reply:?}"),
+            ))),
         }
     }
 
@@ -236,7 +273,14 @@ impl Errand {
                     actor: actor_box.clone(),
                     release: None,
                 };
-                Step::Ask(Errand::Updating { actor: actor_box, selector, tries }, op)
+                Step::Ask(
+                    Errand::Updating {
+                        actor: actor_box,
+                        selector,
+                        tries,
+                    },
+                    op,
+                )
             }
             Err(illegal) => Step::Tell(Err(Failure::new(Code::Internal, format!("{illegal}")))),
         }
@@ -248,15 +292,20 @@ fn atespace_verdict(op: &StoreOp, name: Name, reply: &StoreReply) -> Verdict {
         (StoreOp::CreateAtespace(_), StoreReply::Done) | (StoreOp::GetAtespace(_), StoreReply::Exists) => {
             Ok(Answer::Atespace(name))
         }
-        (StoreOp::CreateAtespace(_), StoreReply::Exists) => {
-            Err(Failure::new(Code::AlreadyExists, format!("Atespace {name} already exists")))
-        }
+        (StoreOp::CreateAtespace(_), StoreReply::Exists) => Err(Failure::new(
+            Code::AlreadyExists,
+            format!("Atespace {name} already exists"),
+        )),
         (StoreOp::DeleteAtespace(_), StoreReply::Done) => Ok(Answer::Done),
-        (StoreOp::DeleteAtespace(_), StoreReply::NotEmpty) => {
-            Err(Failure::new(Code::FailedPrecondition, format!("Atespace {name} is not empty")))
-        }
+        (StoreOp::DeleteAtespace(_), StoreReply::NotEmpty) => Err(Failure::new(
+            Code::FailedPrecondition,
+            format!("Atespace {name} is not empty"),
+        )),
         (_, StoreReply::Missing) => Err(Failure::atespace_not_found(Code::NotFound, &name)),
-        (_, reply) => Err(Failure::new(Code::Internal, format!("the store's answer does not fit: {reply:?}"))),
+        (_, reply) => Err(Failure::new(
+            Code::Internal,
+            format!("the store's answer does not fit: {reply:?}"),
+        )),
     }
 }
 

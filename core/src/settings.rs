@@ -26,7 +26,9 @@ pub struct LeaseSettings {
 impl LeaseSettings {
     /// How long after sending its request a holder may believe in a lease that was granted.
     pub fn believed_for(&self) -> Duration {
-        self.ttl.saturating_sub(fraction(self.ttl, self.drift_ppm, PPM)).saturating_sub(self.margin)
+        self.ttl
+            .saturating_sub(fraction(self.ttl, self.drift_ppm, PPM))
+            .saturating_sub(self.margin)
     }
 }
 
@@ -110,7 +112,10 @@ impl Settings {
             drift_ppm: 10_000,
             margin: Duration::from_secs(1),
         },
-        session: SessionSettings { ttl: Duration::from_secs(6), renew_every: Duration::from_secs(2) },
+        session: SessionSettings {
+            ttl: Duration::from_secs(6),
+            renew_every: Duration::from_secs(2),
+        },
         node: NodeSettings {
             heartbeat_every: Duration::from_secs(30),
             stale_after: 3,
@@ -149,21 +154,76 @@ impl Settings {
         let lease = &self.lease;
         let rules = [
             (Duration::ZERO, "zero", lease.retry_from, "lease.retry_from"),
-            (lease.retry_from, "lease.retry_from", lease.renew_every, "lease.renew_every"),
-            (lease.renew_every * 2, "twice lease.renew_every", lease.believed_for(), "lease.ttl less drift and margin"),
-            (self.session.renew_every * 2, "twice session.renew_every", self.session.ttl, "session.ttl"),
-            (Duration::ZERO, "zero", self.session.renew_every, "session.renew_every"),
-            (Duration::ZERO, "zero", self.node.heartbeat_every, "node.heartbeat_every"),
-            (self.node.heartbeat_every, "node.heartbeat_every", self.node.session_ttl, "node.session_ttl"),
+            (
+                lease.retry_from,
+                "lease.retry_from",
+                lease.renew_every,
+                "lease.renew_every",
+            ),
+            (
+                lease.renew_every * 2,
+                "twice lease.renew_every",
+                lease.believed_for(),
+                "lease.ttl less drift and margin",
+            ),
+            (
+                self.session.renew_every * 2,
+                "twice session.renew_every",
+                self.session.ttl,
+                "session.ttl",
+            ),
+            (
+                Duration::ZERO,
+                "zero",
+                self.session.renew_every,
+                "session.renew_every",
+            ),
+            (
+                Duration::ZERO,
+                "zero",
+                self.node.heartbeat_every,
+                "node.heartbeat_every",
+            ),
+            (
+                self.node.heartbeat_every,
+                "node.heartbeat_every",
+                self.node.session_ttl,
+                "node.session_ttl",
+            ),
             (Duration::ZERO, "zero", self.pull.stall_after, "pull.stall_after"),
-            (self.pull.stall_after, "pull.stall_after", self.workflow.deadline, "workflow.deadline"),
-            (Duration::ZERO, "zero", self.workflow.retry_from, "workflow.retry_from"),
-            (Duration::ZERO, "zero", self.workflow.settle_after, "workflow.settle_after"),
-            (Duration::ZERO, "zero", self.workflow.sweep_every, "workflow.sweep_every"),
+            (
+                self.pull.stall_after,
+                "pull.stall_after",
+                self.workflow.deadline,
+                "workflow.deadline",
+            ),
+            (
+                Duration::ZERO,
+                "zero",
+                self.workflow.retry_from,
+                "workflow.retry_from",
+            ),
+            (
+                Duration::ZERO,
+                "zero",
+                self.workflow.settle_after,
+                "workflow.settle_after",
+            ),
+            (
+                Duration::ZERO,
+                "zero",
+                self.workflow.sweep_every,
+                "workflow.sweep_every",
+            ),
         ];
         for (less, less_name, more, more_name) in rules {
             if less >= more {
-                return Err(BrokenRelation::Order { less, less_name, more, more_name });
+                return Err(BrokenRelation::Order {
+                    less,
+                    less_name,
+                    more,
+                    more_name,
+                });
             }
         }
         if self.workflow.retry_from > self.workflow.retry_to {
@@ -193,10 +253,14 @@ impl Default for Settings {
 const _: () = {
     let s = &Settings::DEFAULT;
     assert!(s.lease.retry_from.as_millis() < s.lease.renew_every.as_millis());
-    assert!(s.lease.renew_every.as_millis() * 2 < s.lease.ttl.as_millis() - s.lease.ttl.as_millis() / 100 - 1000);
+    assert!(
+        s.lease.renew_every.as_millis() * 2 < s.lease.ttl.as_millis() - s.lease.ttl.as_millis() / 100 - 1000
+    );
     assert!(s.session.renew_every.as_millis() * 2 < s.session.ttl.as_millis());
     assert!(s.session.ttl.as_millis() < s.lease.ttl.as_millis());
-    assert!(s.node.heartbeat_every.as_millis() * s.node.stale_after as u128 <= s.node.session_ttl.as_millis());
+    assert!(
+        s.node.heartbeat_every.as_millis() * s.node.stale_after as u128 <= s.node.session_ttl.as_millis()
+    );
     assert!(s.pull.stall_after.as_millis() < s.workflow.deadline.as_millis());
 };
 
@@ -223,11 +287,22 @@ pub enum BrokenRelation {
 impl fmt::Display for BrokenRelation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BrokenRelation::Order { less, less_name, more, more_name } => {
-                write!(f, "{less_name} ({less:?}) must be shorter than {more_name} ({more:?})")
+            BrokenRelation::Order {
+                less,
+                less_name,
+                more,
+                more_name,
+            } => {
+                write!(
+                    f,
+                    "{less_name} ({less:?}) must be shorter than {more_name} ({more:?})"
+                )
             }
             BrokenRelation::Drift(ppm) => {
-                write!(f, "lease.drift_ppm is {ppm}; it must stay below 1000000 (parts per million)")
+                write!(
+                    f,
+                    "lease.drift_ppm is {ppm}; it must stay below 1000000 (parts per million)"
+                )
             }
             BrokenRelation::ZeroCount => f.write_str("node.stale_after and pull.attempts must be at least 1"),
         }
@@ -243,7 +318,10 @@ mod tests {
     #[test]
     fn the_defaults_hold_together() {
         assert_eq!(Settings::DEFAULT.check(), Ok(()));
-        assert_eq!(Settings::DEFAULT.lease.believed_for(), Duration::from_millis(28_700));
+        assert_eq!(
+            Settings::DEFAULT.lease.believed_for(),
+            Duration::from_millis(28_700)
+        );
     }
 
     #[test]
@@ -258,8 +336,16 @@ mod tests {
     fn each_broken_relation_is_named() {
         let mut s = Settings::DEFAULT;
         s.lease.renew_every = Duration::from_secs(20);
-        let BrokenRelation::Order { less_name, more_name, .. } = s.check().unwrap_err() else { panic!() };
-        assert_eq!((less_name, more_name), ("twice lease.renew_every", "lease.ttl less drift and margin"));
+        let BrokenRelation::Order {
+            less_name, more_name, ..
+        } = s.check().unwrap_err()
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (less_name, more_name),
+            ("twice lease.renew_every", "lease.ttl less drift and margin")
+        );
 
         let mut s = Settings::DEFAULT;
         s.pull.stall_after = s.workflow.deadline;

@@ -77,7 +77,9 @@ pub(crate) fn mix(x: u64) -> u64 {
 
 /// The pause before try number `failures + 1`: doubles from `from`, never above `to`, jittered.
 pub(crate) fn backoff(from: Duration, to: Duration, failures: u32, seed: u64) -> Duration {
-    let doubled = from.saturating_mul(1u32.checked_shl(failures.min(20)).unwrap_or(u32::MAX)).min(to);
+    let doubled = from
+        .saturating_mul(1u32.checked_shl(failures.min(20)).unwrap_or(u32::MAX))
+        .min(to);
     jittered(doubled, seed ^ u64::from(failures))
 }
 
@@ -95,6 +97,9 @@ mod tests {
 
     #[test]
     fn one_percent_of_thirty_seconds_is_three_hundred_milliseconds() {
-        assert_eq!(fraction(Duration::from_secs(30), 10_000, 1_000_000), Duration::from_millis(300));
+        assert_eq!(
+            fraction(Duration::from_secs(30), 10_000, 1_000_000),
+            Duration::from_millis(300)
+        );
     }
 }

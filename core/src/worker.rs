@@ -68,11 +68,17 @@ impl Worker {
     /// This worker, promised to nobody, at a version of at least `at_least`.
     #[must_use]
     pub fn freed(&self, at_least: Version) -> Worker {
-        Worker { version: self.version.next().max(at_least), hosts: None, ..self.clone() }
+        Worker {
+            version: self.version.next().max(at_least),
+            hosts: None,
+            ..self.clone()
+        }
     }
 
     /// Whether this worker is promised to this life of this actor.
     pub fn is_promised_to(&self, actor: &ActorKey, incarnation: Incarnation) -> bool {
-        self.hosts.as_ref().is_some_and(|h| h.actor == *actor && h.incarnation == incarnation)
+        self.hosts
+            .as_ref()
+            .is_some_and(|h| h.actor == *actor && h.incarnation == incarnation)
     }
 }

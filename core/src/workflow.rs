@@ -74,15 +74,24 @@ pub struct Workflow {
 enum Step {
     /// Reading the actor without a lease: most Resumes find it running.
     Load,
-    Acquire { steal: Option<LeaseToken> },
+    Acquire {
+        steal: Option<LeaseToken>,
+    },
     /// Asking whether the replica that holds the lease is alive.
     AskHolder(LeaseToken),
-    Write { actor: Box<Actor>, then: Then, is_release: bool },
+    Write {
+        actor: Box<Actor>,
+        then: Then,
+        is_release: bool,
+    },
     Delete,
     Promise(Box<Worker>),
     /// Reading the row of a worker that is to be freed.
     ReadRow(Box<Assignment>),
-    Free { from: Version, to: Box<Worker> },
+    Free {
+        from: Version,
+        to: Box<Worker>,
+    },
     Call(Box<NodeCall>, CallOf),
     /// Pausing before the node is called again.
     Rest,
@@ -114,7 +123,13 @@ pub enum Output {
 
 impl Workflow {
     /// A workflow that begins at `now`. Resumes and the reconciler look before they take the lease.
-    pub fn start(goal: Goal, key: ActorKey, token: LeaseToken, now: Instant, settings: &Settings) -> Workflow {
+    pub fn start(
+        goal: Goal,
+        key: ActorKey,
+        token: LeaseToken,
+        now: Instant,
+        settings: &Settings,
+    ) -> Workflow {
         let step = match goal {
             Goal::Resume(_) | Goal::Settle { .. } => Step::Load,
             Goal::Suspend | Goal::Pause | Goal::Delete | Goal::Revert => Step::Acquire { steal: None },
@@ -197,7 +212,13 @@ impl Workflow {
     }
 
     /// The store answered.
-    pub fn stored(&mut self, now: Instant, lane: Lane, answer: Result<StoreReply, StoreError>, world: World<'_>) {
+    pub fn stored(
+        &mut self,
+        now: Instant,
+        lane: Lane,
+        answer: Result<StoreReply, StoreError>,
+        world: World<'_>,
+    ) {
         match lane {
             Lane::Renewal => self.lease.handle(
                 now,
@@ -311,10 +332,24 @@ impl Workflow {
                 self.enter(now, Step::Acquire { steal: Some(holder) });
             }
             (Step::AskHolder(_), _) => self.end(Err(Failure::lease_held())),
-            (Step::Write { actor, then, is_release }, StoreReply::Done) => {
+            (
+                Step::Write {
+                    actor,
+                    then,
+                    is_release,
+                },
+                StoreReply::Done,
+            ) => {
                 self.written(now, actor, then, is_release, world);
             }
-            (Step::Write { actor, then, is_release }, StoreReply::ActorConflict(stored)) => {
+            (
+                Step::Write {
+                    actor,
+                    then,
+                    is_release,
+                },
+                StoreReply::ActorConflict(stored),
+            ) => {
                 // Our own write, whose first acknowledgement was lost?
                 if stored.as_deref() == Some(&*actor) {
                     self.written(now, actor, then, is_release, world);
@@ -351,7 +386,11 @@ impl Workflow {
             // An answer that does not fit its question is a defect of the store; ask again.
             (step, _) => {
                 self.step = step;
-                self.store_failed(now, &StoreError::Unavailable("the answer does not fit".into()), world);
+                self.store_failed(
+                    now,
+                    &StoreError::Unavailable("the answer does not fit".into()),
+                    world,
+                );
             }
         }
     }
@@ -379,7 +418,11 @@ impl Workflow {
     }
 
     fn written(&mut self, now: Instant, actor: Box<Actor>, then: Then, is_release: bool, world: World<'_>) {
-        let left = self.actor.as_ref().and_then(|before| before.assignment()).filter(|_| actor.assignment().is_none());
+        let left = self
+            .actor
+            .as_ref()
+            .and_then(|before| before.assignment())
+            .filter(|_| actor.assignment().is_none());
         if !self.is_freed {
             self.leaving = left.cloned();
         }
@@ -420,14 +463,21 @@ impl Workflow {
     fn decide(&mut self, now: Instant, world: World<'_>) {
         self.step = Step::Rest;
         self.wake = None;
-        let Some(actor) = self.actor.clone() else { return self.decide_on_nothing(now, world) };
+        let Some(actor) = self.actor.clone() else {
+            return self.decide_on_nothing(now, world);
+        };
         let next = plan::next(&self.goal, &actor, &self.facts(world));
         match next {
             Next::Finish(result) => self.finish(now, result),
             Next::Place { nodes } => self.place(now, &actor, nodes.as_deref(), world),
             Next::Write { change, then } => self.write(now, &actor, change, then, world),
             Next::Delete => self.enter(now, Step::Delete),
-            Next::Call { call, node, worker, verb } => self.call(now, &actor, call, node, worker, verb, world),
+            Next::Call {
+                call,
+                node,
+                worker,
+                verb,
+            } => self.call(now, &actor, call, node, worker, verb, world),
             Next::Free(on) => match world.registry.row(&on.worker) {
                 Some(row) if is_promise(row, &self.key, &on) => self.free(now, &on, Some(row), world),
                 _ => self.enter(now, Step::ReadRow(on)),
@@ -466,7 +516,9 @@ impl Workflow {
             token: self.token,
             template: template_of(actor, declared),
             golden: declared.and_then(|t| t.golden_snapshot.as_ref()),
-            worker: actor.and_then(|a| a.assignment()).map_or(Fact::Present, |on| world.registry.fact(on)),
+            worker: actor
+                .and_then(|a| a.assignment())
+                .map_or(Fact::Present, |on| world.registry.fact(on)),
             promised,
             leaving: self.leaving.as_ref(),
             outcome: self.outcome.as_ref().map(|(call, reply)| (call, reply)),
@@ -514,14 +566,24 @@ impl Workflow {
                 at_least = Version(highest.0).next();
                 Change::Claim
             }
-            WishedChange::Resume(on, boot) => Change::Resume { op: self.next_op(), on: *on, boot },
+            WishedChange::Resume(on, boot) => Change::Resume {
+                op: self.next_op(),
+                on: *on,
+                boot,
+            },
             WishedChange::Suspend => {
                 let op = self.next_op();
-                Change::Suspend { op, snapshot: self.snapshot_uri(actor, op, world) }
+                Change::Suspend {
+                    op,
+                    snapshot: self.snapshot_uri(actor, op, world),
+                }
             }
             WishedChange::Pause => {
                 let op = self.next_op();
-                Change::Pause { op, snapshot: snapshot_name(actor, op).into() }
+                Change::Pause {
+                    op,
+                    snapshot: snapshot_name(actor, op).into(),
+                }
             }
         };
         // A claim that moves past a node's fence must raise ours although the lease is the same.
@@ -532,7 +594,14 @@ impl Workflow {
         match before.after(&change, Some(self.token), at_least) {
             Ok(next) => {
                 let is_release = then != Then::GoOn;
-                self.enter(now, Step::Write { actor: Box::new(next), then, is_release });
+                self.enter(
+                    now,
+                    Step::Write {
+                        actor: Box::new(next),
+                        then,
+                        is_release,
+                    },
+                );
             }
             // The plan never wishes for it; if it did, nothing is written and the caller may retry.
             Err(illegal) => {
@@ -558,7 +627,9 @@ impl Workflow {
             return self.finish(now, Err(failure));
         };
         let resolved = verb.resolve(|worker| {
-            world.catalog.assets(&(worker.namespace.clone(), worker.pool.clone()))
+            world
+                .catalog
+                .assets(&(worker.namespace.clone(), worker.pool.clone()))
         });
         let verb = match resolved {
             Ok(verb) => verb,
@@ -583,7 +654,12 @@ impl Workflow {
     }
 
     fn template(&self, actor: &Actor, world: World<'_>) -> Option<Arc<Template>> {
-        let declared = || world.catalog.template(&actor.template_namespace, &actor.template_name).cloned();
+        let declared = || {
+            world
+                .catalog
+                .template(&actor.template_namespace, &actor.template_name)
+                .cloned()
+        };
         actor.pinned.clone().or_else(declared)
     }
 
@@ -593,13 +669,22 @@ impl Workflow {
             Some(row) if is_promise(row, &self.key, on) => {
                 let above = match &self.outcome {
                     Some((_, Err(failure))) => match failure.kind {
-                        NodeFailureKind::StaleFence { of: Fenced::Worker, highest } => Version(highest.0).next(),
+                        NodeFailureKind::StaleFence {
+                            of: Fenced::Worker,
+                            highest,
+                        } => Version(highest.0).next(),
                         _ => Version::FIRST,
                     },
                     _ => Version::FIRST,
                 };
                 let to = Box::new(row.freed(above));
-                self.enter(now, Step::Free { from: row.version, to });
+                self.enter(
+                    now,
+                    Step::Free {
+                        from: row.version,
+                        to,
+                    },
+                );
             }
             _ => self.freed(now, world),
         }
@@ -617,12 +702,19 @@ impl Workflow {
     }
 
     fn leaving_or_current(&self) -> Option<Assignment> {
-        self.leaving.clone().or_else(|| self.actor.as_ref().and_then(|a| a.assignment()).cloned())
+        self.leaving
+            .clone()
+            .or_else(|| self.actor.as_ref().and_then(|a| a.assignment()).cloned())
     }
 
     fn rest(&mut self, now: Instant, world: World<'_>) {
         let pauses = world.settings.workflow;
-        self.wake = Some(now.plus(backoff(pauses.retry_from, pauses.retry_to, self.call_failures, self.token.seq)));
+        self.wake = Some(now.plus(backoff(
+            pauses.retry_from,
+            pauses.retry_to,
+            self.call_failures,
+            self.token.seq,
+        )));
         self.call_failures = self.call_failures.saturating_add(1);
         self.step = Step::Rest;
     }
@@ -641,7 +733,12 @@ impl Workflow {
             return self.finish(now, Err(Failure::store(error)));
         }
         let pauses = world.settings.workflow;
-        self.wake = Some(now.plus(backoff(pauses.retry_from, pauses.retry_to, self.failures, self.token.seq)));
+        self.wake = Some(now.plus(backoff(
+            pauses.retry_from,
+            pauses.retry_to,
+            self.failures,
+            self.token.seq,
+        )));
         self.failures = self.failures.saturating_add(1);
     }
 
@@ -681,7 +778,11 @@ impl Workflow {
         self.verdict = Some(result);
         let is_held = self.lease.is_valid(now);
         self.lease.handle(now, lease::Input::Release);
-        if is_held { self.enter(now, Step::Release) } else { self.over() }
+        if is_held {
+            self.enter(now, Step::Release)
+        } else {
+            self.over()
+        }
     }
 
     /// The verdict stands, and there is no lease to give back.
@@ -715,10 +816,17 @@ impl Workflow {
                 self.lease.handle(now, lease::Input::Acquire);
                 // The keeper's own request is this very operation.
                 let _ = self.lease.poll_output();
-                StoreOp::AcquireLease { key, token: self.token, ttl: self.lease.ttl(), steal: *steal }
+                StoreOp::AcquireLease {
+                    key,
+                    token: self.token,
+                    ttl: self.lease.ttl(),
+                    steal: *steal,
+                }
             }
             Step::AskHolder(holder) => StoreOp::GetSession(holder.replica),
-            Step::Write { actor, is_release, .. } => StoreOp::PutActor {
+            Step::Write {
+                actor, is_release, ..
+            } => StoreOp::PutActor {
                 expect: self.actor.as_ref().map(|a| a.version),
                 actor: actor.clone(),
                 release: is_release.then_some(self.token),
@@ -733,8 +841,14 @@ impl Workflow {
                 worker: worker.clone(),
             },
             Step::ReadRow(on) => StoreOp::GetWorker(on.worker.clone()),
-            Step::Free { from, to } => StoreOp::PutWorker { expect: Some(*from), worker: to.clone() },
-            Step::Release => StoreOp::ReleaseLease { key, token: self.token },
+            Step::Free { from, to } => StoreOp::PutWorker {
+                expect: Some(*from),
+                worker: to.clone(),
+            },
+            Step::Release => StoreOp::ReleaseLease {
+                key,
+                token: self.token,
+            },
             Step::Call(call, _) => {
                 self.outputs.push_back(Output::Node(call.clone()));
                 return;
@@ -747,11 +861,17 @@ impl Workflow {
     fn next_op(&mut self) -> OpId {
         self.ops += 1;
         assert!(self.ops < OPS_MAX, "a workflow that names ever more operations");
-        OpId { replica: self.token.replica, seq: self.token.seq * OPS_MAX + self.ops }
+        OpId {
+            replica: self.token.replica,
+            seq: self.token.seq * OPS_MAX + self.ops,
+        }
     }
 
     fn snapshot_uri(&self, actor: &Actor, op: OpId, world: World<'_>) -> Name {
-        let location = self.template(actor, world).map(|t| t.snapshot_location.clone()).unwrap_or_default();
+        let location = self
+            .template(actor, world)
+            .map(|t| t.snapshot_location.clone())
+            .unwrap_or_default();
         format!("{location}/{}/{}", actor.key.atespace, snapshot_name(actor, op)).into()
     }
 }
@@ -762,9 +882,13 @@ fn snapshot_name(actor: &Actor, op: OpId) -> alloc::string::String {
 }
 
 fn is_promise(row: &Worker, actor: &ActorKey, on: &Assignment) -> bool {
-    row.hosts.as_ref().is_some_and(|h| h.actor == *actor && (h.fence == on.fence || on.fence.0 == 0))
+    row.hosts
+        .as_ref()
+        .is_some_and(|h| h.actor == *actor && (h.fence == on.fence || on.fence.0 == 0))
 }
 
 fn template_of<'a>(actor: Option<&'a Actor>, declared: Option<&'a Arc<Template>>) -> Option<&'a Template> {
-    actor.and_then(|a| a.pinned.as_deref()).or_else(|| declared.map(|t| &**t))
+    actor
+        .and_then(|a| a.pinned.as_deref())
+        .or_else(|| declared.map(|t| &**t))
 }

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+pub mod failure;
+pub mod message;
 pub mod metadata;
 pub mod reflection;
 pub mod server;

@@ -38,8 +38,8 @@ pub enum Reason {
     Occupied,
     /// The sandbox that was asked for is gone.
     SandboxGone,
-    /// Nothing was done, and nothing has to be undone.
-    NotStarted,
+    /// The operation ended, and failed, and nothing is lost: not a matter of the connection.
+    OperationFailed,
 }
 
 const CRASH_ACTOR: &str = "CRASH_ACTOR";
@@ -47,7 +47,7 @@ const STALE_FENCE: &str = "STALE_FENCE";
 const BUSY: &str = "BUSY";
 const OCCUPIED: &str = "OCCUPIED";
 const SANDBOX_GONE: &str = "SANDBOX_GONE";
-const NOT_STARTED: &str = "NOT_STARTED";
+const OPERATION_FAILED: &str = "OPERATION_FAILED";
 
 /// The loss of an actor's state, as the original's ateapi expects to hear of it from a node.
 pub fn crash_actor(message: impl Into<String>) -> Status {
@@ -110,7 +110,7 @@ impl Reason {
             Self::Busy => (HOLDFAST_DOMAIN, BUSY),
             Self::Occupied => (HOLDFAST_DOMAIN, OCCUPIED),
             Self::SandboxGone => (HOLDFAST_DOMAIN, SANDBOX_GONE),
-            Self::NotStarted => (HOLDFAST_DOMAIN, NOT_STARTED),
+            Self::OperationFailed => (HOLDFAST_DOMAIN, OPERATION_FAILED),
         };
         let mut metadata = BTreeMap::new();
         if let Self::StaleFence { of, highest } = self {
@@ -145,7 +145,7 @@ impl Reason {
             (HOLDFAST_DOMAIN, BUSY) => Some(Self::Busy),
             (HOLDFAST_DOMAIN, OCCUPIED) => Some(Self::Occupied),
             (HOLDFAST_DOMAIN, SANDBOX_GONE) => Some(Self::SandboxGone),
-            (HOLDFAST_DOMAIN, NOT_STARTED) => Some(Self::NotStarted),
+            (HOLDFAST_DOMAIN, OPERATION_FAILED) => Some(Self::OperationFailed),
             _ => None,
         }
     }
@@ -267,7 +267,7 @@ mod tests {
             Reason::Busy,
             Reason::Occupied,
             Reason::SandboxGone,
-            Reason::NotStarted,
+            Reason::OperationFailed,
         ]
     }
 
@@ -338,7 +338,7 @@ mod tests {
 
         let mut crowded = Status::aborted("x".repeat(MAX_MESSAGE_BYTES));
         while crowded.details().len() + 200 < MAX_DETAILS_BYTES {
-            crowded = with_reason(&crowded, &Reason::NotStarted);
+            crowded = with_reason(&crowded, &Reason::OperationFailed);
         }
         for _ in 0..10 {
             crowded = with_reason(&crowded, &Reason::Busy);

@@ -5,6 +5,7 @@
 //! from [`clock`] and randomness from [`entropy`], and then run unchanged in both worlds.
 
 pub mod clock;
+pub mod driver;
 pub mod entropy;
 pub mod net;
 pub mod shutdown;
