@@ -1,0 +1,194 @@
+//! Where records are: the original's layout, and ours beside it.
+//!
+//! | key | value | whose |
+//! |---|---|---|
+//! | `actor:<atespace>:<name>` | actor record | the original's |
+//! | `worker:<namespace>:<pool>:<pod>` | worker record | the original's |
+//! | `atespace:<name>` | atespace record | the original's |
+//! | `lease:{actor:<atespace>:<name>}` | token of the acquisition | ours |
+//! | `node:<name>` | node record | ours |
+//! | `session:<16 hexadecimal digits>` | `1` | ours |
+//!
+//! The braces make a Redis cluster keep an actor and its lease in one slot, so that one script may touch
+//! both. The original's locks are `lock:actor:<name>`, without the atespace: two actors of one name in
+//! two atespaces block each other there (scenario S09), and an old lock means nothing here.
+
+use holdfast_core::effect::{StoreError, StoreOp};
+use holdfast_core::id::{ActorKey, Name, ReplicaId, WorkerKey};
+
+/// What all actors' keys begin with.
+pub const ACTORS: &str = "actor:";
+/// What all workers' keys begin with.
+pub const WORKERS: &str = "worker:";
+/// What all atespaces' keys begin with.
+pub const ATESPACES: &str = "atespace:";
+/// What all nodes' keys begin with.
+pub const NODES: &str = "node:";
+
+/// A name that would make one key look like another.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the {what} \"{name}\" cannot be part of a key: it must not be empty, nor hold any of \":{{}}\"")]
+pub struct BadName {
+    /// Whose name it is.
+    pub what: &'static str,
+    /// The name.
+    pub name: Name,
+}
+
+impl From<BadName> for StoreError {
+    fn from(bad: BadName) -> StoreError {
+        StoreError::Refused(bad.to_string())
+    }
+}
+
+/// The key of an actor's record.
+pub fn actor(key: &ActorKey) -> String {
+    format!("{ACTORS}{}:{}", key.atespace, key.name)
+}
+
+/// The key of an actor's lease.
+pub fn lease(key: &ActorKey) -> String {
+    format!("lease:{{{}}}", actor(key))
+}
+
+/// The key of a worker's record.
+pub fn worker(key: &WorkerKey) -> String {
+    format!("{WORKERS}{}:{}:{}", key.namespace, key.pool, key.pod)
+}
+
+/// The key of an atespace's record.
+pub fn atespace(name: &Name) -> String {
+    format!("{ATESPACES}{name}")
+}
+
+/// The key of a node's record.
+pub fn node(name: &Name) -> String {
+    format!("{NODES}{name}")
+}
+
+/// The key of a replica's session.
+pub fn session(replica: ReplicaId) -> String {
+    format!("session:{:016x}", replica.0)
+}
+
+/// The actor whose record is under `key`.
+pub fn parse_actor(key: &str) -> Option<ActorKey> {
+    match split(key.strip_prefix(ACTORS)?)?[..] {
+        [atespace, name] => Some(ActorKey::new(atespace, name)),
+        _ => None,
+    }
+}
+
+/// The worker whose record is under `key`.
+pub fn parse_worker(key: &str) -> Option<WorkerKey> {
+    match split(key.strip_prefix(WORKERS)?)?[..] {
+        [namespace, pool, pod] => Some(WorkerKey::new(namespace, pool, pod)),
+        _ => None,
+    }
+}
+
+/// The atespace whose record is under `key`.
+pub fn parse_atespace(key: &str) -> Option<Name> {
+    parse_single(key, ATESPACES)
+}
+
+/// The node whose record is under `key`.
+pub fn parse_node(key: &str) -> Option<Name> {
+    parse_single(key, NODES)
+}
+
+/// Refuses an operation that speaks of a name which no key can carry (scenario S82).
+///
+/// # Errors
+/// The first such name.
+pub fn check(op: &StoreOp) -> Result<(), BadName> {
+    match op {
+        StoreOp::GetActor(key)
+        | StoreOp::DeleteActor { key, .. }
+        | StoreOp::AcquireLease { key, .. }
+        | StoreOp::RenewLease { key, .. }
+        | StoreOp::ReleaseLease { key, .. } => check_actor(key),
+        StoreOp::PutActor { actor, .. } => check_actor(&actor.key),
+        StoreOp::ListActors { atespace: Some(name), .. }
+        | StoreOp::CreateAtespace(name)
+        | StoreOp::GetAtespace(name)
+        | StoreOp::DeleteAtespace(name) => check_name("atespace", name),
+        StoreOp::GetWorker(key) | StoreOp::DeleteWorker { key, .. } => check_worker(key),
+        StoreOp::PutWorker { worker, .. } => check_worker(&worker.key),
+        StoreOp::PutNode(row) => check_name("node", &row.name),
+        StoreOp::ListActors { atespace: None, .. }
+        | StoreOp::ListWorkers
+        | StoreOp::ListNodes
+        | StoreOp::ListAtespaces
+        | StoreOp::PutSession { .. }
+        | StoreOp::GetSession(_)
+        | StoreOp::DropSession(_) => Ok(()),
+    }
+}
+
+fn check_actor(key: &ActorKey) -> Result<(), BadName> {
+    check_name("atespace", &key.atespace)?;
+    check_name("actor", &key.name)
+}
+
+fn check_worker(key: &WorkerKey) -> Result<(), BadName> {
+    check_name("namespace", &key.namespace)?;
+    check_name("pool", &key.pool)?;
+    check_name("pod", &key.pod)
+}
+
+fn check_name(what: &'static str, name: &Name) -> Result<(), BadName> {
+    if is_plain(name.as_str()) { Ok(()) } else { Err(BadName { what, name: name.clone() }) }
+}
+
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.contains([':', '{', '}'])
+}
+
+fn split(rest: &str) -> Option<Vec<&str>> {
+    let parts: Vec<&str> = rest.split(':').collect();
+    parts.iter().all(|part| is_plain(part)).then_some(parts)
+}
+
+fn parse_single(key: &str, prefix: &str) -> Option<Name> {
+    let name = key.strip_prefix(prefix)?;
+    is_plain(name).then(|| Name::from(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_the_originals_and_read_back() {
+        let id = ActorKey::new("team-a", "id1");
+        assert_eq!(actor(&id), "actor:team-a:id1");
+        assert_eq!(lease(&id), "lease:{actor:team-a:id1}");
+        assert_eq!(parse_actor("actor:team-a:id1"), Some(id));
+        let pod = WorkerKey::new("ns", "pool", "pod");
+        assert_eq!(worker(&pod), "worker:ns:pool:pod");
+        assert_eq!(parse_worker("worker:ns:pool:pod"), Some(pod));
+        assert_eq!(parse_atespace(&atespace(&"a".into())), Some("a".into()));
+        assert_eq!(parse_node(&node(&"n".into())), Some("n".into()));
+        assert_eq!(session(ReplicaId(0xbee)), "session:0000000000000bee");
+    }
+
+    #[test]
+    fn keys_of_another_shape_are_nobodys() {
+        for foreign in ["actor:a", "actor:a:b:c", "actor::b", "actor:a:", "worker:a:b", "lease:{actor:a:b}", ""] {
+            assert_eq!(parse_actor(foreign), None, "{foreign}");
+            assert_eq!(parse_worker(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_would_alias_another_key_is_named_in_the_refusal() {
+        let bad = check(&StoreOp::GetActor(ActorKey::new("a", "b:c"))).unwrap_err();
+        assert_eq!(
+            bad.to_string(),
+            "the actor \"b:c\" cannot be part of a key: it must not be empty, nor hold any of \":{}\""
+        );
+        assert!(check(&StoreOp::GetWorker(WorkerKey::new("a", "", "c"))).is_err());
+        assert!(check(&StoreOp::GetActor(ActorKey::new("a", "b"))).is_ok());
+    }
+}

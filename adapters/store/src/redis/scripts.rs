@@ -1,0 +1,118 @@
+//! One script per conditional write.
+//!
+//! A script sees the record as text. It compares versions without parsing it where it can: our records
+//! begin with their version, and nothing inside a JSON text can look like its beginning. Records of the
+//! original are parsed. A stored record that is not JSON has no version, so every expectation fails and
+//! the caller, who is shown it, says what is wrong with it.
+//!
+//! Writes come first, so that one which the server refuses (`OOM`) has changed nothing.
+
+use ::redis::Script;
+
+/// `version(record)`: the version of a stored record as decimal text; `''` if there is no record.
+const VERSION: &str = r#"
+local function version(record)
+  if not record then return '' end
+  local ours = string.match(record, '^{"version":"(%d+)"')
+  if ours then return ours end
+  local parsed, fields = pcall(cjson.decode, record)
+  if not parsed or type(fields) ~= 'table' then return nil end
+  local found = fields.version or 0
+  if type(found) == 'number' then return string.format('%.0f', found) end
+  return tostring(found)
+end
+"#;
+
+/// `KEYS`: actor, lease. `ARGV`: expected version or `''`, record, token to release or `''`.
+/// Answers 1, or what is stored.
+const PUT_ACTOR: &str = r#"
+local stored = redis.call('GET', KEYS[1])
+if version(stored) ~= ARGV[1] then return stored end
+redis.call('SET', KEYS[1], ARGV[2])
+if redis.call('GET', KEYS[2]) == ARGV[3] then redis.call('DEL', KEYS[2]) end
+return 1
+"#;
+
+/// `KEYS`: actor, lease. `ARGV`: expected version, token to release. Answers 1, or what is stored.
+const DELETE_ACTOR: &str = r#"
+local stored = redis.call('GET', KEYS[1])
+if version(stored) ~= ARGV[1] then return stored end
+redis.call('DEL', KEYS[1])
+if redis.call('GET', KEYS[2]) == ARGV[2] then redis.call('DEL', KEYS[2]) end
+return 1
+"#;
+
+/// `KEYS`: lease, actor. `ARGV`: token, milliseconds to live, token that may be taken from or `''`.
+/// Answers `{1, actor}`, or `{0, holder}`.
+const ACQUIRE: &str = r#"
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] and holder ~= ARGV[3] then return {0, holder} end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return {1, redis.call('GET', KEYS[2])}
+"#;
+
+/// `KEYS`: lease. `ARGV`: token, milliseconds to live. Answers 1, or 0 if the lease is not the token's.
+const RENEW: &str = r#"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"#;
+
+/// `KEYS`: lease. `ARGV`: token. Answers how many leases ended.
+const RELEASE: &str = r#"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"#;
+
+/// `KEYS`: worker. `ARGV`: expected version or `''`, record, channel, announcement.
+/// Answers 1, or what is stored.
+const PUT_WORKER: &str = r#"
+local stored = redis.call('GET', KEYS[1])
+if version(stored) ~= ARGV[1] then return stored end
+redis.call('SET', KEYS[1], ARGV[2])
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+return 1
+"#;
+
+/// `KEYS`: worker. `ARGV`: expected version, channel, announcement. Answers 1, or what is stored.
+const DELETE_WORKER: &str = r#"
+local stored = redis.call('GET', KEYS[1])
+if version(stored) ~= ARGV[1] then return stored end
+redis.call('DEL', KEYS[1])
+redis.call('PUBLISH', ARGV[2], ARGV[3])
+return 1
+"#;
+
+/// `KEYS`: node. `ARGV`: record, channel. Answers 1.
+const PUT_NODE: &str = r#"
+redis.call('SET', KEYS[1], ARGV[1])
+redis.call('PUBLISH', ARGV[2], ARGV[1])
+return 1
+"#;
+
+/// Every script, with its hash.
+pub(super) struct Scripts {
+    pub(super) put_actor: Script,
+    pub(super) delete_actor: Script,
+    pub(super) acquire: Script,
+    pub(super) renew: Script,
+    pub(super) release: Script,
+    pub(super) put_worker: Script,
+    pub(super) delete_worker: Script,
+    pub(super) put_node: Script,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        let versioned = |body: &str| Script::new(&format!("{VERSION}{body}"));
+        Scripts {
+            put_actor: versioned(PUT_ACTOR),
+            delete_actor: versioned(DELETE_ACTOR),
+            acquire: Script::new(ACQUIRE),
+            renew: Script::new(RENEW),
+            release: Script::new(RELEASE),
+            put_worker: versioned(PUT_WORKER),
+            delete_worker: versioned(DELETE_WORKER),
+            put_node: Script::new(PUT_NODE),
+        }
+    }
+}
