@@ -1,1 +1,44 @@
-//! Holdfast.
+//! Everything between an image reference and a directory that a sandbox can use as its root.
+//!
+//! ```text
+//! Reference --Puller::pull--> Image (blobs in the Cache) --Image::unpack--> rootfs
+//! ```
+//!
+//! This crate moves bytes and checks them. It decides nothing about time: a pull reports its [`Progress`]
+//! and goes on for as long as it is let; the core watches, drops it when it stalls and starts it again,
+//! and the next attempt goes on where the last one stopped. The memory of a pull is a few buffers, that of
+//! unpacking one entry plus a set of names that [`UnpackLimits`] bounds, whatever the size of the image.
+//!
+//! Registries, layers and layouts are other people's input: nothing in them is trusted before its digest
+//! is checked, and nothing in a layer reaches outside of the directory it is unpacked to.
+
+mod blocking;
+mod cache;
+mod challenge;
+mod credentials;
+mod digest;
+mod error;
+mod http;
+mod image;
+mod layout;
+mod manifest;
+mod platform;
+mod progress;
+mod pull;
+mod reference;
+mod registry;
+mod source;
+mod transfer;
+mod unpack;
+
+pub use cache::Cache;
+pub use credentials::{Credentials, CredentialsError, Login};
+pub use digest::{Digest, DigestError};
+pub use error::{DiskError, PullError};
+pub use image::Image;
+pub use layout::{LayoutError, LayoutWriter};
+pub use platform::Platform;
+pub use progress::{Counts, Progress};
+pub use pull::{Layouts, LocalhostReplacement, PullLimits, PullOptions, Puller};
+pub use reference::{Location, Reference, ReferenceError, ReferenceProblem};
+pub use unpack::{Limit, Refusal, UnpackError, UnpackLimits, UnpackReport};

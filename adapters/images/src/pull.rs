@@ -1,0 +1,390 @@
+//! From a reference to an image in the cache.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use holdfast_runtime::tokio::sync::OnceCell;
+
+use crate::blocking::blocking;
+use crate::http::{Http, Trust};
+use crate::layout::Layout;
+use crate::manifest::{self, Config, Descriptor, Document, Manifest};
+use crate::reference::{self, Location};
+use crate::registry::{PlainHttp, Registry};
+use crate::source::{Source, Tagged};
+use crate::{
+    Cache, Credentials, Digest, Image, Platform, Progress, PullError, Reference, ReferenceError, transfer,
+};
+
+/// Layers that are fetched at the same time.
+const PARALLEL_BLOBS: usize = 3;
+/// An index may name indexes; nobody nests them deeper than this.
+const MAX_INDEX_DEPTH: usize = 4;
+/// The name under which the default registry really answers.
+const DEFAULT_REGISTRY_SERVER: (&str, &str) = ("docker.io", "registry-1.docker.io");
+
+/// How images are pulled.
+#[derive(Clone, Debug)]
+pub struct PullOptions {
+    /// What the images have to run on.
+    pub platform: Platform,
+    /// Registries, as references name them, that may be asked without TLS. Those on this very machine
+    /// always may.
+    pub plain_http: BTreeSet<String>,
+    /// What to ask instead of registries on this very machine; plain HTTP is allowed there.
+    pub localhost_replacement: Option<LocalhostReplacement>,
+    /// Logins.
+    pub credentials: Credentials,
+    /// Whether references may name directories of this machine.
+    pub layouts: Layouts,
+    /// How much may be pulled.
+    pub limits: PullLimits,
+}
+
+impl Default for PullOptions {
+    /// Images for this machine, from registries with TLS or on this machine, without logging in.
+    fn default() -> Self {
+        Self {
+            platform: Platform::host(),
+            plain_http: BTreeSet::new(),
+            localhost_replacement: None,
+            credentials: Credentials::default(),
+            layouts: Layouts::Refused,
+            limits: PullLimits::default(),
+        }
+    }
+}
+
+/// Whether references may name OCI layouts. Who may write a reference may then have the daemon read
+/// images, though nothing else, anywhere on its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layouts {
+    /// They may.
+    Allowed,
+    /// They may not.
+    Refused,
+}
+
+/// How much may be pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PullLimits {
+    /// Bytes of a manifest, index or configuration, which are read into memory.
+    pub document_bytes: u64,
+    /// Bytes of all layers of an image, compressed.
+    pub image_bytes: u64,
+    /// Layers of an image.
+    pub layers: usize,
+}
+
+impl Default for PullLimits {
+    /// 4 MiB, 64 GiB and 256.
+    fn default() -> Self {
+        Self {
+            document_bytes: 4 << 20,
+            image_bytes: 64 << 30,
+            layers: 256,
+        }
+    }
+}
+
+/// What to ask instead of registries on this very machine: `host[:port][/path]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalhostReplacement {
+    host: String,
+    path: String,
+}
+
+impl FromStr for LocalhostReplacement {
+    type Err = ReferenceError;
+
+    fn from_str(value: &str) -> Result<Self, ReferenceError> {
+        let (host, path) = value.split_once('/').unwrap_or((value, ""));
+        let path = path.trim_end_matches('/');
+        let path_problem = match path {
+            "" => None,
+            path => reference::check_repository(path).err(),
+        };
+        let problem = reference::check_host(host).err().or(path_problem);
+        match problem {
+            None => Ok(Self {
+                host: host.to_owned(),
+                path: path.to_owned(),
+            }),
+            Some(problem) => Err(ReferenceError {
+                value: value.to_owned(),
+                problem,
+            }),
+        }
+    }
+}
+
+/// Pulls images into a cache.
+#[derive(Clone)]
+pub struct Puller(Arc<Inner>);
+
+struct Inner {
+    cache: Cache,
+    options: PullOptions,
+    trust: Arc<Trust>,
+}
+
+impl Puller {
+    /// A puller into `cache`.
+    pub fn new(cache: Cache, options: PullOptions) -> Self {
+        Self(Arc::new(Inner {
+            cache,
+            options,
+            trust: Arc::default(),
+        }))
+    }
+
+    /// Makes the image present in the cache, complete and checked.
+    ///
+    /// This waits for as long as the source takes: whoever calls it watches `progress` and drops the
+    /// future when nothing moves any more. What has arrived stays in the cache, and the next call goes on
+    /// from there. What is in the cache already costs nothing; a pinned image that is there completely
+    /// needs no source at all.
+    ///
+    /// # Errors
+    /// See [`PullError`]. Nothing of a failed pull is used except bytes that the next one checks again.
+    pub async fn pull(&self, reference: &Reference, progress: &Progress) -> Result<Image, PullError> {
+        progress.restart();
+        let source = self.source(reference)?;
+        let (root, digest, manifest) = self.resolve(&source, reference, progress).await?;
+        let what = format!("manifest {digest} of {}", source.place());
+        manifest.check_layers(&what)?;
+        let image_bytes = self.check_limits(&what, &manifest)?;
+
+        let config = (manifest.config.digest, manifest.config.size);
+        let layers = manifest.layers.iter().map(|layer| (layer.digest, layer.size));
+        let blobs: BTreeMap<_, _> = layers.chain([config]).collect();
+        progress.expect(blobs.keys().copied(), blobs.values().sum());
+        // A spoiled configuration is found and removed here, a spoiled layer when it is unpacked.
+        self.cached_document(manifest.config.digest).await?;
+        let mut fetched = BTreeSet::new();
+        let in_order = [config]
+            .into_iter()
+            .chain(manifest.layers.iter().map(|layer| (layer.digest, layer.size)))
+            .filter(|(digest, _)| fetched.insert(*digest))
+            .collect::<Vec<_>>();
+        let fetch = |(digest, size)| transfer::fetch(&self.0.cache, &source, digest, size, progress);
+        stream::iter(in_order.into_iter().map(fetch))
+            .buffer_unordered(PARALLEL_BLOBS)
+            .try_collect::<()>()
+            .await?;
+
+        self.check_config(&manifest.config, &what).await?;
+        Ok(Image {
+            cache: self.0.cache.clone(),
+            reference: reference.clone().pinned(root),
+            digest,
+            layers: manifest.layers.iter().map(|layer| layer.digest).collect(),
+            bytes: image_bytes,
+        })
+    }
+
+    fn source(&self, reference: &Reference) -> Result<Source, PullError> {
+        let options = &self.0.options;
+        let (host, repository) = match reference.location() {
+            Location::Registry { host, repository } => (host, repository),
+            Location::Layout { path } => return self.layout(reference, path.clone()),
+        };
+        let local = reference::is_loopback(host);
+        let replacement = options.localhost_replacement.as_ref().filter(|_| local);
+        let (authority, repository) = match replacement {
+            Some(other) if other.path.is_empty() => (other.host.clone(), repository.clone()),
+            Some(other) => (other.host.clone(), format!("{}/{repository}", other.path)),
+            None => (host.clone(), repository.clone()),
+        };
+        let plain_http = match local || options.plain_http.contains(&authority) {
+            true => PlainHttp::Allowed,
+            false => PlainHttp::Refused,
+        };
+        let login = options.credentials.get(&authority).cloned();
+        let (default_registry, server) = DEFAULT_REGISTRY_SERVER;
+        Ok(Source::Registry(Box::new(Registry {
+            http: Http::new(self.0.trust.clone()),
+            authority: match authority == default_registry {
+                true => server.to_owned(),
+                false => authority,
+            },
+            repository,
+            plain_http,
+            login,
+            origin: OnceCell::new(),
+            authorization: Mutex::new(None),
+        })))
+    }
+
+    fn layout(&self, reference: &Reference, path: PathBuf) -> Result<Source, PullError> {
+        match self.0.options.layouts {
+            Layouts::Allowed => Ok(Source::Layout(Layout(path))),
+            Layouts::Refused => Err(PullError::Refused {
+                what: reference.to_string(),
+                reason: "images from directories are not allowed here; push the image to a registry",
+            }),
+        }
+    }
+
+    /// Digest of what the reference names, digest of the manifest for our platform, and that manifest.
+    async fn resolve(
+        &self,
+        source: &Source,
+        reference: &Reference,
+        progress: &Progress,
+    ) -> Result<(Digest, Digest, Manifest), PullError> {
+        let options = &self.0.options;
+        let limit = options.limits.document_bytes;
+        let (root, mut content) = match reference.digest() {
+            Some(digest) => (digest, self.document(source, digest, None, progress).await?),
+            None => match source.tagged(reference.tag(), &options.platform, limit).await? {
+                Tagged::Digest(digest) => (digest, self.document(source, digest, None, progress).await?),
+                Tagged::Content(content) => {
+                    let digest = Digest::of(&content);
+                    progress.stir(content.len() as u64);
+                    transfer::store(&self.0.cache, digest, content.clone(), progress).await?;
+                    (digest, content)
+                }
+            },
+        };
+        let mut digest = root;
+        for _ in 0..MAX_INDEX_DEPTH {
+            let what = format!("{digest} of {}", source.place());
+            match Document::parse(&what, &content)? {
+                Document::Manifest(manifest) => return Ok((root, digest, manifest)),
+                Document::Index(entries) => {
+                    let entry = manifest::choose(&what, &entries, &options.platform)?;
+                    digest = entry.digest;
+                    content = self.document(source, digest, Some(entry.size), progress).await?;
+                }
+            }
+        }
+        let what = format!("{root} of {}", source.place());
+        Err(manifest::malformed(
+            &what,
+            format!("more than {MAX_INDEX_DEPTH} indexes in each other"),
+        ))
+    }
+
+    /// A manifest or index, from the cache or else from the source.
+    async fn document(
+        &self,
+        source: &Source,
+        digest: Digest,
+        size: Option<u64>,
+        progress: &Progress,
+    ) -> Result<Bytes, PullError> {
+        let limit = self.0.options.limits.document_bytes;
+        if let Some(content) = self.cached_document(digest).await? {
+            return Ok(content);
+        }
+        let content = source.document(digest, limit).await?;
+        progress.stir(content.len() as u64);
+        let what = || format!("manifest {digest} of {}", source.place());
+        let got = Digest::of(&content);
+        if got != digest {
+            return Err(PullError::DigestMismatch {
+                what: what(),
+                expected: digest,
+                got,
+            });
+        }
+        let length = content.len() as u64;
+        match size {
+            Some(expected) if expected != length => Err(PullError::SizeMismatch {
+                what: what(),
+                expected,
+                got: length,
+            }),
+            _ => {
+                transfer::store(&self.0.cache, digest, content.clone(), progress).await?;
+                Ok(content)
+            }
+        }
+    }
+
+    async fn cached_document(&self, digest: Digest) -> Result<Option<Bytes>, PullError> {
+        let (cache, limit) = (self.0.cache.clone(), self.0.options.limits.document_bytes);
+        let content = blocking(move || cache.read_blob(digest, limit)).await??;
+        Ok(content.map(Bytes::from))
+    }
+
+    /// The size of the image, if that is within the limits.
+    fn check_limits(&self, what: &str, manifest: &Manifest) -> Result<u64, PullError> {
+        let limits = &self.0.options.limits;
+        let too_large = |what: String, amount: u64, unit, limit: u64| PullError::TooLarge {
+            what,
+            amount,
+            unit,
+            limit,
+        };
+        if manifest.layers.len() > limits.layers {
+            let (count, limit) = (manifest.layers.len() as u64, limits.layers as u64);
+            return Err(too_large(what.to_owned(), count, "layers", limit));
+        }
+        let config = &manifest.config;
+        if config.size > limits.document_bytes {
+            let what = format!("configuration {} of {what}", config.digest);
+            return Err(too_large(what, config.size, "bytes", limits.document_bytes));
+        }
+        let sizes = manifest.layers.iter().map(|layer| layer.size);
+        let bytes = sizes.fold(0, u64::saturating_add);
+        match bytes > limits.image_bytes {
+            true => Err(too_large(
+                format!("image of {what}"),
+                bytes,
+                "bytes",
+                limits.image_bytes,
+            )),
+            false => Ok(bytes),
+        }
+    }
+
+    /// An image for another platform is let pass with a warning: build tools often write a wrong one, and
+    /// a program that really cannot run says so itself.
+    async fn check_config(&self, config: &Descriptor, what: &str) -> Result<(), PullError> {
+        let what = format!("configuration {} of {what}", config.digest);
+        let content = self.cached_document(config.digest).await?;
+        let content = content.ok_or_else(|| manifest::malformed(&what, "it changed while it was pulled"))?;
+        let config = Config::parse(&what, &content)?;
+        let wanted = &self.0.options.platform;
+        if !config.platform.runs_on(wanted) {
+            tracing::warn!(image = what, platform = %config.platform, %wanted, "the image says it is for another platform");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ReferenceProblem;
+
+    #[test]
+    fn a_localhost_replacement_is_a_host_with_an_optional_path() {
+        let parsed = |value: &str| value.parse::<LocalhostReplacement>();
+        let expected = |host: &str, path: &str| {
+            Ok(LocalhostReplacement {
+                host: host.to_owned(),
+                path: path.to_owned(),
+            })
+        };
+        assert_eq!(parsed("kind-registry:5000"), expected("kind-registry:5000", ""));
+        assert_eq!(
+            parsed("host.example/mirror/a/"),
+            expected("host.example", "mirror/a")
+        );
+        for (value, problem) in [
+            ("", ReferenceProblem::Host(String::new())),
+            ("http://host", ReferenceProblem::Host("http:".to_owned())),
+            ("host/Upper", ReferenceProblem::Repository("Upper".to_owned())),
+        ] {
+            let error = parsed(value).expect_err(value);
+            assert_eq!(error.problem, problem);
+        }
+    }
+}
