@@ -1,0 +1,138 @@
+//! What a replica asks for, carried out.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use holdfast_core::id::EffectId;
+use holdfast_core::replica::{Event, Input, Output, Replica};
+use holdfast_manifests::Manifests;
+use holdfast_runtime::driver::{Effects, Flow, Inbox};
+use holdfast_runtime::tokio;
+use holdfast_runtime::tokio::sync::oneshot;
+use holdfast_runtime::tokio::task::AbortHandle;
+use holdfast_store::Store;
+
+use crate::desk::Desk;
+use crate::nodes::Nodes;
+
+/// The manifests in force, for whoever resolves secrets.
+#[derive(Clone)]
+pub struct Current(Arc<RwLock<Arc<Manifests>>>);
+
+impl Current {
+    /// Puts others in force.
+    pub fn replace(&self, manifests: Arc<Manifests>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = manifests;
+    }
+
+    /// Those in force now.
+    pub fn get(&self) -> Arc<Manifests> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What a replica tells its process.
+pub struct Signals {
+    /// It can serve.
+    pub ready: oneshot::Receiver<()>,
+    /// It has gone.
+    pub left: oneshot::Receiver<()>,
+}
+
+/// Carries out a replica's outputs.
+pub struct ReplicaEffects {
+    store: Arc<dyn Store>,
+    nodes: Nodes,
+    manifests: Current,
+    desk: Desk,
+    inbox: Inbox<Input>,
+    calls: BTreeMap<EffectId, AbortHandle>,
+    ready: Option<oneshot::Sender<()>>,
+    left: Option<oneshot::Sender<()>>,
+}
+
+impl ReplicaEffects {
+    /// Effects on this store, telling this desk.
+    pub fn new(
+        store: Arc<dyn Store>,
+        desk: Desk,
+        inbox: Inbox<Input>,
+        manifests: Arc<Manifests>,
+    ) -> (ReplicaEffects, Signals) {
+        let (ready_sender, ready) = oneshot::channel();
+        let (left_sender, left) = oneshot::channel();
+        let effects = ReplicaEffects {
+            store,
+            nodes: Nodes::default(),
+            manifests: Current(Arc::new(RwLock::new(manifests))),
+            desk,
+            inbox,
+            calls: BTreeMap::new(),
+            ready: Some(ready_sender),
+            left: Some(left_sender),
+        };
+        (effects, Signals { ready, left })
+    }
+
+    /// The manifests that secrets are resolved from.
+    pub fn manifests(&self) -> Current {
+        self.manifests.clone()
+    }
+}
+
+impl Effects<Replica> for ReplicaEffects {
+    fn perform(&mut self, output: Output) -> Flow {
+        match output {
+            Output::Store(effect, op) => {
+                let (store, inbox) = (self.store.clone(), self.inbox.clone());
+                tokio::spawn(async move {
+                    let answer = store.execute(op).await;
+                    inbox.send(Input::Stored(effect, answer));
+                });
+            }
+            Output::Node(effect, address, call) => {
+                let (inbox, manifests) = (self.inbox.clone(), self.manifests.get());
+                let channel = self.nodes.channel(&address);
+                self.calls.retain(|_, task| !task.is_finished());
+                let task = tokio::spawn(async move {
+                    let reply = crate::nodes::call(channel, &call, &manifests.secrets).await;
+                    inbox.send(Input::Called(effect, reply));
+                });
+                self.calls.insert(effect, task.abort_handle());
+            }
+            Output::Cancel(effect) => {
+                if let Some(task) = self.calls.remove(&effect) {
+                    task.abort();
+                }
+            }
+            Output::Reply(id, verdict) => self.desk.tell(id, verdict),
+            Output::Ready => {
+                if let Some(ready) = self.ready.take() {
+                    let _ = ready.send(());
+                }
+            }
+            Output::Left => {
+                self.desk.close();
+                if let Some(left) = self.left.take() {
+                    let _ = left.send(());
+                }
+                return Flow::Stop;
+            }
+            Output::Event(event) => log(&event),
+        }
+        Flow::GoOn
+    }
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Renewed { actor, step } => tracing::info!(%actor, step, "lease renewed"),
+        Event::Settled { failure: None, .. } => {}
+        Event::Settled {
+            actor,
+            failure: Some(failure),
+        } => {
+            tracing::info!(%actor, code = ?failure.code, failure = %failure.message, "not settled yet");
+        }
+    }
+}
