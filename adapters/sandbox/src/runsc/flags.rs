@@ -166,12 +166,13 @@ impl Runtime {
         let (version, pages) = std::thread::scope(|scope| {
             let version = scope.spawn(|| ask(&["--version"]));
             let pages = Page::ALL.map(|page| (page, scope.spawn(move || ask(page.command()))));
-            let pages = pages.map(|(page, thread)| {
-                thread
-                    .join()
-                    .expect("asking does not panic")
-                    .map(|text| (page, text))
-            });
+            let pages = pages.map(
+                |(page, thread)| match thread.join().expect("asking does not panic") {
+                    // Help for a subcommand that this release does not have.
+                    Err(RunscError::Failed { .. }) if page.heading().is_some() => Ok((page, String::new())),
+                    answer => answer.map(|text| (page, text)),
+                },
+            );
             let pages = pages.into_iter().collect::<Result<BTreeMap<_, _>, _>>();
             (version.join().expect("asking does not panic"), pages)
         });
