@@ -1,0 +1,305 @@
+//! Asking for an actor, once for all who wait for it, until it runs or time is up.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use holdfast_core::failure::Code;
+use holdfast_core::id::ActorKey;
+use holdfast_core::time::Instant;
+use holdfast_runtime::clock::Clock;
+use holdfast_runtime::{entropy, tokio};
+
+use crate::{Activator, Route, RouteFailure, Settings};
+
+/// How an activation ended.
+pub(crate) type Outcome = Result<Activated, ActivationError>;
+
+/// An actor that runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Activated {
+    pub(crate) route: Route,
+    /// How often the activator was asked.
+    pub(crate) attempts: u32,
+}
+
+/// Why an actor does not run.
+#[derive(Clone, Debug)]
+pub(crate) enum ActivationError {
+    /// Asking again does not help.
+    Refused(RouteFailure),
+    /// It might, but time is up. The last failure says what is in the way.
+    Exhausted(RouteFailure),
+}
+
+/// All activations in progress.
+pub(crate) struct Activations {
+    activator: Arc<dyn Activator>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    flights: Mutex<BTreeMap<FlightKey, Flight>>,
+}
+
+/// Those who know an address to be stale must not be given the result of asking without saying so.
+type FlightKey = (ActorKey, Option<SocketAddr>);
+type Flight = Shared<BoxFuture<'static, Outcome>>;
+
+impl Activations {
+    pub(crate) fn new(activator: Arc<dyn Activator>, clock: Arc<dyn Clock>, settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            activator,
+            clock,
+            settings,
+            flights: Mutex::default(),
+        })
+    }
+
+    /// Waits until `actor` runs, at most until `deadline`.
+    pub(crate) async fn activate(
+        self: &Arc<Self>,
+        actor: &ActorKey,
+        stale: Option<SocketAddr>,
+        deadline: Instant,
+    ) -> Outcome {
+        loop {
+            let flight = self.join((actor.clone(), stale));
+            let left = deadline.since(self.clock.now());
+            let outcome = tokio::time::timeout(left, flight)
+                .await
+                .unwrap_or_else(|_| Err(ActivationError::Exhausted(timed_out(actor))));
+            match outcome {
+                // The one who joined late has time left when those who began have none.
+                Err(ActivationError::Exhausted(_)) if self.clock.now() < deadline => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn join(self: &Arc<Self>, key: FlightKey) -> Flight {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get(&key) {
+            return flight.clone();
+        }
+        // On a task of its own, so that it goes on whoever of those who wait gives up.
+        let landing = Landing {
+            activations: Arc::clone(self),
+            key: key.clone(),
+        };
+        let task = tokio::spawn(async move { landing.activations.attempt(&landing.key).await });
+        let flight = async move {
+            task.await
+                .unwrap_or_else(|_| Err(ActivationError::Refused(broken())))
+        };
+        let flight = flight.boxed().shared();
+        flights.insert(key, flight.clone());
+        flight
+    }
+
+    async fn attempt(&self, (actor, stale): &FlightKey) -> Outcome {
+        let deadline = self.clock.now().plus(self.settings.activation_budget);
+        let mut pauses = Pauses::new(self.settings.first_pause);
+        let mut attempts = 0;
+        let mut last = None;
+        loop {
+            attempts += 1;
+            let left = deadline.since(self.clock.now());
+            let failure = match tokio::time::timeout(left, self.activator.resume(actor, *stale)).await {
+                Ok(Ok(route)) => return Ok(Activated { route, attempts }),
+                Ok(Err(failure)) if !failure.is_retryable() => return Err(ActivationError::Refused(failure)),
+                Ok(Err(failure)) => failure,
+                Err(_) => {
+                    return Err(ActivationError::Exhausted(
+                        last.unwrap_or_else(|| timed_out(actor)),
+                    ));
+                }
+            };
+            tracing::debug!(%actor, attempts, code = ?failure.code, failure.message, "not running yet");
+            let pause = pauses.next().max(failure.retry_after.unwrap_or_default());
+            if self.clock.now().plus(pause) >= deadline {
+                return Err(ActivationError::Exhausted(failure));
+            }
+            last = Some(failure);
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// Takes an activation off the list when it ends, even by a panic.
+struct Landing {
+    activations: Arc<Activations>,
+    key: FlightKey,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let flights = &self.activations.flights;
+        flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.key);
+    }
+}
+
+/// Pauses that grow by half, each with up to a fifth added by chance so that those who failed together do
+/// not come back together.
+pub(crate) struct Pauses {
+    next: Duration,
+}
+
+impl Pauses {
+    pub(crate) fn new(first: Duration) -> Self {
+        Self { next: first }
+    }
+
+    pub(crate) fn next(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = pause + pause / 2;
+        let thousandths = u32::try_from(entropy::fresh_u64() % 201).unwrap_or(0);
+        pause + pause / 1000 * thousandths
+    }
+}
+
+fn timed_out(actor: &ActorKey) -> RouteFailure {
+    RouteFailure {
+        code: Code::DeadlineExceeded,
+        message: format!("actor {actor} is still being resumed"),
+        retry_after: Some(Duration::from_secs(1)),
+    }
+}
+
+fn broken() -> RouteFailure {
+    RouteFailure {
+        code: Code::Internal,
+        message: "the activation ended without an outcome; see the router's log".to_owned(),
+        retry_after: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+    use holdfast_runtime::clock::SystemClock;
+
+    #[derive(Default)]
+    struct Counting {
+        calls: AtomicU32,
+        hints: Mutex<Vec<Option<SocketAddr>>>,
+    }
+
+    const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
+    #[async_trait]
+    impl Activator for Counting {
+        async fn resume(&self, _: &ActorKey, stale: Option<SocketAddr>) -> Result<Route, RouteFailure> {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            self.hints.lock().unwrap().push(stale);
+            tokio::task::yield_now().await;
+            Ok(Route { address: HERE })
+        }
+    }
+
+    fn activations(activator: Arc<Counting>) -> (Arc<Activations>, Instant) {
+        let deadline = SystemClock.now().plus(Duration::from_secs(60));
+        (
+            Activations::new(activator, Arc::new(SystemClock), Settings::default()),
+            deadline,
+        )
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_for_one_actor_share_one_call() {
+        let activator = Arc::new(Counting::default());
+        let (activations, deadline) = activations(Arc::clone(&activator));
+        let actor = ActorKey::new("team", "a");
+        let waiting = (0..50).map(|_| activations.activate(&actor, None, deadline));
+        let outcomes = futures_util::future::join_all(waiting).await;
+        assert!(
+            outcomes
+                .iter()
+                .all(|outcome| matches!(outcome, Ok(activated) if activated.attempts == 1))
+        );
+        assert_eq!(activator.calls.load(Ordering::SeqCst), 1);
+
+        activations.activate(&actor, None, deadline).await.unwrap();
+        assert_eq!(
+            activator.calls.load(Ordering::SeqCst),
+            2,
+            "a finished call is not shared"
+        );
+        assert!(activations.flights.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_for_different_things_do_not_share() {
+        let activator = Arc::new(Counting::default());
+        let (activations, deadline) = activations(Arc::clone(&activator));
+        let (one, two) = (ActorKey::new("team", "a"), ActorKey::new("other", "a"));
+        let waiting = [(&one, None), (&two, None), (&one, Some(HERE))];
+        let waiting = waiting.map(|(actor, stale)| activations.activate(actor, stale, deadline));
+        futures_util::future::join_all(waiting).await;
+        assert_eq!(*activator.hints.lock().unwrap(), [None, None, Some(HERE)]);
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_does_not_end_it_for_the_others() {
+        let activator = Arc::new(Counting::default());
+        let (activations, deadline) = activations(Arc::clone(&activator));
+        let actor = ActorKey::new("team", "a");
+        let first = activations.activate(&actor, None, deadline).now_or_never();
+        assert!(first.is_none(), "it gave up after one poll");
+        activations.activate(&actor, None, deadline).await.unwrap();
+        assert_eq!(activator.calls.load(Ordering::SeqCst), 1);
+    }
+
+    struct Panicking;
+
+    #[async_trait]
+    impl Activator for Panicking {
+        async fn resume(&self, _: &ActorKey, _: Option<SocketAddr>) -> Result<Route, RouteFailure> {
+            panic!("a bug of the activator");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_activator_that_panics_is_an_internal_error_and_blocks_nobody() {
+        let activations = Activations::new(Arc::new(Panicking), Arc::new(SystemClock), Settings::default());
+        let deadline = SystemClock.now().plus(Duration::from_secs(60));
+        let outcome = activations
+            .activate(&ActorKey::new("team", "a"), None, deadline)
+            .await;
+        assert!(matches!(outcome, Err(ActivationError::Refused(failure)) if failure.code == Code::Internal));
+        assert!(activations.flights.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn pauses_grow_by_half_and_a_little_chance() {
+        let mut pauses = Pauses::new(Duration::from_millis(200));
+        for base_micros in [200_000_u64, 300_000, 450_000, 675_000, 1_012_500] {
+            let pause = u64::try_from(pauses.next().as_micros()).unwrap();
+            assert!(
+                (base_micros..=base_micros * 6 / 5).contains(&pause),
+                "{pause} for {base_micros}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_may_be_tried_again_is_told_from_what_may_not() {
+        let failure = |code, retry_after| RouteFailure {
+            code,
+            message: String::new(),
+            retry_after,
+        };
+        assert!(failure(Code::Aborted, None).is_retryable());
+        assert!(failure(Code::Unavailable, None).is_retryable());
+        assert!(failure(Code::ResourceExhausted, Some(Duration::ZERO)).is_retryable());
+        assert!(!failure(Code::FailedPrecondition, None).is_retryable());
+        assert!(!failure(Code::Internal, None).is_retryable());
+    }
+}
