@@ -10,6 +10,7 @@ pub mod failure;
 pub mod message;
 pub mod metadata;
 pub mod reflection;
+pub mod report;
 pub mod server;
 pub mod status;
 pub mod trailer;
