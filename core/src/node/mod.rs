@@ -6,19 +6,22 @@
 //! order below a known fence is refused with the highest that is known; an order that names a known
 //! operation joins it while it runs and gets its recorded result afterwards.
 
-use crate::catalog::Workload;
-use crate::effect::{Fenced, NodeFailure, NodeFailureKind, NodeReply, NodeRow, Place, Verb};
+mod admission;
+pub mod journal;
+pub mod order;
+mod sightings;
+pub mod work;
+
+use crate::effect::{NodeFailure, NodeFailureKind, NodeReply, NodeRow, Verb};
 use crate::failure::Code;
-use crate::id::{
-    ActorKey, EffectId, Fence, Incarnation, Name, NodeName, OpId, PodUid, ReplicaId, RequestId, WorkerKey,
-};
+use crate::id::{ActorKey, EffectId, Fence, Incarnation, Name, NodeName, OpId, PodUid, ReplicaId, RequestId};
 use crate::machine::Machine;
 use crate::pull::{self, Attempt, PullFailure, Pulls, Waiter};
-use crate::registry::{Hosting, Report, Sighting};
+use crate::registry::Report;
 use crate::settings::Settings;
 use crate::time::{Duration, Instant, backoff};
 use crate::timers::Timers;
-use crate::worker::Duty;
+use admission::failure;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
@@ -26,173 +29,14 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+pub use journal::{Done, Entry, Hosted, Kept, Pending, Sandbox};
+pub use order::{Alive, Described, Order, place_of};
+pub use work::{Work, WorkFailure, WorkFailureKind, WorkResult};
+
 /// How often a snapshot that is safe on this node is tried to be saved before it is called lost.
 const SAVES_MAX: u32 = 8;
 /// How often ateom is asked before it is called unreachable.
 const ASKS_MAX: u32 = 4;
-
-/// What a control plane wants of this node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Order {
-    /// The worker.
-    pub worker: PodUid,
-    /// The worker's fence; zero from a control plane that knows no fences.
-    pub worker_fence: Fence,
-    /// The actor.
-    pub actor: ActorKey,
-    /// Which life of it; zero from a control plane that knows none.
-    pub incarnation: Incarnation,
-    /// The actor's fence; zero from a control plane that knows no fences.
-    pub fence: Fence,
-    /// The operation; none from a control plane that names none.
-    pub op: Option<OpId>,
-    /// The template's namespace and name, which name the actor's directory.
-    pub template: (Name, Name),
-    /// The containers.
-    pub workload: Arc<Workload>,
-    /// What is wanted.
-    pub verb: Verb,
-}
-
-/// What the node keeps on disk about one worker.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Entry {
-    /// The highest fence seen of the worker.
-    pub highest: Fence,
-    /// The actor it hosts.
-    pub hosted: Option<Hosted>,
-    /// The operation under way, without its workload (which may hold secrets).
-    pub current: Option<Pending>,
-    /// How the last operation ended, if it succeeded or crashed the actor.
-    pub last: Option<Done>,
-}
-
-/// An actor on a worker.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Hosted {
-    /// The actor.
-    pub actor: ActorKey,
-    /// Which life of it.
-    pub incarnation: Incarnation,
-    /// The operation that brought it.
-    pub op: OpId,
-    /// What is known of its sandbox.
-    pub sandbox: Sandbox,
-}
-
-/// What is known of an actor's sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Sandbox {
-    /// Something is being done to it.
-    Busy,
-    /// It serves.
-    Running,
-    /// It does not run, and the worker is kept for the actor until the control plane decides.
-    Stopped,
-}
-
-/// An operation under way, as kept on disk.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Pending {
-    /// The operation.
-    pub op: OpId,
-    /// The actor.
-    pub actor: ActorKey,
-    /// Which life of it.
-    pub incarnation: Incarnation,
-    /// The template's namespace and name.
-    pub template: (Name, Name),
-    /// What is wanted.
-    pub verb: Verb,
-    /// The files of the checkpoint, once it is taken: from then on the sandbox is gone and these
-    /// files are the actor.
-    pub captured: Option<Vec<Name>>,
-}
-
-/// How an operation ended.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Done {
-    /// The operation.
-    pub op: OpId,
-    /// Its result.
-    pub result: NodeReply,
-}
-
-/// A step of an operation, performed by the adapters.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Work {
-    /// Empty the actor's directories.
-    Clear,
-    /// Bring the snapshot's files, verified.
-    Fetch,
-    /// Lay out the containers' bundles; the images are here.
-    Assemble,
-    /// Have ateom boot or restore the actor.
-    Boot,
-    /// Have ateom checkpoint the actor.
-    Capture,
-    /// Store the checkpoint's files where the order says, manifest last, and read it back.
-    Save(Vec<Name>),
-    /// Copy a local snapshot to the object store.
-    Upload,
-    /// Have ateom end whatever runs for the actor.
-    Stop,
-}
-
-/// How a step ended: for [`Work::Capture`], with the names of the checkpoint's files.
-pub type WorkResult = Result<Vec<Name>, WorkFailure>;
-
-/// Why a step failed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct WorkFailure {
-    /// What kind of failure, for the caller.
-    pub code: Code,
-    /// What happened, and what to do.
-    pub message: String,
-    /// What it means.
-    pub kind: WorkFailureKind,
-}
-
-/// What a failed step means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WorkFailureKind {
-    /// The snapshot is missing or corrupt, or the sandbox could not do it.
-    Fatal,
-    /// The sandbox is not there.
-    Gone,
-    /// Whoever should do it could not be reached.
-    Unreachable,
-    /// It did not work this time: network, disk, credentials.
-    Transient,
-}
-
-/// What ateom says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Described {
-    /// The worker.
-    pub key: WorkerKey,
-    /// The pod's address.
-    pub ip: Name,
-    /// The run of ateom.
-    pub incarnation: Name,
-    /// Whether it takes new actors.
-    pub duty: Duty,
-    /// Whether a sandbox is alive in it, and which operation brought it.
-    pub sandbox: Option<Alive>,
-    /// The last operation that was begun there, if it was named.
-    pub last_op: Option<OpId>,
-}
-
-/// A sandbox that ateom says is alive.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Alive {
-    /// The actor's name.
-    pub actor: Name,
-    /// The operation that brought it, if it was named.
-    pub op: Option<OpId>,
-    /// Whether it serves, or something is being done to it.
-    pub sandbox: Sandbox,
-}
 
 /// What happens to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -241,17 +85,6 @@ pub enum Output {
     Report(Report),
     /// Something worth a line in the log.
     Note(String),
-}
-
-/// What is kept on disk.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Kept {
-    /// The worker.
-    pub worker: PodUid,
-    /// What is known of it.
-    pub entry: Entry,
-    /// The actor of the last order, and the highest fence seen of it.
-    pub fence: Option<(ActorKey, Incarnation, Fence)>,
 }
 
 /// Why a node wants to be woken.
@@ -417,86 +250,6 @@ impl Node {
         self.begin(now, id, op, Arc::new(order));
     }
 
-    /// Refuses what is stale, misdirected or in the way of something else.
-    fn admit(&self, order: &Order) -> Result<(), NodeFailure> {
-        let known = self
-            .fences
-            .get(&(order.actor.clone(), order.incarnation))
-            .copied()
-            .unwrap_or_default();
-        if order.fence > Fence(0) && order.fence < known {
-            return Err(stale(Fenced::Actor, known, &order.actor));
-        }
-        let is_worker_order = !matches!(order.verb, Verb::Upload { .. });
-        let Some(slot) = self.slots.get(&order.worker) else {
-            return if is_worker_order {
-                Err(no_worker(&order.worker))
-            } else {
-                Ok(())
-            };
-        };
-        if order.worker_fence > Fence(0) && order.worker_fence < slot.entry.highest {
-            return Err(stale(Fenced::Worker, slot.entry.highest, &order.worker));
-        }
-        let is_elsewhere = self.slots.iter().any(|(uid, other)| {
-            *uid != order.worker
-                && other
-                    .running
-                    .as_ref()
-                    .is_some_and(|r| r.order.actor == order.actor)
-        });
-        if is_elsewhere {
-            let message = format!(
-                "another operation on actor {} is under way on this node",
-                order.actor
-            );
-            return Err(failure(Code::Aborted, message, NodeFailureKind::Busy));
-        }
-        let is_repetition = order.op.is_some()
-            && (slot.entry.last.as_ref().map(|d| d.op) == order.op
-                || slot.running.as_ref().map(|r| r.op) == order.op);
-        if is_repetition {
-            return Ok(());
-        }
-        match &order.verb {
-            Verb::Run { .. } | Verb::Restore { .. } => {
-                if slot.described.is_none() {
-                    return Err(no_worker(&order.worker));
-                }
-                match &slot.entry.hosted {
-                    Some(hosted) if !is_hosted(hosted, order) && hosted.sandbox != Sandbox::Stopped => {
-                        let message = format!("worker {} hosts actor {}", order.worker, hosted.actor);
-                        Err(failure(
-                            Code::FailedPrecondition,
-                            message,
-                            NodeFailureKind::Occupied,
-                        ))
-                    }
-                    _ => Ok(()),
-                }
-            }
-            Verb::Checkpoint { .. } => {
-                let is_captured = slot
-                    .entry
-                    .current
-                    .as_ref()
-                    .is_some_and(|p| Some(p.op) == order.op && p.captured.is_some());
-                let is_here = slot
-                    .entry
-                    .hosted
-                    .as_ref()
-                    .is_some_and(|h| is_hosted(h, order) && h.sandbox != Sandbox::Stopped);
-                if is_captured || is_here {
-                    Ok(())
-                } else {
-                    let message = format!("worker {} has no sandbox of actor {}", order.worker, order.actor);
-                    Err(failure(Code::DataLoss, message, NodeFailureKind::SandboxGone))
-                }
-            }
-            Verb::Upload { .. } | Verb::Stop => Ok(()),
-        }
-    }
-
     fn begin(&mut self, now: Instant, id: RequestId, op: OpId, order: Arc<Order>) {
         let uid = order.worker.clone();
         let waiter = Waiter(self.next);
@@ -507,7 +260,7 @@ impl Node {
             Some(pending) if pending.op == op => pending.captured.clone(),
             _ => None,
         };
-        if order.verb == Verb::Stop && slot.entry.hosted.as_ref().is_none_or(|h| !is_hosted(h, &order)) {
+        if order.verb == Verb::Stop && slot.entry.hosted.as_ref().is_none_or(|h| !h.is_of(&order)) {
             return self.reply(id, Ok(()));
         }
         // A boot whose sandbox is alive has happened; only its answer was lost (S04).
@@ -528,7 +281,7 @@ impl Node {
                 sandbox: Sandbox::Busy,
             });
         } else if let Some(hosted) = &mut slot.entry.hosted
-            && is_hosted(hosted, &order)
+            && hosted.is_of(&order)
         {
             hosted.sandbox = Sandbox::Busy;
         }
@@ -924,153 +677,6 @@ impl Node {
             .map(|(uid, _)| uid.clone())
     }
 
-    fn worker(&mut self, now: Instant, uid: PodUid, described: Described) {
-        let slot = self.slots.entry(uid.clone()).or_default();
-        if slot.described.as_ref() == Some(&described) {
-            return;
-        }
-        let is_restarted = slot
-            .described
-            .as_ref()
-            .is_some_and(|before| before.incarnation != described.incarnation);
-        let alive = described.sandbox.clone();
-        let last_op = described.last_op;
-        slot.described = Some(described);
-        if let Some(running) = &slot.running {
-            let is_lost =
-                is_restarted && matches!(running.stage, Stage::Booting | Stage::Capturing | Stage::Stopping);
-            if is_lost {
-                let message = format!("worker {uid} was restarted");
-                self.end(
-                    now,
-                    &uid,
-                    Err(failure(Code::Unavailable, message, NodeFailureKind::SandboxGone)),
-                );
-            }
-        } else {
-            self.take_note_of(&uid, alive, last_op);
-        }
-        self.changed(now);
-    }
-
-    /// With no operation under way, what ateom says about the sandbox is the truth.
-    fn take_note_of(&mut self, uid: &PodUid, alive: Option<Alive>, last_op: Option<OpId>) {
-        let Some(slot) = self.slots.get_mut(uid) else {
-            return;
-        };
-        let before = slot.entry.hosted.clone();
-        // A checkpoint may have been taken although nobody heard of it: its files are the actor then,
-        // and its sandbox is expected to be gone. The operation's repetition finds out.
-        let is_sleeping = slot
-            .entry
-            .current
-            .as_ref()
-            .is_some_and(|p| matches!(p.verb, Verb::Checkpoint { .. }));
-        // What ateom said before it heard of the operation that brought the actor is old news.
-        let is_old = matches!((&slot.entry.hosted, last_op), (Some(h), Some(op)) if h.op != op);
-        match (&mut slot.entry.hosted, alive) {
-            _ if is_sleeping => {}
-            (Some(_), None) if is_old => {}
-            (Some(hosted), Some(alive)) if alive.actor == hosted.actor.name => {
-                hosted.sandbox = alive.sandbox;
-                hosted.op = alive.op.unwrap_or(hosted.op);
-            }
-            // Something that this node does not remember: the worker is not free.
-            (hosted, Some(alive)) => {
-                *hosted = Some(Hosted {
-                    actor: ActorKey::new("", alive.actor),
-                    incarnation: Incarnation(0),
-                    op: alive.op.unwrap_or(OpId {
-                        replica: ReplicaId(0),
-                        seq: 0,
-                    }),
-                    sandbox: alive.sandbox,
-                });
-            }
-            (Some(hosted), None) if hosted.sandbox == Sandbox::Stopped => {}
-            (hosted, None) => *hosted = None,
-        }
-        if slot.entry.hosted != before {
-            if slot.entry.hosted.is_none() {
-                self.outputs
-                    .push_back(Output::Note(format!("worker {uid} lost its sandbox")));
-            }
-            self.keep(uid);
-        }
-    }
-
-    fn worker_lost(&mut self, now: Instant, uid: &PodUid) {
-        let Some(slot) = self.slots.get_mut(uid) else {
-            return;
-        };
-        if slot.described.take().is_none() {
-            return;
-        }
-        if slot
-            .running
-            .as_ref()
-            .is_some_and(|r| !matches!(r.stage, Stage::Ending(_) | Stage::Saving(_)))
-        {
-            let message = format!("worker {uid} is gone");
-            self.end(
-                now,
-                uid,
-                Err(failure(Code::Unavailable, message, NodeFailureKind::SandboxGone)),
-            );
-        } else if let Some(slot) = self.slots.get_mut(uid)
-            && slot.running.is_none()
-            && slot.entry.current.as_ref().is_none_or(|p| p.captured.is_none())
-        {
-            slot.entry.hosted = None;
-            self.keep(uid);
-        }
-        self.changed(now);
-    }
-
-    fn changed(&mut self, now: Instant) {
-        self.is_changed = true;
-        if !self.is_reporting {
-            self.timers.set(Timer::Report, Some(now));
-        }
-    }
-
-    fn report(&mut self) {
-        self.is_reporting = true;
-        self.is_changed = false;
-        self.row.sequence += 1;
-        let workers = self.slots.iter().filter_map(|(uid, slot)| {
-            let described = slot.described.as_ref()?;
-            Some(Sighting {
-                key: described.key.clone(),
-                pod_uid: uid.clone(),
-                incarnation: described.incarnation.clone(),
-                ip: described.ip.clone(),
-                node: self.row.name.clone(),
-                duty: described.duty,
-                highest_fence: slot.entry.highest,
-                hosting: slot.entry.hosted.as_ref().map(|h| Hosting {
-                    actor: h.actor.clone(),
-                    incarnation: h.incarnation,
-                }),
-            })
-        });
-        let report = Report {
-            node: self.row.clone(),
-            workers: workers.collect(),
-        };
-        self.outputs.push_back(Output::Report(report));
-    }
-
-    fn reported(&mut self, now: Instant, answer: &Result<Duration, String>) {
-        self.is_reporting = false;
-        let pause = match answer {
-            Ok(_) if self.is_changed => Duration::ZERO,
-            Ok(every) => *every,
-            Err(_) => self.settings.workflow.retry_to / 10,
-        };
-        self.timers.set(Timer::Report, Some(now.plus(pause)));
-    }
-
     fn retry(&mut self, now: Instant, uid: &PodUid) {
         let Some(stage) = self.running(uid).map(|r| r.stage.clone()) else {
             return;
@@ -1135,46 +741,5 @@ impl Machine for Node {
                 Timer::Retry(uid) => self.retry(now, &uid),
             }
         }
-    }
-}
-
-fn is_hosted(hosted: &Hosted, order: &Order) -> bool {
-    let is_known_life = order.incarnation != Incarnation(0) && hosted.incarnation != Incarnation(0);
-    hosted.actor.name == order.actor.name
-        && (hosted.actor.atespace.is_empty() || hosted.actor.atespace == order.actor.atespace)
-        && (!is_known_life || hosted.incarnation == order.incarnation)
-}
-
-fn failure(code: Code, message: impl Into<String>, kind: NodeFailureKind) -> NodeFailure {
-    NodeFailure {
-        code,
-        message: message.into(),
-        kind,
-    }
-}
-
-fn no_worker(uid: &PodUid) -> NodeFailure {
-    failure(
-        Code::NotFound,
-        format!("no worker {uid} on this node"),
-        NodeFailureKind::SandboxGone,
-    )
-}
-
-fn stale(of: Fenced, highest: Fence, what: &dyn core::fmt::Display) -> NodeFailure {
-    let message = format!("a newer order for {what} is known: fence {highest}");
-    failure(
-        Code::FailedPrecondition,
-        message,
-        NodeFailureKind::StaleFence { of, highest },
-    )
-}
-
-/// The place that an order's snapshot is at, or goes to.
-pub fn place_of(verb: &Verb) -> Option<&Place> {
-    match verb {
-        Verb::Restore { from, .. } => Some(from),
-        Verb::Checkpoint { to, .. } => Some(to),
-        Verb::Run { .. } | Verb::Upload { .. } | Verb::Stop => None,
     }
 }

@@ -1,0 +1,117 @@
+//! Which orders a node lets in.
+
+use crate::effect::{Fenced, NodeFailure, NodeFailureKind, Verb};
+use crate::failure::Code;
+use crate::id::{Fence, PodUid};
+use crate::node::Node;
+use crate::node::journal::Sandbox;
+use crate::node::order::Order;
+use alloc::format;
+use alloc::string::String;
+
+impl Node {
+    /// Refuses what is stale, misdirected or in the way of something else.
+    pub(super) fn admit(&self, order: &Order) -> Result<(), NodeFailure> {
+        let known = self
+            .fences
+            .get(&(order.actor.clone(), order.incarnation))
+            .copied()
+            .unwrap_or_default();
+        if order.fence > Fence(0) && order.fence < known {
+            return Err(stale(Fenced::Actor, known, &order.actor));
+        }
+        let is_worker_order = !matches!(order.verb, Verb::Upload { .. });
+        let Some(slot) = self.slots.get(&order.worker) else {
+            return if is_worker_order {
+                Err(no_worker(&order.worker))
+            } else {
+                Ok(())
+            };
+        };
+        if order.worker_fence > Fence(0) && order.worker_fence < slot.entry.highest {
+            return Err(stale(Fenced::Worker, slot.entry.highest, &order.worker));
+        }
+        let is_elsewhere = self.slots.iter().any(|(uid, other)| {
+            *uid != order.worker
+                && other
+                    .running
+                    .as_ref()
+                    .is_some_and(|r| r.order.actor == order.actor)
+        });
+        if is_elsewhere {
+            let message = format!(
+                "another operation on actor {} is under way on this node",
+                order.actor
+            );
+            return Err(failure(Code::Aborted, message, NodeFailureKind::Busy));
+        }
+        let is_repetition = order.op.is_some()
+            && (slot.entry.last.as_ref().map(|d| d.op) == order.op
+                || slot.running.as_ref().map(|r| r.op) == order.op);
+        if is_repetition {
+            return Ok(());
+        }
+        match &order.verb {
+            Verb::Run { .. } | Verb::Restore { .. } => {
+                if slot.described.is_none() {
+                    return Err(no_worker(&order.worker));
+                }
+                match &slot.entry.hosted {
+                    Some(hosted) if !hosted.is_of(order) && hosted.sandbox != Sandbox::Stopped => {
+                        let message = format!("worker {} hosts actor {}", order.worker, hosted.actor);
+                        Err(failure(
+                            Code::FailedPrecondition,
+                            message,
+                            NodeFailureKind::Occupied,
+                        ))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Verb::Checkpoint { .. } => {
+                let is_captured = slot
+                    .entry
+                    .current
+                    .as_ref()
+                    .is_some_and(|p| Some(p.op) == order.op && p.captured.is_some());
+                let is_here = slot
+                    .entry
+                    .hosted
+                    .as_ref()
+                    .is_some_and(|h| h.is_of(order) && h.sandbox != Sandbox::Stopped);
+                if is_captured || is_here {
+                    Ok(())
+                } else {
+                    let message = format!("worker {} has no sandbox of actor {}", order.worker, order.actor);
+                    Err(failure(Code::DataLoss, message, NodeFailureKind::SandboxGone))
+                }
+            }
+            Verb::Upload { .. } | Verb::Stop => Ok(()),
+        }
+    }
+}
+
+pub(super) fn failure(code: Code, message: impl Into<String>, kind: NodeFailureKind) -> NodeFailure {
+    NodeFailure {
+        code,
+        message: message.into(),
+        kind,
+    }
+}
+
+fn no_worker(uid: &PodUid) -> NodeFailure {
+    failure(
+        Code::NotFound,
+        format!("no worker {uid} on this node"),
+        NodeFailureKind::SandboxGone,
+    )
+}
+
+fn stale(of: Fenced, highest: Fence, what: &dyn core::fmt::Display) -> NodeFailure {
+    let message = format!("a newer order for {what} is known: fence {highest}");
+    failure(
+        Code::FailedPrecondition,
+        message,
+        NodeFailureKind::StaleFence { of, highest },
+    )
+}

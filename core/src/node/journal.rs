@@ -1,0 +1,92 @@
+//! What a node keeps on disk, and what it means.
+
+use crate::effect::{NodeReply, Verb};
+use crate::id::{ActorKey, Fence, Incarnation, Name, OpId, PodUid};
+use crate::node::order::Order;
+use alloc::vec::Vec;
+
+/// What the node keeps on disk about one worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Entry {
+    /// The highest fence seen of the worker.
+    pub highest: Fence,
+    /// The actor it hosts.
+    pub hosted: Option<Hosted>,
+    /// The operation under way, without its workload (which may hold secrets).
+    pub current: Option<Pending>,
+    /// How the last operation ended, if it succeeded or crashed the actor.
+    pub last: Option<Done>,
+}
+
+/// An actor on a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Hosted {
+    /// The actor.
+    pub actor: ActorKey,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// The operation that brought it.
+    pub op: OpId,
+    /// What is known of its sandbox.
+    pub sandbox: Sandbox,
+}
+
+/// What is known of an actor's sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sandbox {
+    /// Something is being done to it.
+    Busy,
+    /// It serves.
+    Running,
+    /// It does not run, and the worker is kept for the actor until the control plane decides.
+    Stopped,
+}
+
+/// An operation under way, as kept on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pending {
+    /// The operation.
+    pub op: OpId,
+    /// The actor.
+    pub actor: ActorKey,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// The template's namespace and name.
+    pub template: (Name, Name),
+    /// What is wanted.
+    pub verb: Verb,
+    /// The files of the checkpoint, once it is taken: from then on the sandbox is gone and these
+    /// files are the actor.
+    pub captured: Option<Vec<Name>>,
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Done {
+    /// The operation.
+    pub op: OpId,
+    /// Its result.
+    pub result: NodeReply,
+}
+
+/// What is kept on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Kept {
+    /// The worker.
+    pub worker: PodUid,
+    /// What is known of it.
+    pub entry: Entry,
+    /// The actor of the last order, and the highest fence seen of it.
+    pub fence: Option<(ActorKey, Incarnation, Fence)>,
+}
+
+impl Hosted {
+    /// Whether this is the actor that an order is about. What a control plane that knows no atespaces
+    /// or incarnations leaves out is not compared.
+    pub(super) fn is_of(&self, order: &Order) -> bool {
+        let is_known_life = order.incarnation != Incarnation(0) && self.incarnation != Incarnation(0);
+        self.actor.name == order.actor.name
+            && (self.actor.atespace.is_empty() || self.actor.atespace == order.actor.atespace)
+            && (!is_known_life || self.incarnation == order.incarnation)
+    }
+}

@@ -1,0 +1,68 @@
+//! What a control plane wants of a node, and what ateom says of itself.
+
+use crate::catalog::Workload;
+use crate::effect::{Place, Verb};
+use crate::id::{ActorKey, Fence, Incarnation, Name, OpId, PodUid, WorkerKey};
+use crate::node::journal::Sandbox;
+use crate::worker::Duty;
+use alloc::sync::Arc;
+
+/// What a control plane wants of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Order {
+    /// The worker.
+    pub worker: PodUid,
+    /// The worker's fence; zero from a control plane that knows no fences.
+    pub worker_fence: Fence,
+    /// The actor.
+    pub actor: ActorKey,
+    /// Which life of it; zero from a control plane that knows none.
+    pub incarnation: Incarnation,
+    /// The actor's fence; zero from a control plane that knows no fences.
+    pub fence: Fence,
+    /// The operation; none from a control plane that names none.
+    pub op: Option<OpId>,
+    /// The template's namespace and name, which name the actor's directory.
+    pub template: (Name, Name),
+    /// The containers.
+    pub workload: Arc<Workload>,
+    /// What is wanted.
+    pub verb: Verb,
+}
+
+/// What ateom says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Described {
+    /// The worker.
+    pub key: WorkerKey,
+    /// The pod's address.
+    pub ip: Name,
+    /// The run of ateom.
+    pub incarnation: Name,
+    /// Whether it takes new actors.
+    pub duty: Duty,
+    /// Whether a sandbox is alive in it, and which operation brought it.
+    pub sandbox: Option<Alive>,
+    /// The last operation that was begun there, if it was named.
+    pub last_op: Option<OpId>,
+}
+
+/// A sandbox that ateom says is alive.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Alive {
+    /// The actor's name.
+    pub actor: Name,
+    /// The operation that brought it, if it was named.
+    pub op: Option<OpId>,
+    /// Whether it serves, or something is being done to it.
+    pub sandbox: Sandbox,
+}
+
+/// The place that an order's snapshot is at, or goes to.
+pub fn place_of(verb: &Verb) -> Option<&Place> {
+    match verb {
+        Verb::Restore { from, .. } => Some(from),
+        Verb::Checkpoint { to, .. } => Some(to),
+        Verb::Run { .. } | Verb::Upload { .. } | Verb::Stop => None,
+    }
+}

@@ -1,0 +1,160 @@
+//! What ateom says of workers, and what the control plane is told of it.
+
+use super::admission::failure;
+use super::{Alive, Described, Hosted, Node, Output, Sandbox, Stage, Timer};
+use crate::effect::{NodeFailureKind, Verb};
+use crate::failure::Code;
+use crate::id::{ActorKey, Incarnation, OpId, PodUid, ReplicaId};
+use crate::registry::{Hosting, Report, Sighting};
+use crate::time::{Duration, Instant};
+use alloc::format;
+use alloc::string::String;
+
+impl Node {
+    pub(super) fn worker(&mut self, now: Instant, uid: PodUid, described: Described) {
+        let slot = self.slots.entry(uid.clone()).or_default();
+        if slot.described.as_ref() == Some(&described) {
+            return;
+        }
+        let is_restarted = slot
+            .described
+            .as_ref()
+            .is_some_and(|before| before.incarnation != described.incarnation);
+        let alive = described.sandbox.clone();
+        let last_op = described.last_op;
+        slot.described = Some(described);
+        if let Some(running) = &slot.running {
+            let is_lost =
+                is_restarted && matches!(running.stage, Stage::Booting | Stage::Capturing | Stage::Stopping);
+            if is_lost {
+                let message = format!("worker {uid} was restarted");
+                self.end(
+                    now,
+                    &uid,
+                    Err(failure(Code::Unavailable, message, NodeFailureKind::SandboxGone)),
+                );
+            }
+        } else {
+            self.take_note_of(&uid, alive, last_op);
+        }
+        self.changed(now);
+    }
+
+    /// With no operation under way, what ateom says about the sandbox is the truth.
+    fn take_note_of(&mut self, uid: &PodUid, alive: Option<Alive>, last_op: Option<OpId>) {
+        let Some(slot) = self.slots.get_mut(uid) else {
+            return;
+        };
+        let before = slot.entry.hosted.clone();
+        // A checkpoint may have been taken although nobody heard of it: its files are the actor then,
+        // and its sandbox is expected to be gone. The operation's repetition finds out.
+        let is_sleeping = slot
+            .entry
+            .current
+            .as_ref()
+            .is_some_and(|p| matches!(p.verb, Verb::Checkpoint { .. }));
+        // What ateom said before it heard of the operation that brought the actor is old news.
+        let is_old = matches!((&slot.entry.hosted, last_op), (Some(h), Some(op)) if h.op != op);
+        match (&mut slot.entry.hosted, alive) {
+            _ if is_sleeping => {}
+            (Some(_), None) if is_old => {}
+            (Some(hosted), Some(alive)) if alive.actor == hosted.actor.name => {
+                hosted.sandbox = alive.sandbox;
+                hosted.op = alive.op.unwrap_or(hosted.op);
+            }
+            // Something that this node does not remember: the worker is not free.
+            (hosted, Some(alive)) => {
+                *hosted = Some(Hosted {
+                    actor: ActorKey::new("", alive.actor),
+                    incarnation: Incarnation(0),
+                    op: alive.op.unwrap_or(OpId {
+                        replica: ReplicaId(0),
+                        seq: 0,
+                    }),
+                    sandbox: alive.sandbox,
+                });
+            }
+            (Some(hosted), None) if hosted.sandbox == Sandbox::Stopped => {}
+            (hosted, None) => *hosted = None,
+        }
+        if slot.entry.hosted != before {
+            if slot.entry.hosted.is_none() {
+                self.outputs
+                    .push_back(Output::Note(format!("worker {uid} lost its sandbox")));
+            }
+            self.keep(uid);
+        }
+    }
+
+    pub(super) fn worker_lost(&mut self, now: Instant, uid: &PodUid) {
+        let Some(slot) = self.slots.get_mut(uid) else {
+            return;
+        };
+        if slot.described.take().is_none() {
+            return;
+        }
+        if slot
+            .running
+            .as_ref()
+            .is_some_and(|r| !matches!(r.stage, Stage::Ending(_) | Stage::Saving(_)))
+        {
+            let message = format!("worker {uid} is gone");
+            self.end(
+                now,
+                uid,
+                Err(failure(Code::Unavailable, message, NodeFailureKind::SandboxGone)),
+            );
+        } else if let Some(slot) = self.slots.get_mut(uid)
+            && slot.running.is_none()
+            && slot.entry.current.as_ref().is_none_or(|p| p.captured.is_none())
+        {
+            slot.entry.hosted = None;
+            self.keep(uid);
+        }
+        self.changed(now);
+    }
+
+    pub(super) fn changed(&mut self, now: Instant) {
+        self.is_changed = true;
+        if !self.is_reporting {
+            self.timers.set(Timer::Report, Some(now));
+        }
+    }
+
+    pub(super) fn report(&mut self) {
+        self.is_reporting = true;
+        self.is_changed = false;
+        self.row.sequence += 1;
+        let workers = self.slots.iter().filter_map(|(uid, slot)| {
+            let described = slot.described.as_ref()?;
+            Some(Sighting {
+                key: described.key.clone(),
+                pod_uid: uid.clone(),
+                incarnation: described.incarnation.clone(),
+                ip: described.ip.clone(),
+                node: self.row.name.clone(),
+                duty: described.duty,
+                highest_fence: slot.entry.highest,
+                hosting: slot.entry.hosted.as_ref().map(|h| Hosting {
+                    actor: h.actor.clone(),
+                    incarnation: h.incarnation,
+                }),
+            })
+        });
+        let report = Report {
+            node: self.row.clone(),
+            workers: workers.collect(),
+        };
+        self.outputs.push_back(Output::Report(report));
+    }
+
+    pub(super) fn reported(&mut self, now: Instant, answer: &Result<Duration, String>) {
+        self.is_reporting = false;
+        let pause = match answer {
+            Ok(_) if self.is_changed => Duration::ZERO,
+            Ok(every) => *every,
+            Err(_) => self.settings.workflow.retry_to / 10,
+        };
+        self.timers.set(Timer::Report, Some(now.plus(pause)));
+    }
+}
