@@ -32,8 +32,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     };
 
-    bare(&path("source/pages.img"), report)?;
-
     let backend = Backend::new(Config::file(path("store"))?);
     let uri = "file://bucket/snapshot".parse()?;
     let plan = Manifest {
@@ -60,6 +58,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     local.fetch(&name, &manifest, &path("dest-local"))?;
     report("local fetch (sha256, copy)", start.elapsed());
 
+    // Before anything holds a whole file in memory.
     let status = fs::read_to_string("/proc/self/status")?;
     println!(
         "{}",
@@ -68,6 +67,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .find(|line| line.starts_with("VmHWM"))
             .unwrap_or_default()
     );
+    bare(&path("source/pages.img"), report)?;
     Ok(())
 }
 

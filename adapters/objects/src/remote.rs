@@ -216,6 +216,10 @@ fn stored_name(name: &FileName) -> String {
 }
 
 /// Runs a bounded piece of work (hashing, compression, disk) away from the async threads.
+#[allow(
+    deprecated,
+    reason = "the simulator's tokio marks what it runs in line, as is fine for bounded work"
+)]
 async fn off_thread<T: Send + 'static>(
     at: &str,
     work: impl FnOnce() -> T + Send + 'static,

@@ -16,6 +16,7 @@
 mod decode;
 mod encode;
 
+pub(crate) use decode::same_digest;
 pub use decode::{DecodeError, Decoder};
 pub use encode::{Encoder, Fill};
 

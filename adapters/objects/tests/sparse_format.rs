@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use holdfast_objects::sparse::{DecodeError, Decoder, Encoder, Fill};
-use holdfast_objects::{FileRecord, Sha256, SourceError, StoredRecord};
+use holdfast_objects::{FileRecord, Sha256, SourceError};
 use proptest::prelude::*;
 
 const LIMIT: u64 = 1 << 30;
@@ -172,13 +172,6 @@ fn what_is_written_is_the_documented_plaintext() {
         record.sha256,
         Sha256::of(&content_of(size, &[(65536, &data), (3 * 65536, &data)]))
     );
-    assert_eq!(
-        record.stored,
-        Some(StoredRecord {
-            size: stored.len() as u64,
-            sha256: Sha256::of(&stored)
-        })
-    );
 }
 
 #[test]
@@ -301,25 +294,22 @@ fn a_stream_that_ends_early_or_late_is_refused() {
 
 /// S26: whatever bit rots in the store, it does not reach the sandbox.
 #[test]
-fn no_flipped_bit_is_accepted_when_checksums_are_known() {
+fn no_flipped_bit_changes_the_content_that_is_accepted() {
     let data: Vec<u8> = (0..200u8).collect();
     let (stored, record) = encode(file_of(8192, &[(4096, &data)])).expect("encodes");
-    let content_only = FileRecord {
-        stored: None,
-        ..record
-    };
+    let mut accepted = Vec::new();
     for bit in 0..stored.len() * 8 {
         let mut altered = stored.clone();
         altered[bit / 8] ^= 1 << (bit % 8);
-        assert!(decode_in(&[&altered], Some(record), LIMIT).is_err(), "bit {bit}");
-        if let Ok((_, content)) = decode_in(&[&altered], Some(content_only), LIMIT) {
-            assert_eq!(
-                Sha256::of(&content),
-                record.sha256,
-                "bit {bit}: other bytes, but never other content"
-            );
+        if let Ok((_, content)) = decode_in(&[&altered], Some(record), LIMIT) {
+            assert_eq!(Sha256::of(&content), record.sha256, "bit {bit}");
+            accepted.push(bit);
         }
     }
+    assert!(
+        accepted.iter().all(|bit| (16 * 8..18 * 8).contains(bit)),
+        "only hints in the frame's header: {accepted:?}"
+    );
 }
 
 #[test]
@@ -348,26 +338,6 @@ fn sizes_and_digests_are_compared_in_both_directions() {
     assert!(matches!(
         with(|r| r.sha256 = Sha256::of(b"")),
         Err(DecodeError::Digest { what: "content", .. })
-    ));
-    let stored_record = |r: &mut FileRecord| r.stored.expect("recorded");
-    assert!(matches!(
-        with(|r| r.stored = Some(StoredRecord {
-            sha256: Sha256::of(b""),
-            ..r.stored.expect("recorded")
-        })),
-        Err(DecodeError::Digest {
-            what: "stored bytes",
-            ..
-        })
-    ));
-    let mut off_by_one = record;
-    off_by_one.stored = Some(StoredRecord {
-        size: stored_record(&mut off_by_one).size - 1,
-        ..stored_record(&mut off_by_one)
-    });
-    assert!(matches!(
-        decode_in(&[&stored], Some(off_by_one), LIMIT),
-        Err(DecodeError::StoredSize { .. })
     ));
     let plain = frame(b"abc");
     let short = FileRecord {
@@ -451,7 +421,6 @@ proptest! {
         let (stored, record) = encode_in_parts(file, part_len).expect("encodes");
         prop_assert_eq!(record.size, content.len() as u64);
         prop_assert_eq!(record.sha256, Sha256::of(&content));
-        prop_assert_eq!(record.stored, Some(StoredRecord { size: stored.len() as u64, sha256: Sha256::of(&stored) }));
         let pieces: Vec<&[u8]> = stored.chunks(piece_len).collect();
         let (_, found) = decode_in(&pieces, Some(record), LIMIT).expect("decodes");
         prop_assert!(found == content, "the content came back altered");
@@ -460,7 +429,7 @@ proptest! {
     }
 
     #[test]
-    fn altered_streams_never_panic_and_are_never_accepted_as_what_was_recorded(
+    fn altered_streams_never_panic_and_never_yield_other_content(
         extents in extents(),
         cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 1..4),
     ) {
@@ -477,10 +446,7 @@ proptest! {
             }
         }
         let _any_answer_but_a_panic = decode_in(&[&altered], None, 8 << 20);
-        let accepted = decode_in(&[&altered], Some(record), LIMIT).is_ok();
-        prop_assert_eq!(accepted, altered == stored);
-        let content_only = FileRecord { stored: None, ..record };
-        if let Ok((_, found)) = decode_in(&[&altered], Some(content_only), LIMIT) {
+        if let Ok((_, found)) = decode_in(&[&altered], Some(record), LIMIT) {
             prop_assert!(found == content, "other content was accepted");
         }
     }

@@ -4,19 +4,20 @@ use std::ops::Range;
 use std::path::Path;
 
 use bytes::Bytes;
-use futures_util::future::join;
+use futures_util::future::join3;
 use futures_util::{StreamExt as _, stream};
 use holdfast_runtime::tokio::sync::OwnedSemaphorePermit;
 use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, ObjectMeta, ObjectStoreExt as _};
 
+use super::object::Account;
 use super::{Backend, FILES_AT_ONCE, MAX_FILE_BYTES, PART_BYTES, Place, at, off_thread, stored_name};
 use crate::dir::Dir;
 use crate::error::SnapshotError;
 use crate::manifest::{FileRecord, Manifest};
 use crate::name::FileName;
 use crate::progress::Progress;
-use crate::sparse::{DecodeError, Decoder};
+use crate::sparse::{DecodeError, Decoder, same_digest};
 use crate::uri::SnapshotUri;
 
 /// How many ranges of one file are asked for ahead of the one being written.
@@ -91,11 +92,10 @@ impl Download<'_> {
             .head(&path)
             .await
             .map_err(|error| SnapshotError::store(at.as_str(), error))?;
-        if let Some(stored) = expected.and_then(|record| record.stored)
-            && stored.size != meta.size
-        {
+        let recorded = expected.and_then(|record| record.stored);
+        if let Some(recorded) = recorded.filter(|recorded| recorded.size != meta.size) {
             return Err(damaged(DecodeError::StoredSize {
-                expected: stored.size,
+                expected: recorded.size,
                 found: meta.size,
             }));
         }
@@ -109,18 +109,29 @@ impl Download<'_> {
             .map(|from| from..meta.size.min(from + PART_BYTES as u64));
         let mut chunks =
             stream::iter(ranges.map(|range| self.chunk(&path, &at, &meta, range))).buffered(RANGES_AHEAD);
+        let mut account = recorded.map(|recorded| (recorded, Account::default()));
         let mut next = chunks.next().await;
         while let Some(chunk) = next {
             let chunk = chunk?;
-            let written = off_thread(&at, move || {
-                let pushed = decoder.push(&chunk.bytes);
-                pushed.map(|()| (decoder, chunk.bytes.len()))
-            });
-            let (written, arrived) = join(written, chunks.next()).await;
-            let (stepped, length) = written?.map_err(damaged)?;
-            decoder = stepped;
+            let bytes = chunk.bytes.clone();
+            let written = off_thread(&at, move || decoder.push(&bytes).map(|()| decoder));
+            let added = async {
+                match account.take() {
+                    Some((recorded, account)) => {
+                        Ok(Some((recorded, account.add(&at, chunk.bytes.clone()).await?)))
+                    }
+                    None => Ok(None),
+                }
+            };
+            // Three at once: this range is written, its digest taken, and the next one fetched.
+            let (written, added, arrived) = join3(written, added, chunks.next()).await;
+            decoder = written?.map_err(damaged)?;
+            account = added?;
             next = arrived;
-            self.progress.advance(length as u64);
+            self.progress.advance(chunk.bytes.len() as u64);
+        }
+        if let Some((recorded, account)) = account {
+            same_digest("stored bytes", recorded.sha256, account.finish().sha256).map_err(damaged)?;
         }
         off_thread(&at, move || decoder.finish())
             .await?

@@ -1,30 +1,69 @@
-//! Writing one object of unknown length, in parts.
+//! One object in parts: writing it without knowing its length, and knowing what it held in the end.
 
 use std::future::Future;
 use std::pin::pin;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::future::{BoxFuture, Either, FutureExt as _, select};
+use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use holdfast_runtime::tokio::runtime::Handle;
 use holdfast_runtime::tokio::sync::OwnedSemaphorePermit;
 use object_store::path::Path as ObjectPath;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _};
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _, UploadPart};
+
+use super::off_thread;
+use crate::digest::Hasher;
+use crate::error::SnapshotError;
+use crate::manifest::StoredRecord;
 
 /// An object on its way into the store: in one request when it fits into a single part. It appears when
 /// [`finish`](Self::finish) returns, never in pieces; dropped before that, its parts are given up.
 pub(super) struct ObjectWriter<'a> {
     store: &'a dyn ObjectStore,
     path: &'a ObjectPath,
-    sending: FuturesUnordered<BoxFuture<'static, object_store::Result<()>>>,
+    sending: FuturesUnordered<UploadPart>,
     upload: Option<AbortOnDrop>,
 }
 
-/// A part, with the buffer permit that it occupies until it is sent.
-pub(super) struct Part {
-    pub(super) bytes: Vec<u8>,
-    pub(super) permit: OwnedSemaphorePermit,
+/// A part in memory. The permit goes with the bytes: it is free again when nobody holds any of them.
+pub(super) fn part(bytes: Vec<u8>, permit: OwnedSemaphorePermit) -> Bytes {
+    struct Permitted(
+        Vec<u8>,
+        #[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit,
+    );
+    impl AsRef<[u8]> for Permitted {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    Bytes::from_owner(Permitted(bytes, permit))
+}
+
+/// Size and digest of an object, part by part.
+#[derive(Default)]
+pub(super) struct Account {
+    size: u64,
+    hasher: Hasher,
+}
+
+impl Account {
+    /// Takes in the next part, away from the async threads: a caller has something else to do meanwhile.
+    pub(super) async fn add(mut self, at: &str, part: Bytes) -> Result<Self, SnapshotError> {
+        self.size += part.len() as u64;
+        off_thread(at, move || {
+            self.hasher.update(&part);
+            self
+        })
+        .await
+    }
+
+    pub(super) fn finish(self) -> StoredRecord {
+        StoredRecord {
+            size: self.size,
+            sha256: self.hasher.finish(),
+        }
+    }
 }
 
 impl<'a> ObjectWriter<'a> {
@@ -50,7 +89,7 @@ impl<'a> ObjectWriter<'a> {
     }
 
     /// Hands over a full part; it is sent while the caller awaits anything of this writer.
-    pub(super) async fn send(&mut self, part: Part) -> object_store::Result<()> {
+    pub(super) async fn send(&mut self, part: Bytes) -> object_store::Result<()> {
         let upload = match &mut self.upload {
             Some(upload) => upload,
             None => self
@@ -58,23 +97,17 @@ impl<'a> ObjectWriter<'a> {
                 .insert(AbortOnDrop(Some(self.store.put_multipart(self.path).await?))),
         };
         if let Some(upload) = &mut upload.0 {
-            let sent = upload.put_part(Bytes::from(part.bytes).into());
-            self.sending
-                .push(sent.inspect(move |_| drop(part.permit)).boxed());
+            self.sending.push(upload.put_part(part.into()));
         }
         Ok(())
     }
 
     /// Sends the rest and makes the object appear.
-    pub(super) async fn finish(mut self, rest: Part) -> object_store::Result<()> {
+    pub(super) async fn finish(mut self, rest: Bytes) -> object_store::Result<()> {
         if self.upload.is_none() {
-            return self
-                .store
-                .put(self.path, Bytes::from(rest.bytes).into())
-                .await
-                .map(drop);
+            return self.store.put(self.path, rest.into()).await.map(drop);
         }
-        if !rest.bytes.is_empty() {
+        if !rest.is_empty() {
             self.send(rest).await?;
         }
         while let Some(sent) = self.sending.next().await {

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::path::Path;
 
-use futures_util::StreamExt as _;
-use futures_util::stream;
+use bytes::Bytes;
+use futures_util::future::join;
+use futures_util::{StreamExt as _, stream};
 use object_store::{ObjectStoreExt as _, PutMode};
 
-use super::object::{ObjectWriter, Part};
+use super::object::{Account, ObjectWriter, part};
 use super::{Backend, FILES_AT_ONCE, MAX_FILE_BYTES, PART_BYTES, Place, at, off_thread, stored_name};
 use crate::content::{SourceError, measure};
 use crate::dir::Dir;
@@ -198,6 +199,8 @@ impl Upload<'_> {
         let unreadable = |error| SnapshotError::source(self.here(name), error);
         let mut encoder = Encoder::new(file).map_err(|error| unreadable(error.into()))?;
         let mut writer = ObjectWriter::new(&*self.place.store, &path);
+        let mut account = Account::default();
+        let mut last = Bytes::new();
         let record = loop {
             let permit = writer
                 .meanwhile(self.backend.buffers.clone().acquire_owned())
@@ -210,16 +213,25 @@ impl Upload<'_> {
                 let fill = encoder.fill(&mut bytes);
                 (encoder, fill, bytes)
             });
-            let (stepped, fill, bytes) = writer.meanwhile(step).await.map_err(refused)??;
-            encoder = stepped;
+            // Three at once: this part is read and compressed, the one before is hashed, those before it are sent.
+            let (step, added) = writer
+                .meanwhile(join(step, account.add(&at, last)))
+                .await
+                .map_err(refused)?;
+            let (stepped, fill, bytes) = step?;
+            (encoder, account) = (stepped, added?);
             self.progress.advance(encoder.position() - read_before);
-            let part = Part { bytes, permit };
+            last = part(bytes, permit);
             match fill.map_err(unreadable)? {
-                Fill::Part => writer.send(part).await.map_err(refused)?,
+                Fill::Part => writer.send(last.clone()).await.map_err(refused)?,
                 Fill::Last(record) => {
                     SourceError::check(self.plan.files.get(name), &record).map_err(unreadable)?;
-                    writer.finish(part).await.map_err(refused)?;
-                    break record;
+                    let (finished, added) = join(writer.finish(last.clone()), account.add(&at, last)).await;
+                    finished.map_err(refused)?;
+                    break FileRecord {
+                        stored: Some(added?.finish()),
+                        ..record
+                    };
                 }
             }
         };

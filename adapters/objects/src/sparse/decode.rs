@@ -17,8 +17,8 @@ const BLOCK: usize = 64 * 1024;
 
 /// Writes one file from its stored form, which arrives in pieces of any size.
 ///
-/// Reads the sparse format and, as the original does, plain zstd. The file is complete and verified only when
-/// [`Decoder::finish`] has said so.
+/// Reads the sparse format and, as the original does, plain zstd. The file is complete, and its content verified,
+/// only when [`Decoder::finish`] has said so.
 pub struct Decoder {
     zstd: Zstd<'static>,
     /// Bytes held back until they tell which form this is.
@@ -29,8 +29,6 @@ pub struct Decoder {
     mid_frame: bool,
     plain: Vec<u8>,
     expected: Option<FileRecord>,
-    stored: Hasher,
-    stored_size: u64,
 }
 
 /// The stored bytes are not what was written, or the file cannot be.
@@ -116,7 +114,7 @@ pub enum DecodeError {
 
 impl Decoder {
     /// Writes to `file`, which must be empty. No file of more than `limit` bytes is made, and when `expected` is
-    /// given, none that differs from it. Memory: the window the stream asks for, at most 32 MiB, and a few buffers.
+    /// given, none whose content differs from it. Memory: the window the stream asks for, at most 32 MiB, and a few buffers.
     pub fn new(file: File, expected: Option<FileRecord>, limit: u64) -> io::Result<Self> {
         let mut zstd = Zstd::new()?;
         zstd.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
@@ -134,23 +132,11 @@ impl Decoder {
             mid_frame: false,
             plain: vec![0; STEP],
             expected,
-            stored: Hasher::default(),
-            stored_size: 0,
         })
     }
 
     /// Takes the next piece. After an error the decoder is of no more use.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
-        self.stored_size += bytes.len() as u64;
-        if let Some(stored) = self.expected.and_then(|record| record.stored) {
-            if self.stored_size > stored.size {
-                return Err(DecodeError::StoredSize {
-                    expected: stored.size,
-                    found: self.stored_size,
-                });
-            }
-            self.stored.update(bytes);
-        }
         if !matches!(self.sink, Sink::Undecided) {
             return self.inflate(bytes);
         }
@@ -186,17 +172,8 @@ impl Decoder {
                 found: size,
             });
         }
-        if let Some(stored) = expected.stored {
-            if self.stored_size != stored.size {
-                return Err(DecodeError::StoredSize {
-                    expected: stored.size,
-                    found: self.stored_size,
-                });
-            }
-            same("stored bytes", stored.sha256, self.stored.finish())?;
-        }
         match self.target.hasher {
-            Some(hasher) => same("content", expected.sha256, hasher.finish()),
+            Some(hasher) => same_digest("content", expected.sha256, hasher.finish()),
             None => Ok(()),
         }
     }
@@ -249,7 +226,7 @@ impl Decoder {
     }
 }
 
-fn same(what: &'static str, expected: Sha256, found: Sha256) -> Result<(), DecodeError> {
+pub(crate) fn same_digest(what: &'static str, expected: Sha256, found: Sha256) -> Result<(), DecodeError> {
     if expected == found {
         Ok(())
     } else {

@@ -8,9 +8,9 @@ use zstd::stream::raw::{CParameter, Encoder as Zstd, InBuffer, Operation, OutBuf
 use super::{LEVEL, MAGIC, TERMINATOR, VERSION};
 use crate::content::{STEP, SourceError, Version, next_extent, read_whole};
 use crate::digest::Hasher;
-use crate::manifest::{FileRecord, StoredRecord};
+use crate::manifest::FileRecord;
 
-/// Turns one file into its stored form, a buffer at a time, and takes both digests on the way.
+/// Turns one file into its stored form, a buffer at a time, and takes the digest of its content on the way.
 pub struct Encoder {
     file: File,
     /// Size and time of the last change when the encoder was made: they must still hold when it ends.
@@ -20,9 +20,7 @@ pub struct Encoder {
     /// Plaintext on its way into the compressor.
     plain: Vec<u8>,
     plain_taken: usize,
-    logical: Hasher,
-    stored: Hasher,
-    stored_size: u64,
+    hasher: Hasher,
 }
 
 /// How far a call of [`Encoder::fill`] came.
@@ -30,7 +28,7 @@ pub struct Encoder {
 pub enum Fill {
     /// The buffer is full; there may be more.
     Part,
-    /// The stream has ended; this is what was in it.
+    /// The stream has ended; this is the content that was in it.
     Last(FileRecord),
 }
 
@@ -60,9 +58,7 @@ impl Encoder {
             zstd,
             plain: Vec::with_capacity(STEP + 24),
             plain_taken: 0,
-            logical: Hasher::default(),
-            stored: Hasher::default(),
-            stored_size: 0,
+            hasher: Hasher::default(),
         })
     }
 
@@ -82,27 +78,21 @@ impl Encoder {
 
     /// Appends stored bytes to `part` up to its capacity. The concatenation of all parts is the object.
     pub fn fill(&mut self, part: &mut Vec<u8>) -> Result<Fill, SourceError> {
-        let start = part.len();
-        let ended = self.fill_unhashed(part)?;
-        self.stored.update(&part[start..]);
-        self.stored_size += (part.len() - start) as u64;
-        if !ended {
+        if !self.fill_on(part)? {
             return Ok(Fill::Part);
         }
         if Version::of(&self.file)? != self.version {
             return Err(SourceError::Changed);
         }
+        let sha256 = self.hasher.clone().finish();
         Ok(Fill::Last(FileRecord {
             size: self.version.size,
-            sha256: self.logical.clone().finish(),
-            stored: Some(StoredRecord {
-                size: self.stored_size,
-                sha256: self.stored.clone().finish(),
-            }),
+            sha256,
+            stored: None,
         }))
     }
 
-    fn fill_unhashed(&mut self, part: &mut Vec<u8>) -> Result<bool, SourceError> {
+    fn fill_on(&mut self, part: &mut Vec<u8>) -> Result<bool, SourceError> {
         if matches!(self.state, State::Head) {
             part.extend_from_slice(MAGIC);
             part.extend_from_slice(&VERSION.to_le_bytes());
@@ -130,7 +120,7 @@ impl Encoder {
         match self.state {
             State::Gap(from) => match next_extent(&self.file, from, self.version.size)? {
                 Some(extent) => {
-                    self.logical.update_zeros(extent.start - from);
+                    self.hasher.update_zeros(extent.start - from);
                     self.put_number(extent.start as i64);
                     self.put_number((extent.end - extent.start) as i64);
                     self.state = State::Extent {
@@ -139,7 +129,7 @@ impl Encoder {
                     };
                 }
                 None => {
-                    self.logical.update_zeros(self.version.size - from);
+                    self.hasher.update_zeros(self.version.size - from);
                     self.put_number(TERMINATOR);
                     self.state = State::Closing;
                 }
@@ -148,7 +138,7 @@ impl Encoder {
                 let wanted = (end - at).min(STEP as u64) as usize;
                 self.plain.resize(wanted, 0);
                 read_whole(&self.file, &mut self.plain, at)?;
-                self.logical.update(&self.plain);
+                self.hasher.update(&self.plain);
                 let at = at + wanted as u64;
                 self.state = if at == end {
                     State::Gap(at)
