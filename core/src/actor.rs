@@ -35,8 +35,10 @@ pub struct Actor {
     pub claim: Option<Claim>,
     /// The snapshot that the next Resume restores; none if the actor has never been suspended.
     pub latest: Option<Snapshot>,
-    /// The last snapshot that was committed to the object store: what Revert goes back to.
+    /// The last snapshot that was committed to the object store.
     pub last_external: Option<Name>,
+    /// The one committed before it: what Revert goes back to when the last one turns out to be bad.
+    pub fallback: Option<Name>,
     /// A snapshot that was begun and not committed. Kept after a crash, for those who investigate.
     pub in_progress: Option<Name>,
     /// State that was lost since the last successful Resume, and has not been told to anybody.
@@ -281,6 +283,7 @@ impl Actor {
             claim: None,
             latest: None,
             last_external: None,
+            fallback: None,
             in_progress: None,
             loss: None,
         }
@@ -337,7 +340,7 @@ impl Actor {
             (State::Suspending { snapshot, .. }, Change::Suspended) => {
                 next.state = State::Suspended;
                 next.latest = Some(Snapshot::External(snapshot.clone()));
-                next.last_external = Some(snapshot.clone());
+                next.fallback = next.last_external.replace(snapshot.clone());
                 next.in_progress = None;
             }
             (State::Running { on }, Change::Pause { op, snapshot }) => {
@@ -368,13 +371,26 @@ impl Actor {
             }
             (State::Crashed(_) | State::Paused, Change::Revert) => {
                 next.state = State::Suspended;
-                next.latest = self.last_external.clone().map(Snapshot::External);
+                next.last_external = self.last_good().cloned();
+                next.latest = next.last_external.clone().map(Snapshot::External);
+                if next.last_external == self.fallback {
+                    next.fallback = None;
+                }
                 next.in_progress = None;
                 next.loss = None;
             }
             _ => return self.illegal(change),
         }
         Ok(next)
+    }
+
+    /// The snapshot that Revert goes back to. One from which the actor could not be resumed is not
+    /// good, so the one before it is; where there is none before it, the same one may be tried again.
+    pub fn last_good(&self) -> Option<&Name> {
+        let last = self.last_external.as_ref();
+        let is_suspect = matches!(&self.state, State::Crashed(crash) if crash.during == Transition::Resume)
+            && last.is_some_and(|last| self.latest == Some(Snapshot::External(last.clone())));
+        if is_suspect { self.fallback.as_ref().or(last) } else { last }
     }
 
     fn begin_suspend(&mut self, op: OpId, from: Source, snapshot: &Name) {

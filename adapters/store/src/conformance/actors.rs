@@ -74,6 +74,7 @@ pub async fn every_field_of_an_actor_survives(subject: &impl Subject) {
         claim: Some(Claim { token: token(1, 2), fence: Fence(4) }),
         latest: Some(Snapshot::Local { name: "local".into(), nodes: vec!["n1".into(), "n2".into()] }),
         last_external: Some("s3://b/old".into()),
+        fallback: Some("s3://b/older".into()),
         in_progress: Some("s3://b/\"new\"\n".into()),
         loss: Some(Loss { worker: WorkerKey::new("ns", "pool", "lost"), reason: "gone \u{1F30A}".into() }),
         ..actor(&key("a"))

@@ -145,6 +145,8 @@ struct Extra {
     loss: Option<LossJson>,
     #[serde(skip_serializing_if = "Text::is_empty")]
     last_external: Text,
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    fallback: Text,
     #[serde(skip_serializing_if = "Option::is_none")]
     template: Option<TemplateJson>,
 }
@@ -197,6 +199,7 @@ impl From<&Actor> for ActorJson {
             op: actor.operation().map(Id),
             loss: actor.loss.as_ref().map(LossJson::from),
             last_external: actor.last_external.as_ref().into(),
+            fallback: actor.fallback.as_ref().into(),
             template: actor.pinned.as_deref().map(TemplateJson::from),
             ..Extra::default()
         };
@@ -264,6 +267,7 @@ impl ActorJson {
             claim: extra.claim.map(|claim| Claim { token: claim.token.0, fence: Fence(claim.fence.0) }),
             latest: self.latest_snapshot_info.map(SnapshotJson::into_snapshot).transpose()?.flatten(),
             last_external: extra.last_external.some(),
+            fallback: extra.fallback.some(),
             in_progress: self.in_progress_snapshot.some(),
             loss: extra.loss.map(LossJson::into_loss),
         })

@@ -36,6 +36,7 @@ pub(super) fn adopt(record: ActorJson) -> Result<Actor, RecordFault> {
         claim: None,
         latest,
         last_external,
+        fallback: None,
         in_progress,
         loss: None,
     })
