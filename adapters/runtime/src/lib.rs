@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod driver;
+pub mod duration;
 pub mod entropy;
 pub mod net;
 pub mod shutdown;
