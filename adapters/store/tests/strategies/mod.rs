@@ -151,12 +151,12 @@ pub fn actor() -> impl Strategy<Value = Actor> {
     (
         (actor_key(), any::<u64>(), any::<u64>(), name(), name()),
         (option::of(template()), selector(), state(), option::of(claim)),
-        (option::of(snapshot()), option::of(name()), option::of(name()), option::of(loss)),
+        (option::of(snapshot()), option::of(name()), option::of(name()), option::of(name()), option::of(loss)),
     )
         .prop_map(|(identity, middle, end)| {
             let (key, version, incarnation, template_namespace, template_name) = identity;
             let (pinned, selector, state, claim) = middle;
-            let (latest, last_external, in_progress, loss) = end;
+            let (latest, last_external, fallback, in_progress, loss) = end;
             Actor {
                 key,
                 version: Version(version),
@@ -169,6 +169,7 @@ pub fn actor() -> impl Strategy<Value = Actor> {
                 claim,
                 latest,
                 last_external,
+                fallback,
                 in_progress,
                 loss,
             }
