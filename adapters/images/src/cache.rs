@@ -52,21 +52,27 @@ impl Cache {
         })))
     }
 
-    /// Removes the partial files of `blobs`, except those that somebody is writing. What remains of a
-    /// pull that nobody wants any more goes this way.
+    /// Removes the partial files of `blobs`: what remains of a pull that nobody wants any more. Returns
+    /// those that somebody is writing. A pull that was dropped a moment ago may still be writing its last
+    /// bytes, so whoever dropped it asks again for them.
     ///
     /// # Errors
     /// At the first file that cannot be removed.
-    pub fn discard_partials(&self, blobs: &BTreeSet<Digest>) -> Result<(), DiskError> {
+    pub fn discard_partials(&self, blobs: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>, DiskError> {
+        let mut busy = BTreeSet::new();
         for &digest in blobs {
             let Some(file) = self.open_partial(digest, OFlags::empty())? else {
                 continue;
             };
-            if self.lock(&file, digest)? == Lock::Mine {
-                self.remove_partial(digest)?;
+            match self.lock(&file, digest)? {
+                Lock::Mine => self.remove_partial(digest)?,
+                Lock::Gone => {}
+                Lock::Taken => {
+                    busy.insert(digest);
+                }
             }
         }
-        Ok(())
+        Ok(busy)
     }
 
     /// Removes a blob. Who has it open keeps it; who needs it later pulls it again.
@@ -354,7 +360,10 @@ mod tests {
         let (directory, cache) = cache();
         let digest = Digest::of(b"content");
         mine(&cache, digest).append(b"con").expect("append");
-        cache.discard_partials(&[digest].into()).expect("discard");
+        assert_eq!(
+            cache.discard_partials(&[digest].into()).expect("discard"),
+            [].into()
+        );
         let left = std::fs::read_dir(directory.path().join("partial"))
             .expect("list")
             .count();

@@ -222,11 +222,13 @@ impl Registry {
                 // What a TLS server says to plain HTTP, if it says anything.
                 Ok(response) if response.status() == StatusCode::BAD_REQUEST => {}
                 Ok(_) => return Ok(plain),
-                Err(error) => {
-                    let secure_answer = self
+                Err(in_plain) => {
+                    let answer = self
                         .http
                         .send(request(Method::GET, probe(&secure)?, Bytes::new()));
-                    return secure_answer.await.map(|_| secure).map_err(|_| error);
+                    answer.await.map_err(|with_tls| {
+                        network(self.authority.as_str(), format!("{in_plain}; {with_tls}"))
+                    })?;
                 }
             }
             Ok(secure)

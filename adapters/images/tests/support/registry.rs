@@ -29,6 +29,7 @@ type Body = BoxBody<Bytes, io::Error>;
 pub struct TestRegistry {
     pub address: SocketAddr,
     state: Arc<Mutex<State>>,
+    connections: tokio::sync::watch::Sender<usize>,
 }
 
 #[derive(Default)]
@@ -83,6 +84,7 @@ impl TestRegistry {
         let registry = Self {
             address: listener.local_addr().expect("address"),
             state: Arc::default(),
+            connections: tokio::sync::watch::Sender::new(0),
         };
         let server = registry.clone();
         tokio::spawn(async move {
@@ -92,8 +94,15 @@ impl TestRegistry {
                     let response = registry.answer(request);
                     async move { Ok::<_, Infallible>(response) }
                 });
-                let connection = hyper::server::conn::http1::Builder::new();
-                tokio::spawn(connection.serve_connection(TokioIo::new(socket), service));
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(socket), service);
+                let connections = server.connections.clone();
+                connections.send_modify(|count| *count += 1);
+                tokio::spawn(async move {
+                    // Clients that leave in the middle are what the tests are about.
+                    connection.await.ok();
+                    connections.send_modify(|count| *count -= 1);
+                });
             }
         });
         registry
@@ -133,6 +142,12 @@ impl TestRegistry {
         let mut requests = self.requests();
         requests.retain(|request| request.path.contains("/blobs/"));
         requests
+    }
+
+    /// Returns when no client has a connection any more.
+    pub async fn all_connections_closed(&self) {
+        let mut connections = self.connections.subscribe();
+        connections.wait_for(|count| *count == 0).await.expect("registry");
     }
 
     pub fn reference(&self) -> String {
