@@ -67,7 +67,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .find(|line| line.starts_with("VmHWM"))
             .unwrap_or_default()
     );
-    bare(&path("source/pages.img"), report)?;
+    bare(&path("dest/pages.img"), report)?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Snapshots in an object store.
 
+mod buffers;
 mod download;
 mod object;
 mod upload;
@@ -8,22 +9,22 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
-use holdfast_runtime::tokio::sync::Semaphore;
 use holdfast_runtime::tokio::task::spawn_blocking;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
+use self::buffers::Buffers;
 use crate::config::{Config, Extent};
 use crate::error::SnapshotError;
 use crate::manifest::{MANIFEST_NAME, MAX_MANIFEST_LEN, Manifest, ManifestError};
 use crate::name::FileName;
 use crate::uri::SnapshotUri;
 
-/// Stored bytes are moved in pieces of this size: one part of an upload, one range of a download.
+/// Objects are written in parts of this size. S3 wants at least 5 MiB.
 pub(crate) const PART_BYTES: usize = 8 * 1024 * 1024;
 
-/// How many such pieces a backend holds at once, in all its transfers together.
-const PART_BUFFERS: usize = 8;
+/// Objects are read in ranges of this size.
+pub(crate) const RANGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// How many files of one snapshot are moved at once.
 const FILES_AT_ONCE: usize = 4;
@@ -45,7 +46,7 @@ pub struct Backend {
     source: Source,
     /// Most recently used last.
     clients: Mutex<Vec<Client>>,
-    buffers: Arc<Semaphore>,
+    buffers: Arc<Buffers>,
 }
 
 enum Source {
@@ -77,7 +78,7 @@ impl Backend {
         Self {
             source,
             clients: Mutex::new(Vec::new()),
-            buffers: Arc::new(Semaphore::new(PART_BUFFERS)),
+            buffers: Buffers::new(),
         }
     }
 

@@ -23,15 +23,15 @@ use object_store::client::{
 use object_store::{ClientConfigKey, ClientOptions};
 
 use crate::config::is_loopback;
-use crate::remote::PART_BYTES;
+use crate::remote::RANGE_BYTES;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a request may take that moves no data to speak of.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// The slowest transfer that is still worth waiting for.
 const MIN_BYTES_PER_SECOND: usize = 256 * 1024;
-/// No answer is larger: the longest one asked for is a part, and listings are shorter.
-const MAX_RESPONSE_BYTES: usize = PART_BYTES + 1024 * 1024;
+/// No answer is larger: the longest ones asked for are ranges; manifests and listings are shorter.
+const MAX_RESPONSE_BYTES: usize = RANGE_BYTES + 1024 * 1024;
 
 /// Makes the HTTP clients of object stores.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, ObjectMeta, ObjectStoreExt as _};
 
 use super::object::Account;
-use super::{Backend, FILES_AT_ONCE, MAX_FILE_BYTES, PART_BYTES, Place, at, off_thread, stored_name};
+use super::{Backend, FILES_AT_ONCE, MAX_FILE_BYTES, Place, RANGE_BYTES, at, off_thread, stored_name};
 use crate::dir::Dir;
 use crate::error::SnapshotError;
 use crate::manifest::{FileRecord, Manifest};
@@ -68,10 +68,10 @@ struct Download<'a> {
     progress: &'a Progress,
 }
 
-/// A range that has arrived, with the buffer permit that it occupies until it is written.
+/// A range that has arrived, with the room in memory that it takes until it is written.
 struct Chunk {
     bytes: Bytes,
-    _permit: OwnedSemaphorePermit,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Download<'_> {
@@ -105,8 +105,8 @@ impl Download<'_> {
         let file = temp.file.try_clone().map_err(on_disk)?;
         let mut decoder = Decoder::new(file, expected.copied(), MAX_FILE_BYTES).map_err(on_disk)?;
         let ranges = (0..meta.size)
-            .step_by(PART_BYTES)
-            .map(|from| from..meta.size.min(from + PART_BYTES as u64));
+            .step_by(RANGE_BYTES)
+            .map(|from| from..meta.size.min(from + RANGE_BYTES as u64));
         let mut chunks =
             stream::iter(ranges.map(|range| self.chunk(&path, &at, &meta, range))).buffered(RANGES_AHEAD);
         let mut account = recorded.map(|recorded| (recorded, Account::default()));
@@ -147,8 +147,7 @@ impl Download<'_> {
         meta: &ObjectMeta,
         range: Range<u64>,
     ) -> Result<Chunk, SnapshotError> {
-        let permit = self.backend.buffers.clone().acquire_owned().await;
-        let permit = permit.map_err(|error| SnapshotError::retryable(at, error))?;
+        let room = self.backend.buffers.room().await;
         let length = range.end - range.start;
         // All ranges of one and the same object, even if somebody replaces it meanwhile.
         let options = GetOptions {
@@ -163,9 +162,6 @@ impl Download<'_> {
             let cause = format!("the store sent {} bytes of the {length} asked for", bytes.len());
             return Err(SnapshotError::retryable(at, cause));
         }
-        Ok(Chunk {
-            bytes,
-            _permit: permit,
-        })
+        Ok(Chunk { bytes, _room: room })
     }
 }

@@ -8,7 +8,6 @@ use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use holdfast_runtime::tokio::runtime::Handle;
-use holdfast_runtime::tokio::sync::OwnedSemaphorePermit;
 use object_store::path::Path as ObjectPath;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _, UploadPart};
 
@@ -24,20 +23,6 @@ pub(super) struct ObjectWriter<'a> {
     path: &'a ObjectPath,
     sending: FuturesUnordered<UploadPart>,
     upload: Option<AbortOnDrop>,
-}
-
-/// A part in memory. The permit goes with the bytes: it is free again when nobody holds any of them.
-pub(super) fn part(bytes: Vec<u8>, permit: OwnedSemaphorePermit) -> Bytes {
-    struct Permitted(
-        Vec<u8>,
-        #[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit,
-    );
-    impl AsRef<[u8]> for Permitted {
-        fn as_ref(&self) -> &[u8] {
-            &self.0
-        }
-    }
-    Bytes::from_owner(Permitted(bytes, permit))
 }
 
 /// Size and digest of an object, part by part.

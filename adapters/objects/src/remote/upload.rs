@@ -8,8 +8,8 @@ use futures_util::future::join;
 use futures_util::{StreamExt as _, stream};
 use object_store::{ObjectStoreExt as _, PutMode};
 
-use super::object::{Account, ObjectWriter, part};
-use super::{Backend, FILES_AT_ONCE, MAX_FILE_BYTES, PART_BYTES, Place, at, off_thread, stored_name};
+use super::object::{Account, ObjectWriter};
+use super::{Backend, FILES_AT_ONCE, MAX_FILE_BYTES, Place, at, off_thread, stored_name};
 use crate::content::{SourceError, measure};
 use crate::dir::Dir;
 use crate::error::SnapshotError;
@@ -202,26 +202,24 @@ impl Upload<'_> {
         let mut account = Account::default();
         let mut last = Bytes::new();
         let record = loop {
-            let permit = writer
-                .meanwhile(self.backend.buffers.clone().acquire_owned())
+            let mut buffer = writer
+                .meanwhile(self.backend.buffers.take())
                 .await
                 .map_err(refused)?;
-            let permit = permit.map_err(|error| SnapshotError::retryable(at.as_str(), error))?;
             let read_before = encoder.position();
             let step = off_thread(&at, move || {
-                let mut bytes = Vec::with_capacity(PART_BYTES);
-                let fill = encoder.fill(&mut bytes);
-                (encoder, fill, bytes)
+                let fill = encoder.fill(&mut buffer.bytes);
+                (encoder, fill, buffer)
             });
             // Three at once: this part is read and compressed, the one before is hashed, those before it are sent.
             let (step, added) = writer
                 .meanwhile(join(step, account.add(&at, last)))
                 .await
                 .map_err(refused)?;
-            let (stepped, fill, bytes) = step?;
+            let (stepped, fill, buffer) = step?;
             (encoder, account) = (stepped, added?);
             self.progress.advance(encoder.position() - read_before);
-            last = part(bytes, permit);
+            last = buffer.into();
             match fill.map_err(unreadable)? {
                 Fill::Part => writer.send(last.clone()).await.map_err(refused)?,
                 Fill::Last(record) => {
