@@ -53,7 +53,8 @@ impl Watcher {
         &self.current
     }
 
-    /// Waits for the next change. Dropping the future loses nothing.
+    /// Waits for the next change, in a loop of its own: each call begins with a pause of a second. Dropping
+    /// the future loses nothing.
     ///
     /// # Errors
     /// What is wrong with the change, once. [`Watcher::current`] stays as it was.
@@ -61,31 +62,31 @@ impl Watcher {
         loop {
             tokio::time::sleep(INTERVAL).await;
             let dir = self.dir.clone();
-            let look = tokio::task::spawn_blocking(move || {
+            let (digest, files) = blocking(move || {
                 let files = Files::read(&dir);
                 (files.digest(), files)
-            });
-            // The look can only be lost together with the runtime.
-            let Ok((digest, files)) = look.await else {
-                std::future::pending().await
-            };
-            if let Some(outcome) = self.look(digest, files) {
-                return outcome;
+            })
+            .await;
+            if self.is_due(digest) {
+                let new = blocking(move || object::read(files)).await;
+                return self.take(digest, new);
             }
         }
     }
 
-    fn look(&mut self, digest: Digest, files: Files) -> Option<Result<Arc<Manifests>, Vec<ManifestError>>> {
+    /// Whether what a look has found must be acted on.
+    fn is_due(&mut self, digest: Digest) -> bool {
         let settled = std::mem::replace(&mut self.seen, digest) == digest;
-        if !settled || digest == self.handled {
-            return None;
-        }
-        self.handled = digest;
-        Some(self.take(files))
+        settled && digest != self.handled
     }
 
-    fn take(&mut self, files: Files) -> Result<Arc<Manifests>, Vec<ManifestError>> {
-        let new = object::read(files)?;
+    fn take(
+        &mut self,
+        digest: Digest,
+        new: Result<Manifests, Vec<ManifestError>>,
+    ) -> Result<Arc<Manifests>, Vec<ManifestError>> {
+        self.handled = digest;
+        let new = new?;
         let changed: Vec<ManifestError> = self
             .current
             .catalog
@@ -101,6 +102,19 @@ impl Watcher {
         }
         self.current = Arc::new(new);
         Ok(Arc::clone(&self.current))
+    }
+}
+
+/// Runs `work` on a thread that may wait for the disk.
+#[allow(
+    deprecated,
+    reason = "the simulator warns about it and then runs the work in place, as it should"
+)]
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_cancelled() => std::future::pending().await,
+        Err(error) => panic!("reading the manifests panicked: {error}"),
     }
 }
 
@@ -166,7 +180,10 @@ spec: {replicas: 1, ateomImage: x}
 
         fn look(&mut self) -> Option<Result<Arc<Manifests>, Vec<ManifestError>>> {
             let files = Files::read(self.dir.path());
-            self.watcher.look(files.digest(), files)
+            let digest = files.digest();
+            self.watcher
+                .is_due(digest)
+                .then(|| self.watcher.take(digest, object::read(files)))
         }
 
         fn pools(&self) -> usize {
