@@ -170,12 +170,7 @@ pub fn write_container(
     mounts.push(Mount::bind(IDENTITY_MOUNT, &dirs.identity(), &["ro"]));
     make_dirs_inside(&dirs.rootfs(name), IDENTITY_MOUNT)?;
     for (volume, path) in &container.durable_mounts {
-        if !is_plain_absolute(path) {
-            return Err(BundleError::MountPath {
-                container: name.to_owned(),
-                path: path.clone(),
-            });
-        }
+        check_mount_path(name, path)?;
         let source = dirs.durable_dir(volume);
         crate::layout::make_dir(&source, 0o700)?;
         mounts.push(Mount::bind(path, &source, &[]));
@@ -193,6 +188,17 @@ pub fn write_container(
         netns,
     );
     spec.write(&dirs.bundle(name))
+}
+
+/// Checks where a container is to see a durable volume: absolute and plain, so that it means one place.
+pub fn check_mount_path(container: &str, path: &str) -> Result<(), BundleError> {
+    if is_plain_absolute(path) {
+        return Ok(());
+    }
+    Err(BundleError::MountPath {
+        container: container.to_owned(),
+        path: path.to_owned(),
+    })
 }
 
 /// Writes the files a container sees at `/run/ate`.

@@ -132,6 +132,14 @@ impl ActorDirs {
     }
 }
 
+/// Makes a directory, and its parents, that only its owner may read; it is fine when it is there already.
+///
+/// # Errors
+/// The file system's, naming the path.
+pub fn make_private_dir(dir: &Path) -> io::Result<()> {
+    make_dir(dir, 0o700)
+}
+
 /// Removes a directory and all in it; it is fine when it is not there.
 pub(crate) fn remove_dir(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {

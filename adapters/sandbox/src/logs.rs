@@ -17,22 +17,20 @@ const LINE_LIMIT_BYTES: u64 = 64 * 1024;
 /// Where the lines of all containers go, one at a time.
 pub type Destination = Arc<Mutex<dyn Write + Send>>;
 
+/// Tells the wall-clock time.
+pub type Now = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
 /// Labels the output of one actor's containers.
 #[derive(Clone)]
 pub struct Tagger {
     labels: Map<String, Value>,
     destination: Destination,
-    now: fn() -> SystemTime,
+    now: Now,
 }
 
 impl Tagger {
     /// A tagger for `actor`; `atespace` is added when it is known, and `now` stamps what has no time.
-    pub fn new(
-        actor: &ActorRef,
-        atespace: Option<&str>,
-        destination: Destination,
-        now: fn() -> SystemTime,
-    ) -> Self {
+    pub fn new(actor: &ActorRef, atespace: Option<&str>, destination: Destination, now: Now) -> Self {
         let mut labels = Map::new();
         let mut label = |name: &str, value: &str| labels.insert(format!("ate.dev/{name}"), value.into());
         label("actor_id", actor.actor_id());
@@ -155,7 +153,7 @@ mod tests {
         let written = Arc::new(Mutex::new(Vec::new()));
         let actor = ActorRef::parse("ns", "tmpl", "a1").unwrap();
         (
-            Tagger::new(&actor, Some("team"), written.clone(), || UNIX_EPOCH),
+            Tagger::new(&actor, Some("team"), written.clone(), Arc::new(|| UNIX_EPOCH)),
             written,
         )
     }
