@@ -47,6 +47,12 @@ pub(crate) struct Activations {
 type FlightKey = (ActorKey, Option<SocketAddr>);
 type Flight = Shared<BoxFuture<'static, Outcome>>;
 
+/// Whose budget an activation runs on.
+enum Part {
+    Began,
+    Joined,
+}
+
 impl Activations {
     pub(crate) fn new(activator: Arc<dyn Activator>, clock: Arc<dyn Clock>, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
@@ -65,23 +71,24 @@ impl Activations {
         deadline: Instant,
     ) -> Outcome {
         loop {
-            let flight = self.join((actor.clone(), stale));
+            let (flight, part) = self.join((actor.clone(), stale));
             let left = deadline.since(self.clock.now());
             let outcome = tokio::time::timeout(left, flight)
                 .await
                 .unwrap_or_else(|_| Err(ActivationError::Exhausted(timed_out(actor))));
-            match outcome {
-                // The one who joined late has time left when those who began have none.
-                Err(ActivationError::Exhausted(_)) if self.clock.now() < deadline => {}
-                outcome => return outcome,
+            let has_time = self.clock.now() < deadline;
+            match (part, outcome) {
+                // The one who joined late has time left when the one who began has none.
+                (Part::Joined, Err(ActivationError::Exhausted(_))) if has_time => {}
+                (_, outcome) => return outcome,
             }
         }
     }
 
-    fn join(self: &Arc<Self>, key: FlightKey) -> Flight {
+    fn join(self: &Arc<Self>, key: FlightKey) -> (Flight, Part) {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(&key) {
-            return flight.clone();
+            return (flight.clone(), Part::Joined);
         }
         // On a task of its own, so that it goes on whoever of those who wait gives up.
         let landing = Landing {
@@ -95,7 +102,7 @@ impl Activations {
         };
         let flight = flight.boxed().shared();
         flights.insert(key, flight.clone());
-        flight
+        (flight, Part::Began)
     }
 
     async fn attempt(&self, (actor, stale): &FlightKey) -> Outcome {
@@ -255,6 +262,37 @@ mod tests {
         assert!(first.is_none(), "it gave up after one poll");
         activations.activate(&actor, None, deadline).await.unwrap();
         assert_eq!(activator.calls.load(Ordering::SeqCst), 1);
+    }
+
+    /// Is busy when it is first asked, for longer than anyone waits.
+    #[derive(Default)]
+    struct BusyOnce(AtomicU32);
+
+    #[async_trait]
+    impl Activator for BusyOnce {
+        async fn resume(&self, _: &ActorKey, _: Option<SocketAddr>) -> Result<Route, RouteFailure> {
+            match self.0.fetch_add(1, Ordering::SeqCst) {
+                0 => Err(RouteFailure {
+                    code: Code::Aborted,
+                    message: "busy".to_owned(),
+                    retry_after: Some(Duration::from_secs(3600)),
+                }),
+                _ => Ok(Route { address: HERE }),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_joined_late_asks_again_and_who_began_does_not() {
+        let activator = Arc::new(BusyOnce::default());
+        let activations = Activations::new(activator.clone(), Arc::new(SystemClock), Settings::default());
+        let deadline = SystemClock.now().plus(Duration::from_secs(60));
+        let actor = ActorKey::new("team", "a");
+        let [began, joined] = [(); 2].map(|()| activations.activate(&actor, None, deadline));
+        let (began, joined) = futures_util::future::join(began, joined).await;
+        assert!(matches!(began, Err(ActivationError::Exhausted(failure)) if failure.message == "busy"));
+        assert!(joined.is_ok());
+        assert_eq!(activator.0.load(Ordering::SeqCst), 2);
     }
 
     struct Panicking;

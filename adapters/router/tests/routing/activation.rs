@@ -116,13 +116,18 @@ async fn when_time_is_up_the_client_hears_why_and_when_to_come_back() {
         let busy = busy.clone();
         async move { Err(busy) }
     });
-    let router = Running::start(activator, impatient()).await;
+    let router = Running::start(activator.clone(), impatient()).await;
     let response = router.get().await;
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
     assert!(response.contains("\r\nretry-after: 2\r\n"), "{response}");
     assert!(
         response.contains("another operation is in progress; tried again until time was up"),
         "{response}"
+    );
+    assert_eq!(
+        activator.calls(),
+        1,
+        "it is not asked before the time that it named"
     );
 }
 
