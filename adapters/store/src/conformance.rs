@@ -114,7 +114,10 @@ const SHORT: Duration = Duration::from_millis(200);
 
 async fn ask(store: &Arc<dyn Store>, op: StoreOp) -> StoreReply {
     let shown = format!("{op:?}");
-    store.execute(op).await.unwrap_or_else(|error| panic!("{shown}: {error:?}"))
+    store
+        .execute(op)
+        .await
+        .unwrap_or_else(|error| panic!("{shown}: {error:?}"))
 }
 
 async fn done(store: &Arc<dyn Store>, op: StoreOp) {
@@ -130,7 +133,11 @@ fn actor(key: &ActorKey) -> Actor {
     let template = Template {
         namespace: "ns".into(),
         name: "tmpl".into(),
-        workload: Workload { pause_image: "pause@x".into(), containers: vec![], durable_volumes: vec![] },
+        workload: Workload {
+            pause_image: "pause@x".into(),
+            containers: vec![],
+            durable_volumes: vec![],
+        },
         snapshot_location: "file:///snapshots".into(),
         on_pause: Scope::Full,
         on_commit: Scope::Full,
@@ -138,15 +145,27 @@ fn actor(key: &ActorKey) -> Actor {
         worker_selector: LabelSelector::default(),
         golden_snapshot: None,
     };
-    Actor::create(key.clone(), Incarnation(7), Arc::new(template), Selector::default())
+    Actor::create(
+        key.clone(),
+        Incarnation(7),
+        Arc::new(template),
+        Selector::default(),
+    )
 }
 
 fn at(actor: &Actor, version: u64) -> Actor {
-    Actor { version: Version(version), ..actor.clone() }
+    Actor {
+        version: Version(version),
+        ..actor.clone()
+    }
 }
 
 fn put(expect: Option<Version>, actor: &Actor) -> StoreOp {
-    StoreOp::PutActor { expect, actor: Box::new(actor.clone()), release: None }
+    StoreOp::PutActor {
+        expect,
+        actor: Box::new(actor.clone()),
+        release: None,
+    }
 }
 
 async fn stored(store: &Arc<dyn Store>, key: &ActorKey) -> Option<Actor> {
@@ -157,15 +176,26 @@ async fn stored(store: &Arc<dyn Store>, key: &ActorKey) -> Option<Actor> {
 }
 
 fn token(replica: u64, seq: u64) -> LeaseToken {
-    LeaseToken { replica: ReplicaId(replica), seq }
+    LeaseToken {
+        replica: ReplicaId(replica),
+        seq,
+    }
 }
 
 fn acquire(key: &ActorKey, token: LeaseToken, ttl: Duration) -> StoreOp {
-    StoreOp::AcquireLease { key: key.clone(), token, ttl, steal: None }
+    StoreOp::AcquireLease {
+        key: key.clone(),
+        token,
+        ttl,
+        steal: None,
+    }
 }
 
 fn release(key: &ActorKey, token: LeaseToken) -> StoreOp {
-    StoreOp::ReleaseLease { key: key.clone(), token }
+    StoreOp::ReleaseLease {
+        key: key.clone(),
+        token,
+    }
 }
 
 /// Who holds the lease, found out by an attempt to take it that must not succeed.
@@ -195,9 +225,17 @@ fn worker(pod: &str, version: u64) -> Worker {
 }
 
 fn put_worker(expect: Option<u64>, worker: &Worker) -> StoreOp {
-    StoreOp::PutWorker { expect: expect.map(Version), worker: Box::new(worker.clone()) }
+    StoreOp::PutWorker {
+        expect: expect.map(Version),
+        worker: Box::new(worker.clone()),
+    }
 }
 
 fn node(name: &str, sequence: u64) -> NodeRow {
-    NodeRow { name: name.into(), address: Name::from("10.0.0.9:8085"), incarnation: "run".into(), sequence }
+    NodeRow {
+        name: name.into(),
+        address: Name::from("10.0.0.9:8085"),
+        incarnation: "run".into(),
+        sequence,
+    }
 }

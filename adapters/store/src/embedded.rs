@@ -53,7 +53,9 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// A newer Holdfast wrote it.
-    #[error("{path}: written in format {found} by a newer Holdfast; this one knows formats up to {FORMAT}: upgrade it")]
+    #[error(
+        "{path}: written in format {found} by a newer Holdfast; this one knows formats up to {FORMAT}: upgrade it"
+    )]
     Newer {
         /// The file.
         path: PathBuf,
@@ -92,9 +94,16 @@ impl Embedded {
     /// As [`OpenError`] says. A file that cannot be opened is left as it is.
     pub fn open(path: impl AsRef<Path>, clock: Arc<dyn Clock>) -> Result<Embedded, OpenError> {
         let file = File::open(path.as_ref())?;
-        let inner =
-            Inner { file, leases: Mutex::default(), clock, hub: Hub::new(true), queue: Queue::default() };
-        Ok(Embedded { inner: Arc::new(inner) })
+        let inner = Inner {
+            file,
+            leases: Mutex::default(),
+            clock,
+            hub: Hub::new(true),
+            queue: Queue::default(),
+        };
+        Ok(Embedded {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Where the store is.
@@ -123,7 +132,9 @@ impl Store for Embedded {
                 | StoreOp::ListAtespaces => {
                     let inner = self.inner.clone();
                     let read = spawn_blocking(move || inner.read(op)).await;
-                    read.unwrap_or_else(|panic| Err(StoreError::Unavailable(format!("a read failed: {panic}"))))
+                    read.unwrap_or_else(|panic| {
+                        Err(StoreError::Unavailable(format!("a read failed: {panic}")))
+                    })
                 }
                 StoreOp::PutActor { .. }
                 | StoreOp::DeleteActor { .. }
@@ -159,7 +170,11 @@ impl Inner {
         let mut leases = self.leases();
         match op {
             StoreOp::RenewLease { key, token, ttl } => {
-                if leases.renew(now, key, *token, *ttl) { StoreReply::Done } else { StoreReply::NotOwner }
+                if leases.renew(now, key, *token, *ttl) {
+                    StoreReply::Done
+                } else {
+                    StoreReply::NotOwner
+                }
             }
             StoreOp::ReleaseLease { key, token } => {
                 leases.release(key, *token);
@@ -170,7 +185,11 @@ impl Inner {
                 StoreReply::Done
             }
             StoreOp::GetSession(replica) => {
-                if leases.has_session(now, *replica) { StoreReply::Exists } else { StoreReply::Missing }
+                if leases.has_session(now, *replica) {
+                    StoreReply::Exists
+                } else {
+                    StoreReply::Missing
+                }
             }
             StoreOp::DropSession(replica) => {
                 leases.drop_session(*replica);
@@ -184,10 +203,17 @@ impl Inner {
     fn read(&self, op: StoreOp) -> Result<StoreReply, StoreError> {
         let read = match op {
             StoreOp::GetActor(key) => self.file.actor(&key).map(StoreReply::Actor),
-            StoreOp::ListActors { atespace, after, limit } => {
-                self.file.actors(atespace.as_ref(), after.as_ref(), limit)
-            }
-            StoreOp::AcquireLease { key, token, ttl, steal } => {
+            StoreOp::ListActors {
+                atespace,
+                after,
+                limit,
+            } => self.file.actors(atespace.as_ref(), after.as_ref(), limit),
+            StoreOp::AcquireLease {
+                key,
+                token,
+                ttl,
+                steal,
+            } => {
                 // One step: nobody takes, loses or ends a lease between the look at it and the read.
                 let mut leases = self.leases();
                 let now = self.clock.now();
@@ -204,7 +230,13 @@ impl Inner {
             StoreOp::ListNodes => self.file.nodes().map(StoreReply::Nodes),
             StoreOp::GetAtespace(name) => {
                 let exists = self.file.has_atespace(&name);
-                exists.map(|exists| if exists { StoreReply::Exists } else { StoreReply::Missing })
+                exists.map(|exists| {
+                    if exists {
+                        StoreReply::Exists
+                    } else {
+                        StoreReply::Missing
+                    }
+                })
             }
             StoreOp::ListAtespaces => self.file.atespaces().map(StoreReply::Atespaces),
             other => unreachable!("{other:?} is not a read"),
@@ -223,10 +255,7 @@ impl Inner {
         }
     }
 
-    fn follow(
-        &self,
-        outcome: Result<(StoreReply, Vec<Then>), StoreError>,
-    ) -> Result<StoreReply, StoreError> {
+    fn follow(&self, outcome: Result<(StoreReply, Vec<Then>), StoreError>) -> Result<StoreReply, StoreError> {
         let (reply, then) = outcome?;
         for next in then {
             match next {

@@ -109,7 +109,9 @@ pub fn check(op: &StoreOp) -> Result<(), BadName> {
         | StoreOp::RenewLease { key, .. }
         | StoreOp::ReleaseLease { key, .. } => check_actor(key),
         StoreOp::PutActor { actor, .. } => check_actor(&actor.key),
-        StoreOp::ListActors { atespace: Some(name), .. }
+        StoreOp::ListActors {
+            atespace: Some(name), ..
+        }
         | StoreOp::CreateAtespace(name)
         | StoreOp::GetAtespace(name)
         | StoreOp::DeleteAtespace(name) => check_name("atespace", name),
@@ -138,7 +140,14 @@ fn check_worker(key: &WorkerKey) -> Result<(), BadName> {
 }
 
 fn check_name(what: &'static str, name: &Name) -> Result<(), BadName> {
-    if is_plain(name.as_str()) { Ok(()) } else { Err(BadName { what, name: name.clone() }) }
+    if is_plain(name.as_str()) {
+        Ok(())
+    } else {
+        Err(BadName {
+            what,
+            name: name.clone(),
+        })
+    }
 }
 
 fn is_plain(name: &str) -> bool {
@@ -175,7 +184,15 @@ mod tests {
 
     #[test]
     fn keys_of_another_shape_are_nobodys() {
-        for foreign in ["actor:a", "actor:a:b:c", "actor::b", "actor:a:", "worker:a:b", "lease:{actor:a:b}", ""] {
+        for foreign in [
+            "actor:a",
+            "actor:a:b:c",
+            "actor::b",
+            "actor:a:",
+            "worker:a:b",
+            "lease:{actor:a:b}",
+            "",
+        ] {
             assert_eq!(parse_actor(foreign), None, "{foreign}");
             assert_eq!(parse_worker(foreign), None, "{foreign}");
         }

@@ -24,9 +24,10 @@ pub(crate) fn start(token: &Name, atespace: Option<&Name>) -> Result<ActorKey, S
         .and_then(|text| key::parse_actor(&text))
         .ok_or_else(|| refused("it was not given out by this list; begin again without one"))?;
     match atespace {
-        Some(name) if *name != last.atespace => {
-            Err(refused(&format!("it belongs to atespace {}, not to {name}", last.atespace)))
-        }
+        Some(name) if *name != last.atespace => Err(refused(&format!(
+            "it belongs to atespace {}, not to {name}",
+            last.atespace
+        ))),
         _ => Ok(last),
     }
 }
@@ -45,14 +46,22 @@ mod tests {
         let token = token(&last);
         assert_eq!(start(&token, None), Ok(last.clone()));
         assert_eq!(start(&token, Some(&"team-a".into())), Ok(last));
-        let Err(StoreError::Refused(text)) = start(&token, Some(&"team-b".into())) else { panic!() };
-        assert_eq!(text, "invalid page token: it belongs to atespace team-a, not to team-b");
+        let Err(StoreError::Refused(text)) = start(&token, Some(&"team-b".into())) else {
+            panic!()
+        };
+        assert_eq!(
+            text,
+            "invalid page token: it belongs to atespace team-a, not to team-b"
+        );
     }
 
     #[test]
     fn anything_else_is_refused() {
         for bad in ["", "!", "YQ", "YWN0b3I6YQ", "eyJzaGFyZF9oYXNoIjoiIn0="] {
-            assert!(matches!(start(&bad.into(), None), Err(StoreError::Refused(_))), "{bad}");
+            assert!(
+                matches!(start(&bad.into(), None), Err(StoreError::Refused(_))),
+                "{bad}"
+            );
         }
     }
 }

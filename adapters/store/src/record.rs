@@ -49,7 +49,9 @@ pub struct RecordError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordFault {
     /// A newer Holdfast wrote it.
-    #[error("written in format {found} by a newer Holdfast; this one knows formats up to {VERSION}: upgrade it")]
+    #[error(
+        "written in format {found} by a newer Holdfast; this one knows formats up to {VERSION}: upgrade it"
+    )]
     Newer {
         /// Its format.
         found: u64,
@@ -186,7 +188,9 @@ fn read<T: Versioned>(json: &[u8]) -> Result<T, RecordFault> {
         },
         // A newer format has fields that this one does not know: say so instead of naming one of them.
         Err(error) => match serde_json::from_slice::<Peek>(json) {
-            Ok(Peek { holdfast: Format { v: found } }) if found > VERSION => Err(RecordFault::Newer { found }),
+            Ok(Peek {
+                holdfast: Format { v: found },
+            }) if found > VERSION => Err(RecordFault::Newer { found }),
             _ => Err(RecordFault::Corrupt(error.to_string())),
         },
     }
@@ -214,5 +218,8 @@ fn belongs(
     if at_home {
         return Ok(());
     }
-    Err(RecordError { key: key(), cause: RecordFault::Misplaced { found: found() } })
+    Err(RecordError {
+        key: key(),
+        cause: RecordFault::Misplaced { found: found() },
+    })
 }

@@ -93,11 +93,12 @@ impl Redis {
     /// # Errors
     /// [`StoreError::Unavailable`] when it does not answer, [`StoreError::Refused`] when it turns us away.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.link.run(self.timing.operation, async |mut connection| {
-            let _: String = ::redis::cmd("PING").query_async(&mut connection).await?;
-            Ok(())
-        })
-        .await
+        self.link
+            .run(self.timing.operation, async |mut connection| {
+                let _: String = ::redis::cmd("PING").query_async(&mut connection).await?;
+                Ok(())
+            })
+            .await
     }
 }
 
@@ -121,9 +122,8 @@ impl Store for Redis {
     /// Starts to listen, on a connection of its own; must be called within the runtime.
     fn watch(&self) -> Watch {
         let watch = self.hub.watch();
-        self.subscription.get_or_init(|| {
-            Subscription::start(self.link.url().clone(), self.timing, self.hub.clone())
-        });
+        self.subscription
+            .get_or_init(|| Subscription::start(self.link.url().clone(), self.timing, self.hub.clone()));
         watch
     }
 }
@@ -192,7 +192,10 @@ mod tests {
             "BUSY Redis is busy running a script.",
             "NOPERM this user has no permissions to access one of the channels used as arguments",
         ] {
-            assert!(matches!(classify(&server(line)), StoreError::Unavailable(_)), "{line}");
+            assert!(
+                matches!(classify(&server(line)), StoreError::Unavailable(_)),
+                "{line}"
+            );
         }
         for line in [
             "OOM command not allowed when used memory > 'maxmemory'.",
@@ -202,7 +205,10 @@ mod tests {
             "WRONGTYPE Operation against a key holding the wrong kind of value",
             "ERR unknown command",
         ] {
-            assert!(matches!(classify(&server(line)), StoreError::Refused(_)), "{line}");
+            assert!(
+                matches!(classify(&server(line)), StoreError::Refused(_)),
+                "{line}"
+            );
         }
         let cut: RedisError = std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into();
         assert!(matches!(classify(&cut), StoreError::Unavailable(_)));

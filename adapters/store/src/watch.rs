@@ -40,14 +40,20 @@ pub(crate) struct Hub {
 impl Hub {
     /// A hub that everything arrives at, or will, once [`Hub::live`] says so.
     pub(crate) fn new(live: bool) -> Hub {
-        Hub { events: broadcast::Sender::new(BACKLOG), live: AtomicBool::new(live) }
+        Hub {
+            events: broadcast::Sender::new(BACKLOG),
+            live: AtomicBool::new(live),
+        }
     }
 
     /// A reader of everything from now on.
     pub(crate) fn watch(&self) -> Watch {
         // Subscribing before looking: a hub that becomes live in between says so to this reader too.
         let events = self.events.subscribe();
-        Watch { events, resync: self.live.load(Ordering::SeqCst) }
+        Watch {
+            events,
+            resync: self.live.load(Ordering::SeqCst),
+        }
     }
 
     /// Tells every reader.

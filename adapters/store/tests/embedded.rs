@@ -1,15 +1,20 @@
 //! The suite on the embedded store, and what only a file can do.
 
+mod samples;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
+use holdfast_core::effect::{StoreError, StoreOp, StoreReply};
+use holdfast_core::id::ReplicaId;
 use holdfast_core::time::Instant;
 use holdfast_runtime::clock::Clock;
 use holdfast_store::Store;
 use holdfast_store::conformance::Subject;
-use holdfast_store::embedded::Embedded;
+use holdfast_store::embedded::{Embedded, FORMAT, OpenError};
+use samples::{actor, put, token};
 use tempfile::TempDir;
 
 /// A clock that only tests move.
@@ -37,7 +42,11 @@ impl OnFile {
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(Hand::default());
         let store = Embedded::open(directory.path().join("store"), clock.clone()).unwrap();
-        OnFile { store: Arc::new(store), clock, _directory: directory }
+        OnFile {
+            store: Arc::new(store),
+            clock,
+            _directory: directory,
+        }
     }
 }
 
@@ -51,11 +60,209 @@ impl Subject for OnFile {
     }
 
     fn pass(&self, time: Duration) -> BoxFuture<'_, ()> {
-        self.clock.0.fetch_add(u64::try_from(time.as_micros()).unwrap(), Ordering::SeqCst);
+        self.clock
+            .0
+            .fetch_add(u64::try_from(time.as_micros()).unwrap(), Ordering::SeqCst);
         Box::pin(std::future::ready(()))
     }
 }
 
 mod suite {
     holdfast_store::conformance_suite!(super::OnFile::start());
+}
+
+fn open(directory: &TempDir) -> Result<Embedded, OpenError> {
+    Embedded::open(directory.path().join("store"), Arc::new(Hand::default()))
+}
+
+/// The database behind a store that nobody has open.
+fn raw(directory: &TempDir) -> redb::Database {
+    redb::Database::create(directory.path().join("store")).unwrap()
+}
+
+const ACTORS: redb::TableDefinition<(&str, &str), &[u8]> = redb::TableDefinition::new("actors");
+const META: redb::TableDefinition<&str, u64> = redb::TableDefinition::new("holdfast");
+
+#[tokio::test]
+async fn what_was_written_is_there_after_a_restart_and_leases_and_sessions_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, replica) = (actor("a"), ReplicaId(1));
+    let ttl = Duration::from_secs(60);
+    let acquire = |token| StoreOp::AcquireLease {
+        key: first.key.clone(),
+        token,
+        ttl,
+        steal: None,
+    };
+    let store = open(&directory).unwrap();
+    for op in [
+        put(&first, None, None),
+        StoreOp::CreateAtespace("team-a".into()),
+        StoreOp::PutSession { replica, ttl },
+    ] {
+        assert_eq!(store.execute(op).await, Ok(StoreReply::Done));
+    }
+    store.execute(acquire(token(1))).await.unwrap();
+    drop(store);
+    let store = open(&directory).unwrap();
+    assert_eq!(
+        store.execute(StoreOp::GetAtespace("team-a".into())).await,
+        Ok(StoreReply::Exists)
+    );
+    let acquired = StoreReply::Acquired(Some(Box::new(first.clone())));
+    assert_eq!(store.execute(acquire(token(2))).await, Ok(acquired));
+    assert_eq!(
+        store.execute(StoreOp::GetSession(replica)).await,
+        Ok(StoreReply::Missing)
+    );
+}
+
+#[test]
+fn a_store_that_is_open_cannot_be_opened_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).unwrap();
+    let Err(error) = open(&directory) else {
+        panic!("two at once")
+    };
+    assert!(matches!(&error, OpenError::InUse { path } if path == store.path()));
+    assert!(
+        error.to_string().contains("another process has this store open"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_store_of_a_newer_format_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(&directory).unwrap());
+    {
+        let write = raw(&directory).begin_write().unwrap();
+        write
+            .open_table(META)
+            .unwrap()
+            .insert("format", FORMAT + 1)
+            .unwrap();
+        write.commit().unwrap();
+    }
+    assert!(matches!(open(&directory), Err(OpenError::Newer { found, .. }) if found == FORMAT + 1));
+}
+
+#[test]
+fn what_is_no_store_is_named_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    for text in ["not a database at all".repeat(1000), "x".into()] {
+        std::fs::write(&path, &text).unwrap();
+        let Err(error @ OpenError::Unusable { .. }) = open(&directory) else {
+            panic!("opened")
+        };
+        assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    }
+    std::fs::remove_file(&path).unwrap();
+    {
+        let write = raw(&directory).begin_write().unwrap();
+        write.open_table(ACTORS).unwrap();
+        write.commit().unwrap();
+    }
+    assert!(matches!(open(&directory), Err(OpenError::Foreign { .. })));
+    let missing = Embedded::open(directory.path().join("no/such/store"), Arc::new(Hand::default()));
+    assert!(matches!(missing, Err(OpenError::Io { .. })));
+}
+
+#[test]
+fn only_its_owner_can_read_a_store() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).unwrap();
+    assert_eq!(
+        std::fs::metadata(store.path()).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_named_and_harms_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).unwrap();
+    for name in ["a", "b", "c"] {
+        store.execute(put(&actor(name), None, None)).await.unwrap();
+    }
+    drop(store);
+    {
+        let write = raw(&directory).begin_write().unwrap();
+        write
+            .open_table(ACTORS)
+            .unwrap()
+            .insert(("team-a", "b"), b"{".as_slice())
+            .unwrap();
+        write.commit().unwrap();
+    }
+    let store = open(&directory).unwrap();
+    let broken = actor("b");
+    let acquire = StoreOp::AcquireLease {
+        key: broken.key.clone(),
+        token: token(1),
+        ttl: Duration::from_secs(9),
+        steal: None,
+    };
+    let writes = [put(&broken, Some(1), None), put(&broken, None, None)];
+    for op in [StoreOp::GetActor(broken.key.clone()), acquire]
+        .into_iter()
+        .chain(writes)
+    {
+        let Err(StoreError::Refused(text)) = store.execute(op).await else {
+            panic!("not refused")
+        };
+        assert!(
+            text.starts_with("record actor:team-a:b: cannot be read"),
+            "{text}"
+        );
+    }
+    let renew = StoreOp::RenewLease {
+        key: broken.key,
+        token: token(1),
+        ttl: Duration::from_secs(9),
+    };
+    assert_eq!(
+        store.execute(renew).await,
+        Ok(StoreReply::NotOwner),
+        "what is refused has no effect"
+    );
+    let list = StoreOp::ListActors {
+        atespace: None,
+        after: None,
+        limit: 10,
+    };
+    let Ok(StoreReply::Actors { actors, next: None }) = store.execute(list).await else {
+        panic!("no list")
+    };
+    assert_eq!(actors, [actor("a"), actor("c")]);
+    let others = [put(&actor("a"), Some(1), None), put(&actor("b0"), None, None)].map(|op| store.execute(op));
+    assert_eq!(
+        join_all(others).await,
+        [Ok(StoreReply::Done), Ok(StoreReply::Done)]
+    );
+}
+
+#[tokio::test]
+async fn a_thousand_writes_at_once_are_all_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).unwrap();
+    let writes = (0..1000).map(|n| store.execute(put(&actor(&format!("a{n}")), None, None)));
+    assert!(
+        join_all(writes)
+            .await
+            .iter()
+            .all(|answer| *answer == Ok(StoreReply::Done))
+    );
+    let list = StoreOp::ListActors {
+        atespace: None,
+        after: None,
+        limit: 2000,
+    };
+    let Ok(StoreReply::Actors { actors, .. }) = store.execute(list).await else {
+        panic!("no list")
+    };
+    assert_eq!(actors.len(), 1000);
 }

@@ -3,9 +3,7 @@
 mod strategies;
 
 use holdfast_core::actor::{Actor, Assignment, Boot, Crash, Snapshot, Source, State, Status, Transition};
-use holdfast_core::id::{
-    ActorKey, Fence, Incarnation, Name, OpId, ReplicaId, Version, WorkerKey,
-};
+use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, OpId, ReplicaId, Version, WorkerKey};
 use holdfast_core::worker::{Duty, Hosted, Worker};
 use holdfast_store::record::{self, RecordFault};
 use proptest::prelude::*;
@@ -70,7 +68,10 @@ fn pod(node: &str) -> Assignment {
     }
 }
 
-const OP: OpId = OpId { replica: ReplicaId(0), seq: 5 };
+const OP: OpId = OpId {
+    replica: ReplicaId(0),
+    seq: 5,
+};
 
 #[test]
 fn the_originals_actor_reads_as_it_is() {
@@ -79,9 +80,22 @@ fn the_originals_actor_reads_as_it_is() {
     );
     assert_eq!(actor.version, Version(1));
     assert_eq!(actor.incarnation, Incarnation(0));
-    assert_eq!((actor.template_namespace.as_str(), actor.template_name.as_str()), ("ns", "tmpl"));
-    assert_eq!(actor.latest, Some(Snapshot::Local { name: "p".into(), nodes: vec![] }));
-    assert_eq!(actor.state, State::Paused, "asleep on a disk is PAUSED, whatever the original calls it");
+    assert_eq!(
+        (actor.template_namespace.as_str(), actor.template_name.as_str()),
+        ("ns", "tmpl")
+    );
+    assert_eq!(
+        actor.latest,
+        Some(Snapshot::Local {
+            name: "p".into(),
+            nodes: vec![]
+        })
+    );
+    assert_eq!(
+        actor.state,
+        State::Paused,
+        "asleep on a disk is PAUSED, whatever the original calls it"
+    );
     assert_eq!(actor.selector.match_labels, [("a".into(), "1".into())].into());
     assert_eq!((actor.claim, actor.last_external, actor.loss), (None, None, None));
 }
@@ -119,7 +133,13 @@ fn numbers_snake_case_and_enum_numbers_are_read_too() {
     );
     assert_eq!(actor.version, Version(7));
     assert_eq!(actor.status(), Status::Crashed);
-    assert!(matches!(&actor.state, State::Crashed(Crash { during: Transition::Suspend, .. })));
+    assert!(matches!(
+        &actor.state,
+        State::Crashed(Crash {
+            during: Transition::Suspend,
+            ..
+        })
+    ));
     assert_eq!(actor.latest, Some(Snapshot::External("gs://b/old".into())));
     assert_eq!(actor.last_external, Some("gs://b/old".into()));
 }
@@ -129,16 +149,31 @@ fn the_originals_transitions_get_an_operation_and_what_is_known_of_the_worker() 
     let on = || pod("");
     assert_eq!(
         with_pod(r#""status":"STATUS_RESUMING""#).state,
-        State::Resuming { op: OP, on: on(), boot: Boot::Golden }
+        State::Resuming {
+            op: OP,
+            on: on(),
+            boot: Boot::Golden
+        }
     );
-    assert_eq!(with_pod(r#""status":"STATUS_RUNNING""#).state, State::Running { on: on() });
+    assert_eq!(
+        with_pod(r#""status":"STATUS_RUNNING""#).state,
+        State::Running { on: on() }
+    );
     assert_eq!(
         with_pod(r#""status":"STATUS_SUSPENDING","inProgressSnapshot":"gs://b/s""#).state,
-        State::Suspending { op: OP, from: Source::Worker(on()), snapshot: "gs://b/s".into() }
+        State::Suspending {
+            op: OP,
+            from: Source::Worker(on()),
+            snapshot: "gs://b/s".into()
+        }
     );
     assert_eq!(
         with_pod(r#""status":"STATUS_PAUSING","inProgressSnapshot":"s""#).state,
-        State::Pausing { op: OP, on: on(), snapshot: "s".into() }
+        State::Pausing {
+            op: OP,
+            on: on(),
+            snapshot: "s".into()
+        }
     );
     let from_disk = r#""status":"STATUS_RUNNING","latestSnapshotInfo":{"type":"SNAPSHOT_TYPE_LOCAL","local":{"snapshotPrefix":"p","nodeVmsWithLocalSnapshots":["n1"]}}"#;
     assert_eq!(with_pod(from_disk).state, State::Running { on: pod("n1") });
@@ -146,13 +181,36 @@ fn the_originals_transitions_get_an_operation_and_what_is_known_of_the_worker() 
 
 #[test]
 fn what_the_original_can_write_and_we_cannot_becomes_the_nearest_state() {
-    let bare = |fields: &str| adopt(&format!(r#"{{"actorId":"id1","version":"5","atespace":"team-a",{fields}}}"#)).state;
+    let bare = |fields: &str| {
+        adopt(&format!(
+            r#"{{"actorId":"id1","version":"5","atespace":"team-a",{fields}}}"#
+        ))
+        .state
+    };
     let local = r#""latestSnapshotInfo":{"type":"SNAPSHOT_TYPE_LOCAL","local":{"snapshotPrefix":"p","nodeVmsWithLocalSnapshots":["n1"]}}"#;
-    for status in ["RESUMING", "RUNNING", "SUSPENDING", "PAUSING", "PAUSED", "SUSPENDED"] {
-        assert_eq!(bare(&format!(r#""status":"STATUS_{status}""#)), State::Suspended, "{status}");
-        assert_eq!(bare(&format!(r#""status":"STATUS_{status}",{local}"#)), State::Paused, "{status}");
+    for status in [
+        "RESUMING",
+        "RUNNING",
+        "SUSPENDING",
+        "PAUSING",
+        "PAUSED",
+        "SUSPENDED",
+    ] {
+        assert_eq!(
+            bare(&format!(r#""status":"STATUS_{status}""#)),
+            State::Suspended,
+            "{status}"
+        );
+        assert_eq!(
+            bare(&format!(r#""status":"STATUS_{status}",{local}"#)),
+            State::Paused,
+            "{status}"
+        );
     }
-    assert_eq!(with_pod(r#""status":"STATUS_SUSPENDING""#).state, State::Running { on: pod("") });
+    assert_eq!(
+        with_pod(r#""status":"STATUS_SUSPENDING""#).state,
+        State::Running { on: pod("") }
+    );
 }
 
 fn fault(json: &str) -> RecordFault {
@@ -183,8 +241,13 @@ fn a_record_that_says_less_than_its_state_needs_is_corrupt() {
     assert_eq!(ours("STATUS_RESUMING", ""), corrupt("holdfast.op is missing"));
     assert_eq!(ours("STATUS_CRASHED", ""), corrupt("holdfast.crash is missing"));
     let suspending = r#","op":"0000000000000001-1","source":"n1""#;
-    assert_eq!(ours("STATUS_SUSPENDING", suspending), corrupt("inProgressSnapshot is missing"));
-    assert!(matches!(ours("STATUS_NAPPING", ""), RecordFault::Corrupt(text) if text.contains("STATUS_NAPPING")));
+    assert_eq!(
+        ours("STATUS_SUSPENDING", suspending),
+        corrupt("inProgressSnapshot is missing")
+    );
+    assert!(
+        matches!(ours("STATUS_NAPPING", ""), RecordFault::Corrupt(text) if text.contains("STATUS_NAPPING"))
+    );
 }
 
 #[test]
@@ -196,13 +259,29 @@ fn other_damage_is_named() {
         (r#"{"actorId":"id1","atespace":"team-a"}"#, "status is missing"),
         (r#"{"actorId":"id1","atespace":"team-a","version":"-1"}"#, "-1"),
         (r#"{"actorId":"id1","atespace":"team-a","version":"+1"}"#, "+1"),
-        (r#"{"actorId":"id1","atespace":"team-a","mood":"good"}"#, "unknown field `mood`"),
-        (r#"{"actorId":"id1","atespace":"team-a","status":4,"holdfast":{}}"#, "there is no format 0"),
-        (r#"{"actorId":"id1","atespace":"team-a","status":4,"latestSnapshotInfo":{"type":1}}"#, "disagree"),
+        (
+            r#"{"actorId":"id1","atespace":"team-a","mood":"good"}"#,
+            "unknown field `mood`",
+        ),
+        (
+            r#"{"actorId":"id1","atespace":"team-a","status":4,"holdfast":{}}"#,
+            "there is no format 0",
+        ),
+        (
+            r#"{"actorId":"id1","atespace":"team-a","status":4,"latestSnapshotInfo":{"type":1}}"#,
+            "disagree",
+        ),
     ] {
-        let RecordFault::Corrupt(text) = fault(json) else { panic!("{json}") };
+        let RecordFault::Corrupt(text) = fault(json) else {
+            panic!("{json}")
+        };
         assert!(text.contains(words), "{json}: {text}");
     }
     let elsewhere = r#"{"actorId":"id2","version":"1","atespace":"team-a","status":4}"#;
-    assert_eq!(fault(elsewhere), RecordFault::Misplaced { found: "actor:team-a:id2".into() });
+    assert_eq!(
+        fault(elsewhere),
+        RecordFault::Misplaced {
+            found: "actor:team-a:id2".into()
+        }
+    );
 }

@@ -18,7 +18,10 @@ pub async fn an_actor_is_created_once(subject: &impl Subject) {
     let (store, peer) = (subject.store(), subject.peer());
     let first = actor(&key("a"));
     done(&store, put(None, &first)).await;
-    let second = Actor { incarnation: Incarnation(8), ..first.clone() };
+    let second = Actor {
+        incarnation: Incarnation(8),
+        ..first.clone()
+    };
     let conflict = StoreReply::ActorConflict(Some(Box::new(first.clone())));
     assert_eq!(ask(&peer, put(None, &second)).await, conflict);
     assert_eq!(stored(&peer, &first.key).await, Some(first));
@@ -43,7 +46,11 @@ pub async fn a_write_on_another_version_changes_nothing_and_shows_what_is_stored
     done(&store, put(None, &first)).await;
     let conflict = StoreReply::ActorConflict(Some(Box::new(first.clone())));
     for wrong in [Some(Version(4)), Some(Version(6)), Some(Version(50)), None] {
-        assert_eq!(ask(&store, put(wrong, &at(&first, 51))).await, conflict, "{wrong:?}");
+        assert_eq!(
+            ask(&store, put(wrong, &at(&first, 51))).await,
+            conflict,
+            "{wrong:?}"
+        );
     }
     assert_eq!(stored(&store, &first.key).await, Some(first));
 }
@@ -59,7 +66,10 @@ pub async fn a_write_to_an_actor_that_is_gone_changes_nothing(subject: &impl Sub
 
 /// A record with everything in it, text that JSON must escape, and a label that looks like a version.
 pub async fn every_field_of_an_actor_survives(subject: &impl Subject) {
-    let op = OpId { replica: ReplicaId(u64::MAX), seq: u64::MAX };
+    let op = OpId {
+        replica: ReplicaId(u64::MAX),
+        seq: u64::MAX,
+    };
     let on = Assignment {
         worker: WorkerKey::new("ns", "pool", "pod"),
         pod_uid: "uid".into(),
@@ -69,14 +79,29 @@ pub async fn every_field_of_an_actor_survives(subject: &impl Subject) {
         fence: Fence(3),
     };
     let full = Actor {
-        selector: Selector { match_labels: [("version".into(), "9".into())].into() },
-        state: State::Suspending { op, from: Source::Worker(on), snapshot: "s3://b/\"new\"\n".into() },
-        claim: Some(Claim { token: token(1, 2), fence: Fence(4) }),
-        latest: Some(Snapshot::Local { name: "local".into(), nodes: vec!["n1".into(), "n2".into()] }),
+        selector: Selector {
+            match_labels: [("version".into(), "9".into())].into(),
+        },
+        state: State::Suspending {
+            op,
+            from: Source::Worker(on),
+            snapshot: "s3://b/\"new\"\n".into(),
+        },
+        claim: Some(Claim {
+            token: token(1, 2),
+            fence: Fence(4),
+        }),
+        latest: Some(Snapshot::Local {
+            name: "local".into(),
+            nodes: vec!["n1".into(), "n2".into()],
+        }),
         last_external: Some("s3://b/old".into()),
         fallback: Some("s3://b/older".into()),
         in_progress: Some("s3://b/\"new\"\n".into()),
-        loss: Some(Loss { worker: WorkerKey::new("ns", "pool", "lost"), reason: "gone \u{1F30A}".into() }),
+        loss: Some(Loss {
+            worker: WorkerKey::new("ns", "pool", "lost"),
+            reason: "gone \u{1F30A}".into(),
+        }),
         ..actor(&key("a"))
     };
     done(&subject.store(), put(None, &full)).await;
@@ -95,7 +120,9 @@ pub async fn of_many_writers_on_one_version_exactly_one_wins(subject: &impl Subj
         async move { (ask(store, put(Some(Version::FIRST), &mine)).await == StoreReply::Done).then_some(mine) }
     });
     let winners: Vec<Actor> = join_all(writes).await.into_iter().flatten().collect();
-    let [winner] = &winners[..] else { panic!("{} winners", winners.len()) };
+    let [winner] = &winners[..] else {
+        panic!("{} winners", winners.len())
+    };
     assert_eq!(stored(&store, &first.key).await.as_ref(), Some(winner));
 }
 
@@ -103,8 +130,15 @@ pub async fn of_many_writers_on_one_version_exactly_one_wins(subject: &impl Subj
 pub async fn an_actor_is_deleted_only_at_the_expected_version(subject: &impl Subject) {
     let store = subject.store();
     let first = actor(&key("a"));
-    let delete = |expect| StoreOp::DeleteActor { key: first.key.clone(), expect, release: token(1, 1) };
-    assert_eq!(ask(&store, delete(Version::FIRST)).await, StoreReply::ActorConflict(None));
+    let delete = |expect| StoreOp::DeleteActor {
+        key: first.key.clone(),
+        expect,
+        release: token(1, 1),
+    };
+    assert_eq!(
+        ask(&store, delete(Version::FIRST)).await,
+        StoreReply::ActorConflict(None)
+    );
     done(&store, put(None, &first)).await;
     let conflict = StoreReply::ActorConflict(Some(Box::new(first.clone())));
     assert_eq!(ask(&store, delete(Version(2))).await, conflict);
@@ -118,7 +152,15 @@ pub async fn a_write_can_end_its_lease_in_the_same_step(subject: &impl Subject) 
     let first = actor(&key("a"));
     ask(&store, acquire(&first.key, token(1, 1), LONG)).await;
     let release = Some(token(1, 1));
-    done(&store, StoreOp::PutActor { expect: None, actor: Box::new(first.clone()), release }).await;
+    done(
+        &store,
+        StoreOp::PutActor {
+            expect: None,
+            actor: Box::new(first.clone()),
+            release,
+        },
+    )
+    .await;
     assert_eq!(holder(&store, &first.key).await, None);
 }
 
@@ -129,8 +171,24 @@ pub async fn a_write_that_fails_leaves_its_lease(subject: &impl Subject) {
     ask(&store, acquire(&first.key, token(1, 1), LONG)).await;
     let expect = Some(Version(3));
     let release = Some(token(1, 1));
-    ask(&store, StoreOp::PutActor { expect, actor: Box::new(first.clone()), release }).await;
-    ask(&store, StoreOp::DeleteActor { key: first.key.clone(), expect: Version(3), release: token(1, 1) }).await;
+    ask(
+        &store,
+        StoreOp::PutActor {
+            expect,
+            actor: Box::new(first.clone()),
+            release,
+        },
+    )
+    .await;
+    ask(
+        &store,
+        StoreOp::DeleteActor {
+            key: first.key.clone(),
+            expect: Version(3),
+            release: token(1, 1),
+        },
+    )
+    .await;
     assert_eq!(holder(&store, &first.key).await, Some(token(1, 1)));
 }
 
@@ -140,7 +198,15 @@ pub async fn a_write_never_ends_somebody_elses_lease(subject: &impl Subject) {
     let first = actor(&key("a"));
     ask(&store, acquire(&first.key, token(2, 1), LONG)).await;
     let release = Some(token(1, 1));
-    done(&store, StoreOp::PutActor { expect: None, actor: Box::new(first.clone()), release }).await;
+    done(
+        &store,
+        StoreOp::PutActor {
+            expect: None,
+            actor: Box::new(first.clone()),
+            release,
+        },
+    )
+    .await;
     done(&store, put(Some(Version::FIRST), &at(&first, 2))).await;
     assert_eq!(holder(&store, &first.key).await, Some(token(2, 1)));
 }
@@ -152,7 +218,15 @@ pub async fn a_delete_ends_its_own_lease_and_no_other(subject: &impl Subject) {
     for (mine, left) in [(token(1, 1), None), (token(9, 9), Some(token(1, 1)))] {
         done(&store, put(None, &first)).await;
         ask(&store, acquire(&first.key, token(1, 1), LONG)).await;
-        done(&store, StoreOp::DeleteActor { key: first.key.clone(), expect: Version::FIRST, release: mine }).await;
+        done(
+            &store,
+            StoreOp::DeleteActor {
+                key: first.key.clone(),
+                expect: Version::FIRST,
+                release: mine,
+            },
+        )
+        .await;
         assert_eq!(holder(&store, &first.key).await, left);
     }
 }
@@ -160,9 +234,20 @@ pub async fn a_delete_ends_its_own_lease_and_no_other(subject: &impl Subject) {
 /// Scenario S82.
 pub async fn a_name_that_would_alias_another_key_is_refused(subject: &impl Subject) {
     let store = subject.store();
-    for bad in [ActorKey::new("a:b", "c"), ActorKey::new("a", "b:c"), ActorKey::new("a", ""), ActorKey::new("", "a")] {
-        for op in [put(None, &actor(&bad)), StoreOp::GetActor(bad.clone()), acquire(&bad, token(1, 1), LONG)] {
-            let Err(StoreError::Refused(text)) = store.execute(op).await else { panic!("{bad}") };
+    for bad in [
+        ActorKey::new("a:b", "c"),
+        ActorKey::new("a", "b:c"),
+        ActorKey::new("a", ""),
+        ActorKey::new("", "a"),
+    ] {
+        for op in [
+            put(None, &actor(&bad)),
+            StoreOp::GetActor(bad.clone()),
+            acquire(&bad, token(1, 1), LONG),
+        ] {
+            let Err(StoreError::Refused(text)) = store.execute(op).await else {
+                panic!("{bad}")
+            };
             assert!(text.contains("cannot be part of a key"), "{text}");
         }
     }

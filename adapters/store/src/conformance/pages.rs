@@ -14,7 +14,16 @@ type Page = (Vec<ActorKey>, Option<Name>);
 
 async fn page(store: &Arc<dyn Store>, atespace: Option<&str>, after: Option<Name>, limit: u32) -> Page {
     let atespace = atespace.map(Name::from);
-    match ask(store, StoreOp::ListActors { atespace, after, limit }).await {
+    match ask(
+        store,
+        StoreOp::ListActors {
+            atespace,
+            after,
+            limit,
+        },
+    )
+    .await
+    {
         StoreReply::Actors { actors, next } => (actors.into_iter().map(|actor| actor.key).collect(), next),
         other => panic!("{other:?}"),
     }
@@ -25,7 +34,11 @@ async fn all(store: &Arc<dyn Store>, atespace: Option<&str>, limit: u32) -> Vec<
     let (mut keys, mut after) = (Vec::new(), None);
     loop {
         let (some, next) = page(store, atespace, after, limit).await;
-        assert!(some.len() <= limit as usize, "{} on a page of {limit}", some.len());
+        assert!(
+            some.len() <= limit as usize,
+            "{} on a page of {limit}",
+            some.len()
+        );
         keys.extend(some);
         match next {
             Some(next) => after = Some(next),
@@ -62,9 +75,17 @@ pub async fn a_list_of_one_atespace_shows_no_other(subject: &impl Subject) {
     let store = subject.store();
     let keys = fill(&store).await;
     for atespace in ["a", "a-b", "b", "nowhere"] {
-        let expected: Vec<_> = keys.iter().filter(|key| key.atespace.as_str() == atespace).cloned().collect();
+        let expected: Vec<_> = keys
+            .iter()
+            .filter(|key| key.atespace.as_str() == atespace)
+            .cloned()
+            .collect();
         for limit in [1, 3, 7, 1000] {
-            assert_eq!(all(&store, Some(atespace), limit).await, expected, "{atespace}, {limit}");
+            assert_eq!(
+                all(&store, Some(atespace), limit).await,
+                expected,
+                "{atespace}, {limit}"
+            );
         }
     }
 }
@@ -76,7 +97,15 @@ pub async fn a_page_token_works_at_another_replica_and_after_its_actor_is_gone(s
     let (first, next) = page(&store, None, None, 5).await;
     assert_eq!(first, keys[..5]);
     let last = first[4].clone();
-    done(&store, StoreOp::DeleteActor { key: last, expect: Version::FIRST, release: token(1, 1) }).await;
+    done(
+        &store,
+        StoreOp::DeleteActor {
+            key: last,
+            expect: Version::FIRST,
+            release: token(1, 1),
+        },
+    )
+    .await;
     let (second, _) = page(&subject.peer(), None, next, 5).await;
     assert_eq!(second, keys[5..10]);
 }
@@ -86,9 +115,21 @@ pub async fn a_page_token_that_nobody_gave_out_is_refused(subject: &impl Subject
     let store = subject.store();
     fill(&store).await;
     let (_, of_b) = page(&store, Some("b"), None, 1).await;
-    for (atespace, after) in [(None, Some("!".into())), (None, Some("".into())), (Some("a".into()), of_b)] {
-        let refused = store.execute(StoreOp::ListActors { atespace, after, limit: 5 }).await;
-        let Err(StoreError::Refused(text)) = refused else { panic!("{refused:?}") };
+    for (atespace, after) in [
+        (None, Some("!".into())),
+        (None, Some("".into())),
+        (Some("a".into()), of_b),
+    ] {
+        let refused = store
+            .execute(StoreOp::ListActors {
+                atespace,
+                after,
+                limit: 5,
+            })
+            .await;
+        let Err(StoreError::Refused(text)) = refused else {
+            panic!("{refused:?}")
+        };
         assert!(text.starts_with("invalid page token: "), "{text}");
     }
 }
@@ -102,17 +143,31 @@ pub async fn what_exists_throughout_is_on_exactly_one_page_whatever_else_happens
             let passing = actor(&ActorKey::new("a", format!("id{}-passing", round % 7)));
             done(&peer, put(None, &passing)).await;
             let moving = &steady[usize::try_from(round).unwrap() % steady.len()];
-            let StoreReply::Actor(Some(stored)) = ask(&peer, StoreOp::GetActor(moving.clone())).await else { panic!() };
+            let StoreReply::Actor(Some(stored)) = ask(&peer, StoreOp::GetActor(moving.clone())).await else {
+                panic!()
+            };
             let version = stored.version;
             done(&peer, put(Some(version), &super::at(&stored, version.next().0))).await;
             let release = token(1, 1);
-            done(&peer, StoreOp::DeleteActor { key: passing.key, expect: Version::FIRST, release }).await;
+            done(
+                &peer,
+                StoreOp::DeleteActor {
+                    key: passing.key,
+                    expect: Version::FIRST,
+                    release,
+                },
+            )
+            .await;
         }
     };
     let lists = async {
         for limit in [2, 3, 5] {
             let listed = all(&store, None, limit).await;
-            let mut known: Vec<_> = listed.iter().filter(|key| steady.contains(key)).cloned().collect();
+            let mut known: Vec<_> = listed
+                .iter()
+                .filter(|key| steady.contains(key))
+                .cloned()
+                .collect();
             assert_eq!(known.len(), steady.len());
             known.dedup();
             assert_eq!(known, steady);

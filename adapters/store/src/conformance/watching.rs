@@ -31,7 +31,10 @@ fn written(pod: &str, version: u64) -> StoreEvent {
 }
 
 fn delete(pod: &str, version: u64) -> StoreOp {
-    StoreOp::DeleteWorker { key: WorkerKey::new("ns", "pool", pod), expect: Version(version) }
+    StoreOp::DeleteWorker {
+        key: WorkerKey::new("ns", "pool", pod),
+        expect: Version(version),
+    }
 }
 
 /// Workers written and deleted, and nodes heard, whoever did it; actors are nobody's business.
@@ -46,7 +49,10 @@ pub async fn a_watch_begins_with_resync_and_then_tells_everything(subject: &impl
     assert_eq!(next(&mut watch).await, written("pod-1", 1));
     assert_eq!(next(&mut watch).await, written("pod-1", 2));
     assert_eq!(next(&mut watch).await, StoreEvent::Node(node("n1", 1)));
-    assert_eq!(next(&mut watch).await, StoreEvent::WorkerGone(WorkerKey::new("ns", "pool", "pod-1")));
+    assert_eq!(
+        next(&mut watch).await,
+        StoreEvent::WorkerGone(WorkerKey::new("ns", "pool", "pod-1"))
+    );
 }
 
 /// Whichever replica wrote.
@@ -67,8 +73,14 @@ pub async fn a_watch_tells_the_writes_of_a_worker_in_their_order(subject: &impl 
 pub async fn a_write_that_conflicts_is_not_told(subject: &impl Subject) {
     let store = subject.store();
     let mut watch = watching(&store).await;
-    assert_eq!(ask(&store, put_worker(Some(1), &worker("pod-1", 2))).await, StoreReply::WorkerConflict(None));
-    assert_eq!(ask(&store, delete("pod-1", 1)).await, StoreReply::WorkerConflict(None));
+    assert_eq!(
+        ask(&store, put_worker(Some(1), &worker("pod-1", 2))).await,
+        StoreReply::WorkerConflict(None)
+    );
+    assert_eq!(
+        ask(&store, delete("pod-1", 1)).await,
+        StoreReply::WorkerConflict(None)
+    );
     done(&store, put_worker(None, &worker("pod-2", 1))).await;
     assert_eq!(next(&mut watch).await, written("pod-2", 1));
 }
@@ -76,7 +88,11 @@ pub async fn a_write_that_conflicts_is_not_told(subject: &impl Subject) {
 /// One that goes away takes nothing along.
 pub async fn every_watch_hears_everything(subject: &impl Subject) {
     let (store, peer) = (subject.store(), subject.peer());
-    let mut watches = [watching(&store).await, watching(&store).await, watching(&peer).await];
+    let mut watches = [
+        watching(&store).await,
+        watching(&store).await,
+        watching(&peer).await,
+    ];
     drop(watching(&store).await);
     done(&store, put_worker(None, &worker("pod-1", 1))).await;
     for watch in &mut watches {

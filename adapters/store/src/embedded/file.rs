@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use holdfast_core::actor::Actor;
 use holdfast_core::effect::{NodeRow, StoreError, StoreEvent, StoreOp, StoreReply};
@@ -32,12 +33,13 @@ const CACHE_BYTES: usize = 64 << 20;
 /// The database and where it is.
 pub(super) struct File {
     path: PathBuf,
-    database: Database,
+    /// None between a failure of the disk and the next use.
+    database: RwLock<Option<Database>>,
 }
 
 /// Why an operation has no answer.
 pub(super) enum Fault {
-    /// It concerns this operation alone, and nothing was changed.
+    /// It says all there is to say.
     Refused(StoreError),
     /// It concerns the file.
     Storage(redb::Error),
@@ -53,29 +55,32 @@ type Outcome = Result<(StoreReply, Vec<Then>), StoreError>;
 
 impl File {
     pub(super) fn open(path: &Path) -> Result<File, OpenError> {
-        let io = |source| OpenError::Io { path: path.into(), source };
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-        let backend = FileBackend::new(file.map_err(io)?);
-        let database =
-            backend.and_then(|backend| Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend));
-        let database = database.map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.into() },
-            other => unusable(path, other),
-        })?;
-        let file = File { path: path.into(), database };
-        match file.format().map_err(|error| unusable(path, error))? {
+        let database = open(path)?;
+        match format(&database).map_err(|error| unusable(path, error))? {
             Some(FORMAT) => {}
-            Some(found) => return Err(OpenError::Newer { path: path.into(), found }),
-            None if file.is_empty().map_err(|error| unusable(path, error))? => {
-                file.initialize().map_err(|error| unusable(path, error))?;
+            Some(found) => {
+                return Err(OpenError::Newer {
+                    path: path.into(),
+                    found,
+                });
+            }
+            None if is_empty(&database).map_err(|error| unusable(path, error))? => {
+                initialize(&database).map_err(|error| unusable(path, error))?;
                 // The file is durable, but not yet that it is there.
                 let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
                 let directory = std::fs::File::open(directory.unwrap_or(Path::new(".")));
-                directory.and_then(|directory| directory.sync_all()).map_err(io)?;
+                let synced = directory.and_then(|directory| directory.sync_all());
+                synced.map_err(|source| OpenError::Io {
+                    path: path.into(),
+                    source,
+                })?;
             }
             None => return Err(OpenError::Foreign { path: path.into() }),
         }
-        Ok(file)
+        Ok(File {
+            path: path.into(),
+            database: RwLock::new(Some(database)),
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -90,27 +95,31 @@ impl File {
         }
     }
 
-    fn format(&self) -> Result<Option<u64>, redb::Error> {
-        match self.database.begin_read()?.open_table(META) {
-            Ok(meta) => Ok(meta.get(FORMAT_ROW)?.map(|row| row.value())),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(error.into()),
+    /// Uses the database. Once the disk has failed redb refuses everything until it is opened anew, which
+    /// the next use then does.
+    fn with<T>(&self, using: impl FnOnce(&Database) -> Result<T, Fault>) -> Result<T, Fault> {
+        // A panic while it was locked has at worst left a database that refuses, as a failed disk does.
+        let read = || self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let write = || self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if read().is_none() {
+            let mut database = write();
+            if database.is_none() {
+                let reopened = open(&self.path).map_err(|error| StoreError::Unavailable(error.to_string()));
+                *database = Some(reopened.map_err(Fault::Refused)?);
+            }
         }
-    }
-
-    fn is_empty(&self) -> Result<bool, redb::Error> {
-        Ok(self.database.begin_read()?.list_tables()?.next().is_none())
-    }
-
-    fn initialize(&self) -> Result<(), redb::Error> {
-        let write = self.database.begin_write()?;
-        write.open_table(META)?.insert(FORMAT_ROW, FORMAT)?;
-        Tables::of(&write)?;
-        Ok(write.commit()?)
+        let used = match &*read() {
+            Some(database) => using(database),
+            None => Err(Fault::Storage(redb::Error::PreviousIo)),
+        };
+        if let Err(Fault::Storage(_)) = used {
+            *write() = None;
+        }
+        used
     }
 
     pub(super) fn actor(&self, key: &ActorKey) -> Result<Option<Box<Actor>>, Fault> {
-        actor(&self.database.begin_read()?.open_table(ACTORS)?, key)
+        self.with(|database| actor(&database.begin_read()?.open_table(ACTORS)?, key))
     }
 
     pub(super) fn actors(
@@ -119,88 +128,112 @@ impl File {
         after: Option<&Name>,
         limit: u32,
     ) -> Result<StoreReply, Fault> {
-        let after = after.map(|token| page::start(token, atespace)).transpose().map_err(Fault::Refused)?;
+        let after = after
+            .map(|token| page::start(token, atespace))
+            .transpose()
+            .map_err(Fault::Refused)?;
         let first = match (&after, atespace) {
             (Some(last), _) => Bound::Excluded((last.atespace.as_str(), last.name.as_str())),
             (None, Some(atespace)) => Bound::Included((atespace.as_str(), "")),
             (None, None) => Bound::Unbounded,
         };
         let limit = limit.max(1) as usize;
-        let table = self.database.begin_read()?.open_table(ACTORS)?;
-        let (mut actors, mut seen, mut last) = (Vec::new(), 0, None);
-        for row in table.range::<(&str, &str)>((first, Bound::Unbounded))? {
-            let (key, value) = row?;
-            let (in_atespace, name) = key.value();
-            if atespace.is_some_and(|wanted| wanted.as_str() != in_atespace) {
-                break;
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(ACTORS)?;
+            let (mut actors, mut seen, mut last) = (Vec::new(), 0, None);
+            for row in table.range::<(&str, &str)>((first, Bound::Unbounded))? {
+                let (key, value) = row?;
+                let (in_atespace, name) = key.value();
+                if atespace.is_some_and(|wanted| wanted.as_str() != in_atespace) {
+                    break;
+                }
+                if seen == limit {
+                    return Ok(StoreReply::Actors {
+                        actors,
+                        next: last.as_ref().map(page::token),
+                    });
+                }
+                seen += 1;
+                let key = last.insert(ActorKey::new(in_atespace, name));
+                keep(&mut actors, record::decode_actor(key, value.value()));
             }
-            if seen == limit {
-                return Ok(StoreReply::Actors { actors, next: last.as_ref().map(page::token) });
-            }
-            seen += 1;
-            let key = last.insert(ActorKey::new(in_atespace, name));
-            keep(&mut actors, record::decode_actor(key, value.value()));
-        }
-        Ok(StoreReply::Actors { actors, next: None })
+            Ok(StoreReply::Actors { actors, next: None })
+        })
     }
 
     pub(super) fn worker(&self, key: &WorkerKey) -> Result<Option<Box<Worker>>, Fault> {
-        worker(&self.database.begin_read()?.open_table(WORKERS)?, key)
+        self.with(|database| worker(&database.begin_read()?.open_table(WORKERS)?, key))
     }
 
     pub(super) fn workers(&self) -> Result<Vec<Worker>, Fault> {
-        let table = self.database.begin_read()?.open_table(WORKERS)?;
-        let mut workers = Vec::new();
-        for row in table.iter()? {
-            let (key, value) = row?;
-            let (namespace, pool, pod) = key.value();
-            keep(&mut workers, record::decode_worker(&WorkerKey::new(namespace, pool, pod), value.value()));
-        }
-        Ok(workers)
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(WORKERS)?;
+            let mut workers = Vec::new();
+            for row in table.iter()? {
+                let (key, value) = row?;
+                let (namespace, pool, pod) = key.value();
+                let key = WorkerKey::new(namespace, pool, pod);
+                keep(&mut workers, record::decode_worker(&key, value.value()));
+            }
+            Ok(workers)
+        })
     }
 
     pub(super) fn nodes(&self) -> Result<Vec<NodeRow>, Fault> {
-        let table = self.database.begin_read()?.open_table(NODES)?;
-        let mut nodes = Vec::new();
-        for row in table.iter()? {
-            let (name, value) = row?;
-            keep(&mut nodes, record::decode_node(&name.value().into(), value.value()));
-        }
-        Ok(nodes)
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(NODES)?;
+            let mut nodes = Vec::new();
+            for row in table.iter()? {
+                let (name, value) = row?;
+                keep(
+                    &mut nodes,
+                    record::decode_node(&name.value().into(), value.value()),
+                );
+            }
+            Ok(nodes)
+        })
     }
 
     pub(super) fn has_atespace(&self, name: &Name) -> Result<bool, Fault> {
-        let table = self.database.begin_read()?.open_table(ATESPACES)?;
-        Ok(table.get(name.as_str())?.is_some())
+        self.with(|database| {
+            Ok(database
+                .begin_read()?
+                .open_table(ATESPACES)?
+                .get(name.as_str())?
+                .is_some())
+        })
     }
 
     pub(super) fn atespaces(&self) -> Result<Vec<Name>, Fault> {
-        let table = self.database.begin_read()?.open_table(ATESPACES)?;
-        let mut names = Vec::new();
-        for row in table.iter()? {
-            names.push(row?.0.value().into());
-        }
-        Ok(names)
+        self.with(|database| {
+            let mut names = Vec::new();
+            for row in database.begin_read()?.open_table(ATESPACES)?.iter()? {
+                names.push(row?.0.value().into());
+            }
+            Ok(names)
+        })
     }
 
     /// Executes writes in order, as one transaction: when this returns they are durable. One that is
     /// refused changes nothing and keeps none of the others from happening.
     pub(super) fn write(&self, ops: &[StoreOp]) -> Result<Vec<Outcome>, Fault> {
-        let mut write = self.database.begin_write()?;
-        write.set_durability(Durability::Immediate)?;
-        let mut outcomes = Vec::with_capacity(ops.len());
-        {
-            let mut tables = Tables::of(&write)?;
-            for op in ops {
-                outcomes.push(match tables.apply(op) {
-                    Ok(done) => Ok(done),
-                    Err(Fault::Refused(error)) => Err(error),
-                    Err(fault @ Fault::Storage(_)) => return Err(fault),
-                });
+        self.with(|database| {
+            let mut write = database.begin_write()?;
+            write.set_durability(Durability::Immediate)?;
+            let mut outcomes = Vec::with_capacity(ops.len());
+            {
+                let mut tables = Tables::of(&write)?;
+                for op in ops {
+                    outcomes.push(match tables.apply(op) {
+                        Ok(done) => Ok(done),
+                        Err(Fault::Refused(error)) => Err(error),
+                        Err(fault @ Fault::Storage(_)) => return Err(fault),
+                    });
+                }
             }
-        }
-        write.commit()?;
-        Ok(outcomes)
+            write.commit()?;
+            Ok(outcomes)
+        })
     }
 }
 
@@ -223,12 +256,17 @@ impl<'a> Tables<'a> {
 
     fn apply(&mut self, op: &StoreOp) -> Result<(StoreReply, Vec<Then>), Fault> {
         match op {
-            StoreOp::PutActor { expect, actor: new, release } => {
+            StoreOp::PutActor {
+                expect,
+                actor: new,
+                release,
+            } => {
                 let stored = actor(&self.actors, &new.key)?;
                 if stored.as_ref().map(|stored| stored.version) != *expect {
                     return Ok((StoreReply::ActorConflict(stored), vec![]));
                 }
-                self.actors.insert(actor_row(&new.key), record::encode_actor(new).as_bytes())?;
+                self.actors
+                    .insert(actor_row(&new.key), record::encode_actor(new).as_bytes())?;
                 let release = release.map(|token| Then::Release(new.key.clone(), token));
                 Ok((StoreReply::Done, release.into_iter().collect()))
             }
@@ -244,18 +282,26 @@ impl<'a> Tables<'a> {
                 if let Some(stored) = self.worker_other_than(&worker.key, *expect)? {
                     return Ok((StoreReply::WorkerConflict(stored), vec![]));
                 }
-                self.workers.insert(worker_row(&worker.key), record::encode_worker(worker).as_bytes())?;
-                Ok((StoreReply::Done, vec![Then::Tell(StoreEvent::Worker(worker.clone()))]))
+                self.workers
+                    .insert(worker_row(&worker.key), record::encode_worker(worker).as_bytes())?;
+                Ok((
+                    StoreReply::Done,
+                    vec![Then::Tell(StoreEvent::Worker(worker.clone()))],
+                ))
             }
             StoreOp::DeleteWorker { key, expect } => {
                 if let Some(stored) = self.worker_other_than(key, Some(*expect))? {
                     return Ok((StoreReply::WorkerConflict(stored), vec![]));
                 }
                 self.workers.remove(worker_row(key))?;
-                Ok((StoreReply::Done, vec![Then::Tell(StoreEvent::WorkerGone(key.clone()))]))
+                Ok((
+                    StoreReply::Done,
+                    vec![Then::Tell(StoreEvent::WorkerGone(key.clone()))],
+                ))
             }
             StoreOp::PutNode(row) => {
-                self.nodes.insert(row.name.as_str(), record::encode_node(row).as_bytes())?;
+                self.nodes
+                    .insert(row.name.as_str(), record::encode_node(row).as_bytes())?;
                 Ok((StoreReply::Done, vec![Then::Tell(StoreEvent::Node(row.clone()))]))
             }
             StoreOp::CreateAtespace(name) => {
@@ -299,7 +345,9 @@ fn actor(
     table: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
     key: &ActorKey,
 ) -> Result<Option<Box<Actor>>, Fault> {
-    let Some(row) = table.get(actor_row(key))? else { return Ok(None) };
+    let Some(row) = table.get(actor_row(key))? else {
+        return Ok(None);
+    };
     let actor = record::decode_actor(key, row.value()).map_err(|error| Fault::Refused(error.into()))?;
     Ok(Some(Box::new(actor)))
 }
@@ -308,7 +356,9 @@ fn worker(
     table: &impl ReadableTable<(&'static str, &'static str, &'static str), &'static [u8]>,
     key: &WorkerKey,
 ) -> Result<Option<Box<Worker>>, Fault> {
-    let Some(row) = table.get(worker_row(key))? else { return Ok(None) };
+    let Some(row) = table.get(worker_row(key))? else {
+        return Ok(None);
+    };
     let worker = record::decode_worker(key, row.value()).map_err(|error| Fault::Refused(error.into()))?;
     Ok(Some(Box::new(worker)))
 }
@@ -321,6 +371,52 @@ fn worker_row(key: &WorkerKey) -> (&str, &str, &str) {
     (key.namespace.as_str(), key.pool.as_str(), key.pod.as_str())
 }
 
+/// Opens the database at `path`, or makes it.
+fn open(path: &Path) -> Result<Database, OpenError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
+    let backend = FileBackend::new(file.map_err(|source| OpenError::Io {
+        path: path.into(),
+        source,
+    })?);
+    let database = backend.and_then(|backend| {
+        Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)
+    });
+    database.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.into() },
+        other => unusable(path, other),
+    })
+}
+
+fn format(database: &Database) -> Result<Option<u64>, redb::Error> {
+    match database.begin_read()?.open_table(META) {
+        Ok(meta) => Ok(meta.get(FORMAT_ROW)?.map(|row| row.value())),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_empty(database: &Database) -> Result<bool, redb::Error> {
+    Ok(database.begin_read()?.list_tables()?.next().is_none())
+}
+
+fn initialize(database: &Database) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    write.open_table(META)?.insert(FORMAT_ROW, FORMAT)?;
+    Tables::of(&write)?;
+    Ok(write.commit()?)
+}
+
 fn unusable(path: &Path, error: impl Into<redb::Error>) -> OpenError {
-    OpenError::Unusable { path: path.into(), source: Box::new(error.into()) }
+    OpenError::Unusable {
+        path: path.into(),
+        source: Box::new(error.into()),
+    }
 }

@@ -40,7 +40,13 @@ impl Leases {
             self.held.retain(|_, lease| now < lease.until);
             self.sweep_at = 2 * self.held.len();
         }
-        self.held.insert(key, Lease { token, until: now.plus(ttl) });
+        self.held.insert(
+            key,
+            Lease {
+                token,
+                until: now.plus(ttl),
+            },
+        );
     }
 
     pub(super) fn renew(&mut self, now: Instant, key: &ActorKey, token: LeaseToken, ttl: Duration) -> bool {
@@ -80,7 +86,10 @@ mod tests {
     #[test]
     fn leases_that_have_ended_are_forgotten() {
         let mut leases = Leases::default();
-        let token = LeaseToken { replica: ReplicaId(1), seq: 1 };
+        let token = LeaseToken {
+            replica: ReplicaId(1),
+            seq: 1,
+        };
         let second = Duration::from_secs(1);
         for actor in 0..10 * FEW as u64 {
             let now = Instant::ORIGIN.plus(second * u32::try_from(actor).unwrap());

@@ -18,14 +18,16 @@ pub(super) struct Queue(Mutex<Waiting>);
 #[derive(Default)]
 struct Waiting {
     writes: Vec<Write>,
-    /// Whether somebody takes from `writes` until there are none.
+    /// Whether somebody writes until nobody waits.
     busy: bool,
 }
 
 struct Write {
     op: StoreOp,
-    answer: oneshot::Sender<Result<StoreReply, StoreError>>,
+    answer: Answer,
 }
+
+type Answer = oneshot::Sender<Result<StoreReply, StoreError>>;
 
 /// Queues a write and waits until it is durable, or refused. Whoever finds nobody writing starts to.
 pub(super) async fn write(inner: &Arc<Inner>, op: StoreOp) -> Result<StoreReply, StoreError> {
@@ -37,9 +39,11 @@ pub(super) async fn write(inner: &Arc<Inner>, op: StoreOp) -> Result<StoreReply,
     };
     if idle {
         let inner = inner.clone();
-        spawn_blocking(move || Writing(&inner).run());
+        spawn_blocking(move || write_all(inner));
     }
-    answered.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the write was abandoned half-way".into())))
+    answered
+        .await
+        .unwrap_or_else(|_| Err(StoreError::Unavailable("the write was abandoned half-way".into())))
 }
 
 impl Queue {
@@ -48,39 +52,57 @@ impl Queue {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next batch; `None` means that the caller has stopped writing.
-    fn take(&self) -> Option<Vec<Write>> {
+    fn take(&self) -> Vec<Write> {
         let mut waiting = self.lock();
-        if waiting.writes.is_empty() {
-            waiting.busy = false;
-            return None;
-        }
         let count = waiting.writes.len().min(BATCH);
-        Some(waiting.writes.drain(..count).collect())
+        waiting.writes.drain(..count).collect()
+    }
+
+    /// Whether the caller, who has been writing, may stop.
+    fn rest(&self) -> bool {
+        let mut waiting = self.lock();
+        waiting.busy = !waiting.writes.is_empty();
+        !waiting.busy
     }
 }
 
-/// Whoever is writing at this time.
-struct Writing<'a>(&'a Inner);
-
-impl Writing<'_> {
-    fn run(self) {
-        while let Some(writes) = self.0.queue.take() {
-            let (ops, answers): (Vec<_>, Vec<_>) =
-                writes.into_iter().map(|Write { op, answer }| (op, answer)).unzip();
-            for (answer, outcome) in answers.into_iter().zip(self.0.write(&ops)) {
-                // Nobody may be waiting for it any more; it has happened all the same.
-                let _ = answer.send(outcome);
-            }
+/// Writes until nobody waits. Blocks.
+fn write_all(inner: Arc<Inner>) {
+    loop {
+        let (ops, answers): (Vec<_>, Vec<_>) = inner
+            .queue
+            .take()
+            .into_iter()
+            .map(|Write { op, answer }| (op, answer))
+            .unzip();
+        let outcomes = {
+            let _others = Others(&inner.queue);
+            inner.write(&ops)
+        };
+        let outcomes = answers.into_iter().zip(outcomes);
+        if inner.queue.rest() {
+            // Whoever has heard the last answer may close the store and open it again.
+            drop(inner);
+            return tell(outcomes);
         }
+        tell(outcomes);
     }
 }
 
-impl Drop for Writing<'_> {
-    /// A panic while writing must not leave the others waiting for ever.
+fn tell(outcomes: impl Iterator<Item = (Answer, Result<StoreReply, StoreError>)>) {
+    for (answer, outcome) in outcomes {
+        // Nobody may be waiting for it any more; it has happened all the same.
+        let _ = answer.send(outcome);
+    }
+}
+
+/// Those who wait while somebody writes: a panic there must not leave them waiting for ever.
+struct Others<'a>(&'a Queue);
+
+impl Drop for Others<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let mut waiting = self.0.queue.lock();
+            let mut waiting = self.0.lock();
             waiting.writes.clear();
             waiting.busy = false;
         }

@@ -6,9 +6,7 @@ use holdfast_core::actor::{
     Actor, Assignment, Boot, Claim, Crash, Loss, Snapshot, Source, State, Status, Transition,
 };
 use holdfast_core::catalog::Selector;
-use holdfast_core::id::{
-    ActorKey, Fence, Incarnation, LeaseToken, Name, OpId, Version, WorkerKey,
-};
+use holdfast_core::id::{ActorKey, Fence, Incarnation, LeaseToken, Name, OpId, Version, WorkerKey};
 use serde::{Deserialize, Serialize};
 
 use super::scalar::{Id, Int, Named, Text, Wire};
@@ -30,8 +28,11 @@ impl Named for Status {
 
 impl Named for Transition {
     const WHAT: &'static str = "transition";
-    const TABLE: &'static [(Transition, &'static str, u64)] =
-        &[(Transition::Resume, "RESUME", 1), (Transition::Suspend, "SUSPEND", 2), (Transition::Pause, "PAUSE", 3)];
+    const TABLE: &'static [(Transition, &'static str, u64)] = &[
+        (Transition::Resume, "RESUME", 1),
+        (Transition::Suspend, "SUSPEND", 2),
+        (Transition::Pause, "PAUSE", 3),
+    ];
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,7 +109,10 @@ struct ExternalJson {
 struct LocalJson {
     #[serde(alias = "snapshot_prefix")]
     snapshot_prefix: Text,
-    #[serde(alias = "node_vms_with_local_snapshots", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        alias = "node_vms_with_local_snapshots",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     node_vms_with_local_snapshots: Vec<Text>,
 }
 
@@ -195,7 +199,10 @@ impl From<&Actor> for ActorJson {
         let mut extra = Extra {
             v: VERSION,
             incarnation: Int(actor.incarnation.0),
-            claim: actor.claim.map(|claim| ClaimJson { token: Id(claim.token), fence: Int(claim.fence.0) }),
+            claim: actor.claim.map(|claim| ClaimJson {
+                token: Id(claim.token),
+                fence: Int(claim.fence.0),
+            }),
             op: actor.operation().map(Id),
             loss: actor.loss.as_ref().map(LossJson::from),
             last_external: actor.last_external.as_ref().into(),
@@ -256,16 +263,29 @@ impl ActorJson {
     fn with(self, extra: Extra) -> Result<Actor, RecordFault> {
         let state = self.state(&extra)?;
         Ok(Actor {
-            key: ActorKey { atespace: self.atespace.0, name: self.actor_id.0 },
+            key: ActorKey {
+                atespace: self.atespace.0,
+                name: self.actor_id.0,
+            },
             version: Version(self.version.0),
             incarnation: Incarnation(extra.incarnation.0),
             template_namespace: self.actor_template_namespace.0,
             template_name: self.actor_template_name.0,
             pinned: extra.template.map(|template| template.into_template().into()),
-            selector: self.worker_selector.map(SelectorJson::into_selector).unwrap_or_default(),
+            selector: self
+                .worker_selector
+                .map(SelectorJson::into_selector)
+                .unwrap_or_default(),
             state,
-            claim: extra.claim.map(|claim| Claim { token: claim.token.0, fence: Fence(claim.fence.0) }),
-            latest: self.latest_snapshot_info.map(SnapshotJson::into_snapshot).transpose()?.flatten(),
+            claim: extra.claim.map(|claim| Claim {
+                token: claim.token.0,
+                fence: Fence(claim.fence.0),
+            }),
+            latest: self
+                .latest_snapshot_info
+                .map(SnapshotJson::into_snapshot)
+                .transpose()?
+                .flatten(),
             last_external: extra.last_external.some(),
             fallback: extra.fallback.some(),
             in_progress: self.in_progress_snapshot.some(),
@@ -287,23 +307,35 @@ impl ActorJson {
         };
         let snapshot = || {
             let written = extra.snapshot.clone().some();
-            written.or_else(|| self.in_progress_snapshot.clone().some()).ok_or_else(|| missing("inProgressSnapshot"))
+            written
+                .or_else(|| self.in_progress_snapshot.clone().some())
+                .ok_or_else(|| missing("inProgressSnapshot"))
         };
         Ok(match status {
             Status::Suspended => State::Suspended,
             Status::Paused => State::Paused,
             Status::Running => State::Running { on: on()? },
-            Status::Resuming => {
-                State::Resuming { op: op()?, on: on()?, boot: if extra.fresh { Boot::Fresh } else { Boot::Golden } }
-            }
+            Status::Resuming => State::Resuming {
+                op: op()?,
+                on: on()?,
+                boot: if extra.fresh { Boot::Fresh } else { Boot::Golden },
+            },
             Status::Suspending => {
                 let from = match extra.source.clone().some() {
                     Some(node) => Source::Local(node),
                     None => Source::Worker(on()?),
                 };
-                State::Suspending { op: op()?, from, snapshot: snapshot()? }
+                State::Suspending {
+                    op: op()?,
+                    from,
+                    snapshot: snapshot()?,
+                }
             }
-            Status::Pausing => State::Pausing { op: op()?, on: on()?, snapshot: snapshot()? },
+            Status::Pausing => State::Pausing {
+                op: op()?,
+                on: on()?,
+                snapshot: snapshot()?,
+            },
             Status::Crashed => {
                 let crash = extra.crash.as_ref().ok_or_else(|| missing("holdfast.crash"))?;
                 State::Crashed(Crash {
@@ -345,7 +377,9 @@ impl From<&Snapshot> for SnapshotJson {
         match snapshot {
             Snapshot::External(prefix) => SnapshotJson {
                 kind: Some(Wire(SnapshotType::External)),
-                external: Some(ExternalJson { snapshot_uri_prefix: prefix.into() }),
+                external: Some(ExternalJson {
+                    snapshot_uri_prefix: prefix.into(),
+                }),
                 local: None,
             },
             Snapshot::Local { name, nodes } => SnapshotJson {
@@ -369,22 +403,45 @@ impl SnapshotJson {
                 Ok(external.snapshot_uri_prefix.some().map(Snapshot::External))
             }
             (SnapshotType::Local, None, Some(local)) => {
-                let nodes = local.node_vms_with_local_snapshots.into_iter().filter_map(Text::some).collect();
-                Ok(local.snapshot_prefix.some().map(|name| Snapshot::Local { name, nodes }))
+                let nodes = local
+                    .node_vms_with_local_snapshots
+                    .into_iter()
+                    .filter_map(Text::some)
+                    .collect();
+                Ok(local
+                    .snapshot_prefix
+                    .some()
+                    .map(|name| Snapshot::Local { name, nodes }))
             }
-            _ => Err(RecordFault::Corrupt("latestSnapshotInfo: its type and its content disagree".into())),
+            _ => Err(RecordFault::Corrupt(
+                "latestSnapshotInfo: its type and its content disagree".into(),
+            )),
         }
     }
 }
 
 impl SelectorJson {
     fn of(selector: &Selector) -> Option<SelectorJson> {
-        let labels = || selector.match_labels.iter().map(|(key, value)| (key.into(), value.into())).collect();
-        (!selector.match_labels.is_empty()).then(|| SelectorJson { match_labels: labels() })
+        let labels = || {
+            selector
+                .match_labels
+                .iter()
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect()
+        };
+        (!selector.match_labels.is_empty()).then(|| SelectorJson {
+            match_labels: labels(),
+        })
     }
 
     pub(super) fn into_selector(self) -> Selector {
-        Selector { match_labels: self.match_labels.into_iter().map(|(key, value)| (key.0, value.0)).collect() }
+        Selector {
+            match_labels: self
+                .match_labels
+                .into_iter()
+                .map(|(key, value)| (key.0, value.0))
+                .collect(),
+        }
     }
 }
 
@@ -412,7 +469,11 @@ impl From<&Loss> for LossJson {
 impl LossJson {
     fn into_loss(self) -> Loss {
         Loss {
-            worker: WorkerKey { namespace: self.namespace.0, pool: self.pool.0, pod: self.pod.0 },
+            worker: WorkerKey {
+                namespace: self.namespace.0,
+                pool: self.pool.0,
+                pod: self.pod.0,
+            },
             reason: self.reason.0,
         }
     }

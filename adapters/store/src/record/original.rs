@@ -18,20 +18,30 @@ pub(super) fn adopt(record: ActorJson) -> Result<Actor, RecordFault> {
     let version = Version(record.version.0);
     let pod = record.pod();
     let in_progress = record.in_progress_snapshot.some();
-    let latest = record.latest_snapshot_info.map(SnapshotJson::into_snapshot).transpose()?.flatten();
+    let latest = record
+        .latest_snapshot_info
+        .map(SnapshotJson::into_snapshot)
+        .transpose()?
+        .flatten();
     let state = state(status, version, pod, in_progress.as_ref(), latest.as_ref());
     let last_external = match &latest {
         Some(Snapshot::External(prefix)) => Some(prefix.clone()),
         Some(Snapshot::Local { .. }) | None => None,
     };
     Ok(Actor {
-        key: ActorKey { atespace: record.atespace.0, name: record.actor_id.0 },
+        key: ActorKey {
+            atespace: record.atespace.0,
+            name: record.actor_id.0,
+        },
         version,
         incarnation: Incarnation(0),
         template_namespace: record.actor_template_namespace.0,
         template_name: record.actor_template_name.0,
         pinned: None,
-        selector: record.worker_selector.map(SelectorJson::into_selector).unwrap_or_default(),
+        selector: record
+            .worker_selector
+            .map(SelectorJson::into_selector)
+            .unwrap_or_default(),
         state,
         claim: None,
         latest,
@@ -49,12 +59,18 @@ fn state(
     in_progress: Option<&Name>,
     latest: Option<&Snapshot>,
 ) -> State {
-    let op = OpId { replica: ReplicaId(0), seq: version.0 };
+    let op = OpId {
+        replica: ReplicaId(0),
+        seq: version.0,
+    };
     let disk = match latest {
         Some(Snapshot::Local { nodes, .. }) => nodes.first().cloned(),
         Some(Snapshot::External(_)) | None => None,
     };
-    let on = (!pod.worker.pod.is_empty()).then(|| Assignment { node: disk.unwrap_or_default(), ..pod });
+    let on = (!pod.worker.pod.is_empty()).then(|| Assignment {
+        node: disk.unwrap_or_default(),
+        ..pod
+    });
     let asleep = match latest {
         Some(Snapshot::Local { .. }) => State::Paused,
         Some(Snapshot::External(_)) | None => State::Suspended,
@@ -62,11 +78,21 @@ fn state(
     match (status, on, in_progress) {
         (Status::Crashed, _, _) => State::Crashed(crash(in_progress)),
         (Status::Suspended | Status::Paused, _, _) | (_, None, _) => asleep,
-        (Status::Resuming, Some(on), _) => State::Resuming { op, on, boot: Boot::Golden },
-        (Status::Suspending, Some(on), Some(snapshot)) => {
-            State::Suspending { op, from: Source::Worker(on), snapshot: snapshot.clone() }
-        }
-        (Status::Pausing, Some(on), Some(snapshot)) => State::Pausing { op, on, snapshot: snapshot.clone() },
+        (Status::Resuming, Some(on), _) => State::Resuming {
+            op,
+            on,
+            boot: Boot::Golden,
+        },
+        (Status::Suspending, Some(on), Some(snapshot)) => State::Suspending {
+            op,
+            from: Source::Worker(on),
+            snapshot: snapshot.clone(),
+        },
+        (Status::Pausing, Some(on), Some(snapshot)) => State::Pausing {
+            op,
+            on,
+            snapshot: snapshot.clone(),
+        },
         // A checkpoint that was not told where to write has not begun.
         (Status::Running | Status::Suspending | Status::Pausing, Some(on), _) => State::Running { on },
     }
@@ -80,5 +106,9 @@ fn crash(in_progress: Option<&Name>) -> Crash {
         Some(_) => Transition::Pause,
         None => Transition::Resume,
     };
-    Crash { during, reason: "not recorded: it crashed before Holdfast took over".into(), node: Name::default() }
+    Crash {
+        during,
+        reason: "not recorded: it crashed before Holdfast took over".into(),
+        node: Name::default(),
+    }
 }

@@ -87,7 +87,9 @@ impl<'de> Deserialize<'de> for Int {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Int, E> {
                 let digits = text.bytes().all(|b| b.is_ascii_digit());
                 let number = if digits { text.parse().ok() } else { None };
-                number.map(Int).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+                number
+                    .map(Int)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
             }
         }
         deserializer.deserialize_any(AsInt)
@@ -113,7 +115,9 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Id<T> {
                 f.write_str("an id")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Id<T>, E> {
-                text.parse().map(Id).map_err(|error| E::custom(format_args!("{text:?} is no id: {error}")))
+                text.parse()
+                    .map(Id)
+                    .map_err(|error| E::custom(format_args!("{text:?} is no id: {error}")))
             }
         }
         deserializer.deserialize_str(AsId(PhantomData))

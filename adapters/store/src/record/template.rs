@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use holdfast_core::catalog::{
-    Container, Env, EnvValue, LabelSelector, Labels, Mount, Operator, Presence, Readyz, Requirement, Scope, Selector,
-    Template, Workload,
+    Container, Env, EnvValue, LabelSelector, Labels, Mount, Operator, Presence, Readyz, Requirement, Scope,
+    Selector, Template, Workload,
 };
 use holdfast_core::id::Name;
 use serde::{Deserialize, Serialize};
@@ -13,13 +13,16 @@ use super::scalar::{Named, Text, Wire};
 
 impl Named for Scope {
     const WHAT: &'static str = "scope of a snapshot";
-    const TABLE: &'static [(Scope, &'static str, u64)] = &[(Scope::Full, "FULL", 1), (Scope::Data, "DATA", 2)];
+    const TABLE: &'static [(Scope, &'static str, u64)] =
+        &[(Scope::Full, "FULL", 1), (Scope::Data, "DATA", 2)];
 }
 
 impl Named for Presence {
     const WHAT: &'static str = "presence of a secret";
-    const TABLE: &'static [(Presence, &'static str, u64)] =
-        &[(Presence::Required, "REQUIRED", 1), (Presence::Optional, "OPTIONAL", 2)];
+    const TABLE: &'static [(Presence, &'static str, u64)] = &[
+        (Presence::Required, "REQUIRED", 1),
+        (Presence::Optional, "OPTIONAL", 2),
+    ];
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,7 +72,11 @@ struct EnvJson {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 enum EnvValueJson {
     Value(Text),
-    Secret { name: Text, key: Text, presence: Wire<Presence> },
+    Secret {
+        name: Text,
+        key: Text,
+        presence: Wire<Presence>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,14 +114,24 @@ impl From<&Template> for TemplateJson {
             namespace: (&template.namespace).into(),
             name: (&template.name).into(),
             pause_image: (&template.workload.pause_image).into(),
-            containers: template.workload.containers.iter().map(ContainerJson::from).collect(),
+            containers: template
+                .workload
+                .containers
+                .iter()
+                .map(ContainerJson::from)
+                .collect(),
             durable_volumes: texts(&template.workload.durable_volumes),
             snapshot_location: (&template.snapshot_location).into(),
             on_pause: Wire(template.on_pause),
             on_commit: Wire(template.on_commit),
             sandbox_class: (&template.sandbox_class).into(),
             match_labels: text_labels(&template.worker_selector.equal.match_labels),
-            match_expressions: template.worker_selector.requirements.iter().map(RequirementJson::from).collect(),
+            match_expressions: template
+                .worker_selector
+                .requirements
+                .iter()
+                .map(RequirementJson::from)
+                .collect(),
             golden_snapshot: template.golden_snapshot.as_ref().into(),
         }
     }
@@ -127,7 +144,11 @@ impl TemplateJson {
             name: self.name.0,
             workload: Workload {
                 pause_image: self.pause_image.0,
-                containers: self.containers.into_iter().map(ContainerJson::into_container).collect(),
+                containers: self
+                    .containers
+                    .into_iter()
+                    .map(ContainerJson::into_container)
+                    .collect(),
                 durable_volumes: names(self.durable_volumes),
             },
             snapshot_location: self.snapshot_location.0,
@@ -135,8 +156,14 @@ impl TemplateJson {
             on_commit: self.on_commit.0,
             sandbox_class: self.sandbox_class.0,
             worker_selector: LabelSelector {
-                equal: Selector { match_labels: labels(self.match_labels) },
-                requirements: self.match_expressions.into_iter().map(RequirementJson::into_requirement).collect(),
+                equal: Selector {
+                    match_labels: labels(self.match_labels),
+                },
+                requirements: self
+                    .match_expressions
+                    .into_iter()
+                    .map(RequirementJson::into_requirement)
+                    .collect(),
             },
             golden_snapshot: self.golden_snapshot.some(),
         }
@@ -145,8 +172,14 @@ impl TemplateJson {
 
 impl From<&Container> for ContainerJson {
     fn from(container: &Container) -> ContainerJson {
-        let readyz = |readyz: &Readyz| ReadyzJson { path: (&readyz.path).into(), port: readyz.port };
-        let mount = |mount: &Mount| MountJson { volume: (&mount.volume).into(), path: (&mount.path).into() };
+        let readyz = |readyz: &Readyz| ReadyzJson {
+            path: (&readyz.path).into(),
+            port: readyz.port,
+        };
+        let mount = |mount: &Mount| MountJson {
+            volume: (&mount.volume).into(),
+            path: (&mount.path).into(),
+        };
         ContainerJson {
             name: (&container.name).into(),
             image: (&container.image).into(),
@@ -160,8 +193,14 @@ impl From<&Container> for ContainerJson {
 
 impl ContainerJson {
     fn into_container(self) -> Container {
-        let readyz = |readyz: ReadyzJson| Readyz { path: readyz.path.0, port: readyz.port };
-        let mount = |mount: MountJson| Mount { volume: mount.volume.0, path: mount.path.0 };
+        let readyz = |readyz: ReadyzJson| Readyz {
+            path: readyz.path.0,
+            port: readyz.port,
+        };
+        let mount = |mount: MountJson| Mount {
+            volume: mount.volume.0,
+            path: mount.path.0,
+        };
         Container {
             name: self.name.0,
             image: self.image.0,
@@ -177,11 +216,20 @@ impl From<&Env> for EnvJson {
     fn from(env: &Env) -> EnvJson {
         let from = match &env.value {
             EnvValue::Literal(value) => EnvValueJson::Value(value.into()),
-            EnvValue::Secret { secret, key, presence } => {
-                EnvValueJson::Secret { name: secret.into(), key: key.into(), presence: Wire(*presence) }
-            }
+            EnvValue::Secret {
+                secret,
+                key,
+                presence,
+            } => EnvValueJson::Secret {
+                name: secret.into(),
+                key: key.into(),
+                presence: Wire(*presence),
+            },
         };
-        EnvJson { name: (&env.name).into(), from }
+        EnvJson {
+            name: (&env.name).into(),
+            from,
+        }
     }
 }
 
@@ -189,11 +237,16 @@ impl EnvJson {
     fn into_env(self) -> Env {
         let value = match self.from {
             EnvValueJson::Value(value) => EnvValue::Literal(value.0),
-            EnvValueJson::Secret { name, key, presence } => {
-                EnvValue::Secret { secret: name.0, key: key.0, presence: presence.0 }
-            }
+            EnvValueJson::Secret { name, key, presence } => EnvValue::Secret {
+                secret: name.0,
+                key: key.0,
+                presence: presence.0,
+            },
         };
-        Env { name: self.name.0, value }
+        Env {
+            name: self.name.0,
+            value,
+        }
     }
 }
 
@@ -205,7 +258,10 @@ impl From<&Requirement> for RequirementJson {
             Operator::Exists => OperatorJson::Exists,
             Operator::DoesNotExist => OperatorJson::DoesNotExist,
         };
-        RequirementJson { key: (&requirement.key).into(), operator }
+        RequirementJson {
+            key: (&requirement.key).into(),
+            operator,
+        }
     }
 }
 
@@ -217,7 +273,10 @@ impl RequirementJson {
             OperatorJson::Exists => Operator::Exists,
             OperatorJson::DoesNotExist => Operator::DoesNotExist,
         };
-        Requirement { key: self.key.0, operator }
+        Requirement {
+            key: self.key.0,
+            operator,
+        }
     }
 }
 
@@ -230,7 +289,10 @@ fn names(texts: Vec<Text>) -> Vec<Name> {
 }
 
 fn text_labels(labels: &Labels) -> BTreeMap<Text, Text> {
-    labels.iter().map(|(key, value)| (key.into(), value.into())).collect()
+    labels
+        .iter()
+        .map(|(key, value)| (key.into(), value.into()))
+        .collect()
 }
 
 fn labels(texts: BTreeMap<Text, Text>) -> Labels {

@@ -84,8 +84,10 @@ impl From<&Worker> for WorkerJson {
             record.actor_id = (&hosted.actor.name).into();
             record.actor_namespace = (&hosted.template_namespace).into();
             record.actor_template = (&hosted.template_name).into();
-            extra.hosts =
-                Some(HostsJson { incarnation: Int(hosted.incarnation.0), fence: Int(hosted.fence.0) });
+            extra.hosts = Some(HostsJson {
+                incarnation: Int(hosted.incarnation.0),
+                fence: Int(hosted.fence.0),
+            });
         }
         record.holdfast = Some(extra);
         record
@@ -114,7 +116,9 @@ impl WorkerJson {
     }
 
     pub(super) fn into_worker(mut self) -> Result<Worker, RecordFault> {
-        let key = self.key().ok_or_else(|| missing("workerNamespace, workerPool or workerPod"))?;
+        let key = self
+            .key()
+            .ok_or_else(|| missing("workerNamespace, workerPool or workerPod"))?;
         let (extra, life) = match self.holdfast.take() {
             Some(mut extra) => {
                 let life = extra.hosts.take();
@@ -122,12 +126,18 @@ impl WorkerJson {
             }
             None => {
                 let promised = !self.actor_id.is_empty();
-                let life = promised.then_some(HostsJson { incarnation: Int(0), fence: Int(0) });
+                let life = promised.then_some(HostsJson {
+                    incarnation: Int(0),
+                    fence: Int(0),
+                });
                 (Extra::default(), life)
             }
         };
         let hosts = life.map(|life| Hosted {
-            actor: ActorKey { atespace: self.actor_atespace.0, name: self.actor_id.0 },
+            actor: ActorKey {
+                atespace: self.actor_atespace.0,
+                name: self.actor_id.0,
+            },
             incarnation: Incarnation(life.incarnation.0),
             template_namespace: self.actor_namespace.0,
             template_name: self.actor_template.0,
@@ -140,7 +150,11 @@ impl WorkerJson {
             incarnation: extra.incarnation.0,
             ip: self.ip.0,
             node: self.node_name.0,
-            duty: if extra.draining { Duty::Draining } else { Duty::Serving },
+            duty: if extra.draining {
+                Duty::Draining
+            } else {
+                Duty::Serving
+            },
             hosts,
         })
     }

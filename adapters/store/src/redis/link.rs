@@ -38,7 +38,10 @@ impl Drop for Driver {
 
 impl Link {
     pub(super) fn new(url: Url) -> Link {
-        Link { url, live: Mutex::new(None) }
+        Link {
+            url,
+            live: Mutex::new(None),
+        }
     }
 
     pub(super) fn url(&self) -> &Url {
@@ -103,7 +106,10 @@ impl Link {
     /// The next operation makes a connection of its own; those under way end on theirs.
     async fn forget(&self, used: &Live) {
         let mut live = self.live.lock().await;
-        if live.as_ref().is_some_and(|current| Arc::ptr_eq(&current.driver, &used.driver)) {
+        if live
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(&current.driver, &used.driver))
+        {
             *live = None;
         }
     }
@@ -128,7 +134,10 @@ pub(super) async fn dial(
     let config = config.set_response_timeout(None).set_connection_timeout(None);
     let (connection, driver) =
         MultiplexedConnection::new_with_config(&url.greeting(protocol), socket, config).await?;
-    Ok(Live { connection, driver: Arc::new(Driver(tokio::spawn(driver))) })
+    Ok(Live {
+        connection,
+        driver: Arc::new(Driver(tokio::spawn(driver))),
+    })
 }
 
 pub(super) fn timed_out(within: Duration) -> RedisError {

@@ -33,9 +33,15 @@ pub(super) async fn execute<C: ConnectionLike + Send>(
             let record: Option<Vec<u8>> = cmd("GET").arg(key::actor(&key)).query_async(connection).await?;
             Ok(StoreReply::Actor(actor(&key, record)?))
         }
-        StoreOp::PutActor { expect, actor: new, release } => {
+        StoreOp::PutActor {
+            expect,
+            actor: new,
+            release,
+        } => {
             let mut call = scripts.put_actor.key(key::actor(&new.key));
-            call.key(key::lease(&new.key)).arg(version(expect)).arg(record::encode_actor(&new));
+            call.key(key::lease(&new.key))
+                .arg(version(expect))
+                .arg(record::encode_actor(&new));
             let outcome = call.arg(token(release)).invoke_async(connection).await?;
             match conflict(outcome)? {
                 None => Ok(StoreReply::Done),
@@ -44,22 +50,41 @@ pub(super) async fn execute<C: ConnectionLike + Send>(
         }
         StoreOp::DeleteActor { key, expect, release } => {
             let mut call = scripts.delete_actor.key(key::actor(&key));
-            call.key(key::lease(&key)).arg(version(Some(expect))).arg(token(Some(release)));
+            call.key(key::lease(&key))
+                .arg(version(Some(expect)))
+                .arg(token(Some(release)));
             match conflict(call.invoke_async(connection).await?)? {
                 None => Ok(StoreReply::Done),
                 Some(stored) => Ok(StoreReply::ActorConflict(actor(&key, stored)?)),
             }
         }
-        StoreOp::ListActors { atespace, after, limit } => {
-            list_actors(connection, atespace.as_ref(), after.as_ref(), limit).await
-        }
-        StoreOp::AcquireLease { key, token: mine, ttl, steal } => {
-            acquire(connection, scripts, &key, mine, ttl, steal).await
-        }
-        StoreOp::RenewLease { key, token: mine, ttl } => {
+        StoreOp::ListActors {
+            atespace,
+            after,
+            limit,
+        } => list_actors(connection, atespace.as_ref(), after.as_ref(), limit).await,
+        StoreOp::AcquireLease {
+            key,
+            token: mine,
+            ttl,
+            steal,
+        } => acquire(connection, scripts, &key, mine, ttl, steal).await,
+        StoreOp::RenewLease {
+            key,
+            token: mine,
+            ttl,
+        } => {
             let mut call = scripts.renew.key(key::lease(&key));
-            let renewed: bool = call.arg(token(Some(mine))).arg(millis(ttl)).invoke_async(connection).await?;
-            Ok(if renewed { StoreReply::Done } else { StoreReply::NotOwner })
+            let renewed: bool = call
+                .arg(token(Some(mine)))
+                .arg(millis(ttl))
+                .invoke_async(connection)
+                .await?;
+            Ok(if renewed {
+                StoreReply::Done
+            } else {
+                StoreReply::NotOwner
+            })
         }
         StoreOp::ReleaseLease { key, token: mine } => {
             release(connection, scripts, &key, mine).await?;
@@ -73,7 +98,10 @@ pub(super) async fn execute<C: ConnectionLike + Send>(
             let record = record::encode_worker(&new);
             let announcement = written(expect.is_none(), &record);
             let mut call = scripts.put_worker.key(key::worker(&new.key));
-            call.arg(version(expect)).arg(record).arg(WORKER_CHANGES).arg(announcement);
+            call.arg(version(expect))
+                .arg(record)
+                .arg(WORKER_CHANGES)
+                .arg(announcement);
             match conflict(call.invoke_async(connection).await?)? {
                 None => Ok(StoreReply::Done),
                 Some(stored) => Ok(StoreReply::WorkerConflict(worker(&new.key, stored)?)),
@@ -81,7 +109,9 @@ pub(super) async fn execute<C: ConnectionLike + Send>(
         }
         StoreOp::DeleteWorker { key, expect } => {
             let mut call = scripts.delete_worker.key(key::worker(&key));
-            call.arg(version(Some(expect))).arg(WORKER_CHANGES).arg(gone(&key));
+            call.arg(version(Some(expect)))
+                .arg(WORKER_CHANGES)
+                .arg(gone(&key));
             match conflict(call.invoke_async(connection).await?)? {
                 None => Ok(StoreReply::Done),
                 Some(stored) => Ok(StoreReply::WorkerConflict(worker(&key, stored)?)),
@@ -90,15 +120,25 @@ pub(super) async fn execute<C: ConnectionLike + Send>(
         StoreOp::ListWorkers => list_workers(connection).await,
         StoreOp::PutNode(row) => {
             let mut call = scripts.put_node.key(key::node(&row.name));
-            let _: u64 = call.arg(record::encode_node(&row)).arg(NODE_CHANGES).invoke_async(connection).await?;
+            let _: u64 = call
+                .arg(record::encode_node(&row))
+                .arg(NODE_CHANGES)
+                .invoke_async(connection)
+                .await?;
             Ok(StoreReply::Done)
         }
         StoreOp::ListNodes => list_nodes(connection).await,
         StoreOp::CreateAtespace(name) => {
             let mut set = cmd("SET");
-            set.arg(key::atespace(&name)).arg(record::encode_atespace(&name)).arg("NX");
+            set.arg(key::atespace(&name))
+                .arg(record::encode_atespace(&name))
+                .arg("NX");
             let created: Option<String> = set.query_async(connection).await?;
-            Ok(if created.is_some() { StoreReply::Done } else { StoreReply::Exists })
+            Ok(if created.is_some() {
+                StoreReply::Done
+            } else {
+                StoreReply::Exists
+            })
         }
         StoreOp::GetAtespace(name) => exists(connection, key::atespace(&name)).await,
         StoreOp::ListAtespaces => {
@@ -113,12 +153,21 @@ pub(super) async fn execute<C: ConnectionLike + Send>(
         StoreOp::DeleteAtespace(name) => delete_atespace(connection, &name).await,
         StoreOp::PutSession { replica, ttl } => {
             let mut set = cmd("SET");
-            let () = set.arg(key::session(replica)).arg(1).arg("PX").arg(millis(ttl)).query_async(connection).await?;
+            let () = set
+                .arg(key::session(replica))
+                .arg(1)
+                .arg("PX")
+                .arg(millis(ttl))
+                .query_async(connection)
+                .await?;
             Ok(StoreReply::Done)
         }
         StoreOp::GetSession(replica) => exists(connection, key::session(replica)).await,
         StoreOp::DropSession(replica) => {
-            let () = cmd("DEL").arg(key::session(replica)).query_async(connection).await?;
+            let () = cmd("DEL")
+                .arg(key::session(replica))
+                .query_async(connection)
+                .await?;
             Ok(StoreReply::Done)
         }
     }
@@ -133,13 +182,20 @@ async fn acquire<C: ConnectionLike + Send>(
     steal: Option<LeaseToken>,
 ) -> Result<StoreReply, Fault> {
     let mut call = scripts.acquire.key(key::lease(key));
-    call.key(key::actor(key)).arg(token(Some(mine))).arg(millis(ttl)).arg(token(steal));
+    call.key(key::actor(key))
+        .arg(token(Some(mine)))
+        .arg(millis(ttl))
+        .arg(token(steal));
     let (granted, text): (bool, Option<Vec<u8>>) = call.invoke_async(connection).await?;
     if !granted {
-        let holder = text.as_deref().and_then(|text| str::from_utf8(text).ok()?.parse().ok());
+        let holder = text
+            .as_deref()
+            .and_then(|text| str::from_utf8(text).ok()?.parse().ok());
         let not_ours = || {
             let key = key::lease(key);
-            Fault::Refused(StoreError::Refused(format!("lease {key}: its holder is no token of ours; delete it")))
+            Fault::Refused(StoreError::Refused(format!(
+                "lease {key}: its holder is no token of ours; delete it"
+            )))
         };
         return holder.map(StoreReply::Held).ok_or_else(not_ours);
     }
@@ -170,7 +226,10 @@ async fn list_actors<C: ConnectionLike + Send>(
     after: Option<&Name>,
     limit: u32,
 ) -> Result<StoreReply, Fault> {
-    let after = after.map(|token| page::start(token, atespace)).transpose().map_err(Fault::Refused)?;
+    let after = after
+        .map(|token| page::start(token, atespace))
+        .transpose()
+        .map_err(Fault::Refused)?;
     let limit = limit.max(1) as usize;
     let pattern = match atespace {
         Some(name) => format!("{}{}:*", key::ACTORS, literal(name.as_str())),
@@ -192,7 +251,10 @@ async fn list_actors<C: ConnectionLike + Send>(
     }
     let next = if more { keys.last().map(page::token) } else { None };
     let mut actors = Vec::new();
-    fetch(connection, &keys, key::actor, |key, text| keep(&mut actors, record::decode_actor(key, text))).await?;
+    fetch(connection, &keys, key::actor, |key, text| {
+        keep(&mut actors, record::decode_actor(key, text))
+    })
+    .await?;
     Ok(StoreReply::Actors { actors, next })
 }
 
@@ -204,7 +266,10 @@ async fn list_workers<C: ConnectionLike + Send>(connection: &mut C) -> Result<St
     })
     .await?;
     let mut workers = Vec::new();
-    fetch(connection, &keys, key::worker, |key, text| keep(&mut workers, record::decode_worker(key, text))).await?;
+    fetch(connection, &keys, key::worker, |key, text| {
+        keep(&mut workers, record::decode_worker(key, text))
+    })
+    .await?;
     Ok(StoreReply::Workers(workers))
 }
 
@@ -216,31 +281,49 @@ async fn list_nodes<C: ConnectionLike + Send>(connection: &mut C) -> Result<Stor
     })
     .await?;
     let mut nodes = Vec::new();
-    fetch(connection, &names, key::node, |name, text| keep(&mut nodes, record::decode_node(name, text))).await?;
+    fetch(connection, &names, key::node, |name, text| {
+        keep(&mut nodes, record::decode_node(name, text))
+    })
+    .await?;
     Ok(StoreReply::Nodes(nodes))
 }
 
-async fn delete_atespace<C: ConnectionLike + Send>(connection: &mut C, name: &Name) -> Result<StoreReply, Fault> {
+async fn delete_atespace<C: ConnectionLike + Send>(
+    connection: &mut C,
+    name: &Name,
+) -> Result<StoreReply, Fault> {
     let key = key::atespace(name);
     if exists(connection, key.clone()).await? == StoreReply::Missing {
         return Ok(StoreReply::Missing);
     }
     let mut empty = true;
-    walk(connection, &format!("{}{}:*", key::ACTORS, literal(name.as_str())), |found| {
-        empty = key::parse_actor(found).is_none();
-        if empty { Walk::On } else { Walk::Enough }
-    })
+    walk(
+        connection,
+        &format!("{}{}:*", key::ACTORS, literal(name.as_str())),
+        |found| {
+            empty = key::parse_actor(found).is_none();
+            if empty { Walk::On } else { Walk::Enough }
+        },
+    )
     .await?;
     if !empty {
         return Ok(StoreReply::NotEmpty);
     }
     let deleted: bool = cmd("DEL").arg(key).query_async(connection).await?;
-    Ok(if deleted { StoreReply::Done } else { StoreReply::Missing })
+    Ok(if deleted {
+        StoreReply::Done
+    } else {
+        StoreReply::Missing
+    })
 }
 
 async fn exists<C: ConnectionLike + Send>(connection: &mut C, key: String) -> Result<StoreReply, Fault> {
     let exists: bool = cmd("EXISTS").arg(key).query_async(connection).await?;
-    Ok(if exists { StoreReply::Exists } else { StoreReply::Missing })
+    Ok(if exists {
+        StoreReply::Exists
+    } else {
+        StoreReply::Missing
+    })
 }
 
 /// Whether a walk has seen enough.
@@ -258,7 +341,11 @@ async fn walk<C: ConnectionLike + Send>(
     let mut cursor = 0_u64;
     loop {
         let mut scan: Cmd = cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(WALK_STEP);
+        scan.arg(cursor)
+            .arg("MATCH")
+            .arg(pattern)
+            .arg("COUNT")
+            .arg(WALK_STEP);
         let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(connection).await?;
         for key in keys.iter().filter_map(|key| str::from_utf8(key).ok()) {
             if let Walk::Enough = each(key) {
@@ -301,17 +388,25 @@ fn conflict(outcome: Value) -> Result<Option<Option<Vec<u8>>>, Fault> {
         Value::Int(1) => Ok(None),
         Value::Nil => Ok(Some(None)),
         Value::BulkString(stored) => Ok(Some(Some(stored))),
-        _ => Err(RedisError::from((ErrorKind::UnexpectedReturnType, "no answer of a conditional write")).into()),
+        _ => Err(RedisError::from((
+            ErrorKind::UnexpectedReturnType,
+            "no answer of a conditional write",
+        ))
+        .into()),
     }
 }
 
 fn actor(key: &ActorKey, record: Option<Vec<u8>>) -> Result<Option<Box<Actor>>, Fault> {
-    let actor = record.map(|record| record::decode_actor(key, &record)).transpose()?;
+    let actor = record
+        .map(|record| record::decode_actor(key, &record))
+        .transpose()?;
     Ok(actor.map(Box::new))
 }
 
 fn worker(key: &WorkerKey, record: Option<Vec<u8>>) -> Result<Option<Box<Worker>>, Fault> {
-    let worker = record.map(|record| record::decode_worker(key, &record)).transpose()?;
+    let worker = record
+        .map(|record| record::decode_worker(key, &record))
+        .transpose()?;
     Ok(worker.map(Box::new))
 }
 

@@ -68,9 +68,13 @@ fn event(channel: &str, payload: &[u8]) -> Result<StoreEvent, RecordFault> {
             record::decode_any_worker(said.w.as_bytes()).map(|worker| StoreEvent::Worker(Box::new(worker)))
         }
         // The original does not name the pool: somebody is gone, so look who is left.
-        DELETED => Ok(record::decode_worker_key(said.w.as_bytes())?
-            .map_or(StoreEvent::Resync, StoreEvent::WorkerGone)),
-        other => Err(RecordFault::Corrupt(format!("there is no change of kind {other}"))),
+        DELETED => {
+            Ok(record::decode_worker_key(said.w.as_bytes())?
+                .map_or(StoreEvent::Resync, StoreEvent::WorkerGone))
+        }
+        other => Err(RecordFault::Corrupt(format!(
+            "there is no change of kind {other}"
+        ))),
     }
 }
 
@@ -88,7 +92,12 @@ impl Subscription {
         Subscription(tokio::spawn(async move {
             let mut pause = timing.retry_from;
             loop {
-                let mut listener = Listener { url: &url, timing, hub: &hub, heard: false };
+                let mut listener = Listener {
+                    url: &url,
+                    timing,
+                    hub: &hub,
+                    heard: false,
+                };
                 let Err(error) = listener.listen().await;
                 hub.deaf();
                 tracing::warn!(server = %url, %error, "not listening for changes of workers and nodes");
@@ -123,9 +132,12 @@ impl Listener<'_> {
         let cut = Arc::new(Notify::new());
         let config = AsyncConnectionConfig::new().set_push_sender(receiver(self.hub.clone(), cut.clone()));
         let within = self.timing.operation;
-        let live = self.bounded(dial(self.url, within, ProtocolVersion::RESP3, config)).await?;
+        let live = self
+            .bounded(dial(self.url, within, ProtocolVersion::RESP3, config))
+            .await?;
         let mut connection: MultiplexedConnection = live.connection.clone();
-        self.bounded(connection.subscribe(&[WORKER_CHANGES, NODE_CHANGES])).await?;
+        self.bounded(connection.subscribe(&[WORKER_CHANGES, NODE_CHANGES]))
+            .await?;
         self.heard = true;
         self.hub.live();
         loop {
@@ -140,12 +152,17 @@ impl Listener<'_> {
 
     async fn bounded<T>(&self, step: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
         let within = self.timing.operation;
-        tokio::time::timeout(within, step).await.unwrap_or_else(|_| Err(timed_out(within)))
+        tokio::time::timeout(within, step)
+            .await
+            .unwrap_or_else(|_| Err(timed_out(within)))
     }
 }
 
 /// Passes on what the server pushes; `cut` is told when it will push no more.
-fn receiver(hub: Arc<Hub>, cut: Arc<Notify>) -> impl Fn(PushInfo) -> Result<(), Never> + Send + Sync + 'static {
+fn receiver(
+    hub: Arc<Hub>,
+    cut: Arc<Notify>,
+) -> impl Fn(PushInfo) -> Result<(), Never> + Send + Sync + 'static {
     move |push| {
         if push.kind == PushKind::Disconnection {
             cut.notify_one();
@@ -168,8 +185,13 @@ mod tests {
     fn the_originals_announcements_are_understood() {
         let worker = r#"{\"workerNamespace\":\"ns\",\"workerPool\":\"p\",\"workerPod\":\"w\",\"version\":\"2\",\"ip\":\"\u003c\"}"#;
         for t in [0, 1] {
-            let heard = event(WORKER_CHANGES, format!(r#"{{"t":{t},"w":"{worker}"}}"#).as_bytes());
-            let Ok(StoreEvent::Worker(heard)) = heard else { panic!("{heard:?}") };
+            let heard = event(
+                WORKER_CHANGES,
+                format!(r#"{{"t":{t},"w":"{worker}"}}"#).as_bytes(),
+            );
+            let Ok(StoreEvent::Worker(heard)) = heard else {
+                panic!("{heard:?}")
+            };
             assert_eq!(heard.key, WorkerKey::new("ns", "p", "w"));
             assert_eq!(heard.ip.as_str(), "<");
         }
@@ -181,13 +203,25 @@ mod tests {
     fn our_deletions_name_the_worker_and_the_original_can_read_them() {
         let key = WorkerKey::new("ns", "p", "w");
         let said = gone(&key);
-        assert_eq!(said, r#"{"t":2,"w":"{\"workerNamespace\":\"ns\",\"workerPool\":\"p\",\"workerPod\":\"w\"}"}"#);
-        assert_eq!(event(WORKER_CHANGES, said.as_bytes()), Ok(StoreEvent::WorkerGone(key)));
+        assert_eq!(
+            said,
+            r#"{"t":2,"w":"{\"workerNamespace\":\"ns\",\"workerPool\":\"p\",\"workerPod\":\"w\"}"}"#
+        );
+        assert_eq!(
+            event(WORKER_CHANGES, said.as_bytes()),
+            Ok(StoreEvent::WorkerGone(key))
+        );
     }
 
     #[test]
     fn what_is_not_understood_says_why() {
-        for bad in ["", "{}", r#"{"t":9,"w":"{}"}"#, r#"{"t":0,"w":"{}"}"#, r#"{"t":0,"w":"{\"x\":1}"}"#] {
+        for bad in [
+            "",
+            "{}",
+            r#"{"t":9,"w":"{}"}"#,
+            r#"{"t":0,"w":"{}"}"#,
+            r#"{"t":0,"w":"{\"x\":1}"}"#,
+        ] {
             assert!(event(WORKER_CHANGES, bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(event(NODE_CHANGES, b"{}").is_err());

@@ -53,7 +53,9 @@ impl Url {
 
     /// What to say first.
     pub(super) fn greeting(&self, protocol: ProtocolVersion) -> RedisConnectionInfo {
-        let mut info = RedisConnectionInfo::default().set_db(self.database).set_protocol(protocol);
+        let mut info = RedisConnectionInfo::default()
+            .set_db(self.database)
+            .set_protocol(protocol);
         if let Some(user) = &self.user {
             info = info.set_username(user);
         }
@@ -78,11 +80,17 @@ impl FromStr for Url {
             None => (None, rest),
         };
         let (place, database) = place.split_once('/').unwrap_or((place, ""));
-        let (user, password) = match identity.map(|identity| identity.split_once(':').unwrap_or((identity, ""))) {
-            Some((user, password)) => (decode(user)?, decode(password)?),
-            None => (None, None),
-        };
-        Ok(Url { address: address(place)?, user, password, database: number(database)? })
+        let (user, password) =
+            match identity.map(|identity| identity.split_once(':').unwrap_or((identity, ""))) {
+                Some((user, password)) => (decode(user)?, decode(password)?),
+                None => (None, None),
+            };
+        Ok(Url {
+            address: address(place)?,
+            user,
+            password,
+            database: number(database)?,
+        })
     }
 }
 
@@ -100,8 +108,14 @@ impl fmt::Debug for Url {
 
 fn address(place: &str) -> Result<Address, UrlError> {
     let wrong = || UrlError::Address { text: place.into() };
-    let has_port = place.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-    let place_and_port = if has_port { place.into() } else { format!("{place}:{DEFAULT_PORT}") };
+    let has_port = place
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| !port.ends_with(']'));
+    let place_and_port = if has_port {
+        place.into()
+    } else {
+        format!("{place}:{DEFAULT_PORT}")
+    };
     match place_and_port.parse() {
         Ok(Address::Tcp { host, port }) if !place.starts_with(':') && !place.is_empty() && port != 0 => {
             Ok(Address::Tcp { host, port })
@@ -114,9 +128,15 @@ fn number(database: &str) -> Result<i64, UrlError> {
     if database.is_empty() {
         return Ok(0);
     }
-    let wrong = || UrlError::Database { text: database.into() };
+    let wrong = || UrlError::Database {
+        text: database.into(),
+    };
     let digits = database.bytes().all(|byte| byte.is_ascii_digit());
-    if digits { database.parse().map_err(|_| wrong()) } else { Err(wrong()) }
+    if digits {
+        database.parse().map_err(|_| wrong())
+    } else {
+        Err(wrong())
+    }
 }
 
 /// Undoes percent-encoding; `None` for nothing.
@@ -128,7 +148,11 @@ fn decode(text: &str) -> Result<Option<String>, UrlError> {
             bytes.push(byte);
             continue;
         }
-        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16)).ok_or(UrlError::Encoding);
+        let mut digit = || {
+            rest.next()
+                .and_then(|digit| char::from(digit).to_digit(16))
+                .ok_or(UrlError::Encoding)
+        };
         let (high, low) = (digit()?, digit()?);
         bytes.push(u8::try_from(high * 16 + low).map_err(|_| UrlError::Encoding)?);
     }
@@ -148,20 +172,33 @@ mod tests {
     fn all_its_parts_are_found() {
         let url = parse("redis://ann:p%40ss/w%25rd@db.example:7000/3").unwrap();
         assert_eq!(url.address.to_string(), "db.example:7000");
-        assert_eq!((url.user.as_deref(), url.password.as_deref()), (Some("ann"), Some("p@ss/w%rd")));
+        assert_eq!(
+            (url.user.as_deref(), url.password.as_deref()),
+            (Some("ann"), Some("p@ss/w%rd"))
+        );
         assert_eq!(url.database, 3);
         let only_password = parse("redis://:secret@[::1]").unwrap();
-        assert_eq!((only_password.user, only_password.password), (None, Some("secret".into())));
+        assert_eq!(
+            (only_password.user, only_password.password),
+            (None, Some("secret".into()))
+        );
         assert_eq!(only_password.address.to_string(), "[::1]:6379");
-        assert_eq!(parse("redis://localhost").unwrap().to_string(), "redis://localhost:6379/0");
+        assert_eq!(
+            parse("redis://localhost").unwrap().to_string(),
+            "redis://localhost:6379/0"
+        );
     }
 
     #[test]
     fn neither_what_is_shown_nor_an_error_holds_the_password() {
         let url = parse("redis://ann:hunter2@host:1/2").unwrap();
         assert!(!format!("{url} {url:?}").contains("hunter2"));
-        for bad in ["redis://ann:hunter2@host:x", "redis://ann:hunter2@host/x", "redis://ann:hunter2%@host", "ann:hunter2@host"]
-        {
+        for bad in [
+            "redis://ann:hunter2@host:x",
+            "redis://ann:hunter2@host/x",
+            "redis://ann:hunter2%@host",
+            "ann:hunter2@host",
+        ] {
             let error = parse(bad).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{bad}");
         }
@@ -175,8 +212,14 @@ mod tests {
             let address = UrlError::Address { text: bad.into() };
             assert_eq!(parse(&format!("redis://{bad}")), Err(address), "{bad}");
         }
-        assert_eq!(parse("redis://host/-1"), Err(UrlError::Database { text: "-1".into() }));
-        assert_eq!(parse("redis://host/1/2"), Err(UrlError::Database { text: "1/2".into() }));
+        assert_eq!(
+            parse("redis://host/-1"),
+            Err(UrlError::Database { text: "-1".into() })
+        );
+        assert_eq!(
+            parse("redis://host/1/2"),
+            Err(UrlError::Database { text: "1/2".into() })
+        );
         assert_eq!(parse("redis://a%zz@host"), Err(UrlError::Encoding));
     }
 }

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// A running server; killed on drop.
@@ -24,10 +25,18 @@ impl Server {
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let mut child = spawn(address, &options, &directory);
             if wait(&mut child, address) {
-                return Server { child, address, options, directory };
+                return Server {
+                    child,
+                    address,
+                    options,
+                    directory,
+                };
             }
         }
-        panic!("no redis-server could be started; see {}", directory.path().display());
+        panic!(
+            "no redis-server could be started; see {}",
+            directory.path().display()
+        );
     }
 
     pub fn url(&self) -> String {
@@ -36,6 +45,11 @@ impl Server {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// As `kill -9` does.
@@ -47,7 +61,10 @@ impl Server {
     /// Starts it again where it was, after [`Server::kill`].
     pub fn restart(&mut self) {
         self.child = spawn(self.address, &self.options, &self.directory);
-        assert!(wait(&mut self.child, self.address), "the port was taken in between");
+        assert!(
+            wait(&mut self.child, self.address),
+            "the port was taken in between"
+        );
     }
 
     /// A connection for what no store would do.
@@ -66,7 +83,14 @@ impl Drop for Server {
 fn spawn(address: SocketAddr, options: &[String], directory: &TempDir) -> Child {
     let log = std::fs::File::create(directory.path().join("log")).unwrap();
     Command::new("redis-server")
-        .args(["--bind", "127.0.0.1", "--save", "", "--port", &address.port().to_string()])
+        .args([
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--port",
+            &address.port().to_string(),
+        ])
         .args(options)
         .current_dir(directory.path())
         .stdin(Stdio::null())

@@ -37,11 +37,17 @@ fn worker_key() -> impl Strategy<Value = WorkerKey> {
 }
 
 fn op() -> impl Strategy<Value = OpId> {
-    any::<(u64, u64)>().prop_map(|(replica, seq)| OpId { replica: ReplicaId(replica), seq })
+    any::<(u64, u64)>().prop_map(|(replica, seq)| OpId {
+        replica: ReplicaId(replica),
+        seq,
+    })
 }
 
 fn token() -> impl Strategy<Value = LeaseToken> {
-    any::<(u64, u64)>().prop_map(|(replica, seq)| LeaseToken { replica: ReplicaId(replica), seq })
+    any::<(u64, u64)>().prop_map(|(replica, seq)| LeaseToken {
+        replica: ReplicaId(replica),
+        seq,
+    })
 }
 
 fn assignment() -> impl Strategy<Value = Assignment> {
@@ -59,10 +65,15 @@ fn assignment() -> impl Strategy<Value = Assignment> {
 
 fn state() -> impl Strategy<Value = State> {
     let boot = prop_oneof![Just(Boot::Golden), Just(Boot::Fresh)];
-    let source =
-        prop_oneof![assignment().prop_map(Source::Worker), name().prop_map(Source::Local)];
-    let during =
-        prop_oneof![Just(Transition::Resume), Just(Transition::Suspend), Just(Transition::Pause)];
+    let source = prop_oneof![
+        assignment().prop_map(Source::Worker),
+        name().prop_map(Source::Local)
+    ];
+    let during = prop_oneof![
+        Just(Transition::Resume),
+        Just(Transition::Suspend),
+        Just(Transition::Pause)
+    ];
     prop_oneof![
         Just(State::Suspended),
         Just(State::Paused),
@@ -70,8 +81,11 @@ fn state() -> impl Strategy<Value = State> {
         assignment().prop_map(|on| State::Running { on }),
         (op(), source, name()).prop_map(|(op, from, snapshot)| State::Suspending { op, from, snapshot }),
         (op(), assignment(), name()).prop_map(|(op, on, snapshot)| State::Pausing { op, on, snapshot }),
-        (during, name(), name())
-            .prop_map(|(during, reason, node)| State::Crashed(Crash { during, reason, node })),
+        (during, name(), name()).prop_map(|(during, reason, node)| State::Crashed(Crash {
+            during,
+            reason,
+            node
+        })),
     ]
 }
 
@@ -106,21 +120,41 @@ fn container() -> impl Strategy<Value = Container> {
     let value = prop_oneof![
         name().prop_map(EnvValue::Literal),
         Just(EnvValue::Literal(Name::default())),
-        (name(), name(), presence)
-            .prop_map(|(secret, key, presence)| EnvValue::Secret { secret, key, presence }),
+        (name(), name(), presence).prop_map(|(secret, key, presence)| EnvValue::Secret {
+            secret,
+            key,
+            presence
+        }),
     ];
     let env = (name(), value).prop_map(|(name, value)| Env { name, value });
     let readyz = (name(), any::<u16>()).prop_map(|(path, port)| Readyz { path, port });
     let mount = (name(), name()).prop_map(|(volume, path)| Mount { volume, path });
-    (name(), name(), vec(name(), 0..3), vec(env, 0..3), option::of(readyz), vec(mount, 0..3)).prop_map(
-        |(name, image, command, env, readyz, mounts)| Container { name, image, command, env, readyz, mounts },
+    (
+        name(),
+        name(),
+        vec(name(), 0..3),
+        vec(env, 0..3),
+        option::of(readyz),
+        vec(mount, 0..3),
     )
+        .prop_map(|(name, image, command, env, readyz, mounts)| Container {
+            name,
+            image,
+            command,
+            env,
+            readyz,
+            mounts,
+        })
 }
 
 fn template() -> impl Strategy<Value = Template> {
     let scope = || prop_oneof![Just(Scope::Full), Just(Scope::Data)];
     let workload = (name(), vec(container(), 0..3), vec(name(), 0..3)).prop_map(
-        |(pause_image, containers, durable_volumes)| Workload { pause_image, containers, durable_volumes },
+        |(pause_image, containers, durable_volumes)| Workload {
+            pause_image,
+            containers,
+            durable_volumes,
+        },
     );
     let worker_selector = (selector(), vec(requirement(), 0..3))
         .prop_map(|(equal, requirements)| LabelSelector { equal, requirements });
@@ -146,12 +180,21 @@ fn template() -> impl Strategy<Value = Template> {
 
 /// Any actor.
 pub fn actor() -> impl Strategy<Value = Actor> {
-    let claim = (token(), any::<u64>()).prop_map(|(token, fence)| Claim { token, fence: Fence(fence) });
+    let claim = (token(), any::<u64>()).prop_map(|(token, fence)| Claim {
+        token,
+        fence: Fence(fence),
+    });
     let loss = (worker_key(), name()).prop_map(|(worker, reason)| Loss { worker, reason });
     (
         (actor_key(), any::<u64>(), any::<u64>(), name(), name()),
         (option::of(template()), selector(), state(), option::of(claim)),
-        (option::of(snapshot()), option::of(name()), option::of(name()), option::of(name()), option::of(loss)),
+        (
+            option::of(snapshot()),
+            option::of(name()),
+            option::of(name()),
+            option::of(name()),
+            option::of(loss),
+        ),
     )
         .prop_map(|(identity, middle, end)| {
             let (key, version, incarnation, template_namespace, template_name) = identity;
@@ -188,18 +231,22 @@ pub fn worker() -> impl Strategy<Value = Worker> {
         },
     );
     let duty = prop_oneof![Just(Duty::Serving), Just(Duty::Draining)];
-    ((worker_key(), any::<u64>(), name(), name()), (name(), name(), duty, option::of(hosted))).prop_map(
-        |((key, version, pod_uid, incarnation), (ip, node, duty, hosts))| Worker {
-            key,
-            version: Version(version),
-            pod_uid,
-            incarnation,
-            ip,
-            node,
-            duty,
-            hosts,
-        },
+    (
+        (worker_key(), any::<u64>(), name(), name()),
+        (name(), name(), duty, option::of(hosted)),
     )
+        .prop_map(
+            |((key, version, pod_uid, incarnation), (ip, node, duty, hosts))| Worker {
+                key,
+                version: Version(version),
+                pod_uid,
+                incarnation,
+                ip,
+                node,
+                duty,
+                hosts,
+            },
+        )
 }
 
 /// Any node.
