@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use holdfast_core::effect::{StoreError, StoreEvent, StoreOp, StoreReply};
 use holdfast_core::id::{ActorKey, LeaseToken};
 use holdfast_runtime::clock::Clock;
-use holdfast_runtime::tokio::task::spawn_blocking;
+use holdfast_runtime::tokio::task::{self, JoinHandle};
 
 use crate::watch::{Hub, Watch};
 use crate::{Answer, Store, key};
@@ -131,7 +131,7 @@ impl Store for Embedded {
                 | StoreOp::GetAtespace(_)
                 | StoreOp::ListAtespaces => {
                     let inner = self.inner.clone();
-                    let read = spawn_blocking(move || inner.read(op)).await;
+                    let read = blocking(move || inner.read(op)).await;
                     read.unwrap_or_else(|panic| {
                         Err(StoreError::Unavailable(format!("a read failed: {panic}")))
                     })
@@ -265,4 +265,13 @@ impl Inner {
         }
         Ok(reply)
     }
+}
+
+/// Runs what waits for the disk where waiting harms nobody.
+#[allow(
+    deprecated,
+    reason = "the simulator runs it in place, which is what a simulation wants, and deplores it"
+)]
+fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    task::spawn_blocking(work)
 }

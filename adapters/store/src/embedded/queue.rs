@@ -4,9 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdfast_core::effect::{StoreError, StoreOp, StoreReply};
 use holdfast_runtime::tokio::sync::oneshot;
-use holdfast_runtime::tokio::task::spawn_blocking;
 
-use super::Inner;
+use super::{Inner, blocking};
 
 /// The most writes that share one flush: more would only make the first of them wait.
 const BATCH: usize = 256;
@@ -39,7 +38,7 @@ pub(super) async fn write(inner: &Arc<Inner>, op: StoreOp) -> Result<StoreReply,
     };
     if idle {
         let inner = inner.clone();
-        spawn_blocking(move || write_all(inner));
+        blocking(move || write_all(inner));
     }
     answered
         .await
