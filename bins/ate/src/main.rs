@@ -1,2 +1,46 @@
-//! Placeholder until the wiring lands.
-fn main() {}
+//! `ate`: actors, atespaces and workers from the command line.
+//!
+//! ```text
+//! arguments -> cli -> commands -> client ~~gRPC~~> ateapi
+//!                        |
+//!                        +-> output -> table | protojson
+//! ```
+//!
+//! Exit codes: 0 when it was done, 1 when the control plane said no or could not be asked, 2 when the
+//! command line makes no sense.
+
+mod cli;
+mod client;
+mod commands;
+mod failure;
+mod output;
+mod protojson;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use holdfast_runtime::tokio::runtime::Builder;
+
+use cli::Cli;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(error)) => error.format(&mut Cli::command()).exit(),
+        Err(failure) => {
+            failure.tell();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime)?;
+    runtime.block_on(commands::run(cli))
+}

@@ -1,0 +1,48 @@
+//! What each command does: ask, then show.
+
+mod actor;
+mod create;
+mod delete;
+mod get;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command, Format, Shell};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output;
+
+/// What a command works with.
+struct Context {
+    client: Client,
+    format: Format,
+}
+
+/// Does what the command line says.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    let context = || Context {
+        client: Client::new(cli.options.endpoint, cli.options.timeout),
+        format: cli.options.output,
+    };
+    match cli.command {
+        Command::Create(what) => create::run(what, &context()).await,
+        Command::Get(what) => get::run(what, &context()).await,
+        Command::Resume(resume) => actor::resume(resume, &context()).await,
+        Command::Suspend(actor) => actor::suspend(actor, &context()).await,
+        Command::Pause(actor) => actor::pause(actor, &context()).await,
+        Command::Revert(actor) => actor::revert(actor, &context()).await,
+        Command::Delete(what) => delete::run(what, &context()).await,
+        Command::Completion { shell } => completion(shell),
+    }
+}
+
+fn completion(shell: Shell) -> Result<(), Failure> {
+    let shell = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "ate", &mut script);
+    output::show(&String::from_utf8_lossy(&script))
+}
