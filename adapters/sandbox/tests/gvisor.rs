@@ -120,7 +120,7 @@ fn a_frozen_sandbox_answers_nobody_and_its_checkpoint_goes_on_when_restored() {
     worker
         .inside(|| sandbox.freeze().and_then(|()| sandbox.freeze()))
         .unwrap();
-    assert!(worker.inside(|| frozen_probe()).is_err());
+    assert!(worker.inside(frozen_probe).is_err());
     worker
         .inside(|| sandbox.thaw().and_then(|()| sandbox.thaw()))
         .unwrap();

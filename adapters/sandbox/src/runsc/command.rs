@@ -171,7 +171,7 @@ impl Invocation<'_> {
         let status = wait(
             self.reaper,
             &mut command,
-            &self.runtime.path().to_owned(),
+            self.runtime.path(),
             &what,
             limit(subcommand),
         )?;
