@@ -390,7 +390,11 @@ impl Actor {
         let last = self.last_external.as_ref();
         let is_suspect = matches!(&self.state, State::Crashed(crash) if crash.during == Transition::Resume)
             && last.is_some_and(|last| self.latest == Some(Snapshot::External(last.clone())));
-        if is_suspect { self.fallback.as_ref().or(last) } else { last }
+        if is_suspect {
+            self.fallback.as_ref().or(last)
+        } else {
+            last
+        }
     }
 
     fn begin_suspend(&mut self, op: OpId, from: Source, snapshot: &Name) {

@@ -9,7 +9,7 @@ use crate::catalog::{SandboxAssets, Template};
 use crate::effect::{Fenced, NodeFailureKind, NodeReply, Place, Target, Verb};
 use crate::failure::Failure;
 use crate::id::{Fence, LeaseToken, Name, NodeName, OpId, WorkerKey};
-use crate::registry::Fact;
+use crate::registry::{Fact, Going};
 use crate::worker::Worker;
 use alloc::boxed::Box;
 use alloc::format;
@@ -312,15 +312,13 @@ fn undo_resume(on: &Assignment, actor: &Actor, facts: &Facts<'_>) -> Next {
 }
 
 fn go_on_resuming(op: OpId, on: &Assignment, boot: Boot, actor: &Actor, facts: &Facts<'_>) -> Next {
-    if let Fact::Gone(_) = facts.worker {
-        // Nothing that was acknowledged can be lost: the actor has not served yet.
-        return reset(None);
-    }
-    if !actor.is_claimed_by(facts.token) {
-        return write(Change::Claim, Then::GoOn);
-    }
+    let is_replaced = matches!(facts.worker, Fact::Gone(Going::Worker | Going::Restarted));
     let reply = match facts.outcome {
         Some((CallOf::Recorded(called), reply)) if *called == op => reply,
+        Some((CallOf::Stop, _)) => return undo_resume(on, actor, facts),
+        // An order that is still on its way would boot the actor in whatever has taken the worker's place.
+        Some(_) | None if is_replaced => return undo_resume(on, actor, facts),
+        Some(_) | None if !actor.is_claimed_by(facts.token) => return write(Change::Claim, Then::GoOn),
         Some(_) | None => {
             let Some(template) = facts.template else {
                 return refuse(Failure::template_missing(
@@ -337,6 +335,8 @@ fn go_on_resuming(op: OpId, on: &Assignment, boot: Boot, actor: &Actor, facts: &
         }
     };
     let failure = match reply {
+        // Nothing that was acknowledged can be lost: the actor has not served yet.
+        Ok(()) if facts.worker != Fact::Present => return undo_resume(on, actor, facts),
         Ok(()) => return write(Change::Ran, Then::Finish),
         Err(failure) => failure,
     };
@@ -416,9 +416,8 @@ fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>) -> Next {
         | State::Paused
         | State::Crashed(_) => return Next::Finish(Ok(())),
     };
-    if let (Some(on), Fact::Gone(going)) = (from, facts.worker) {
-        return reset(Some(loss(on, going.describe())));
-    }
+    // That the sandbox, or its worker, is gone proves nothing here: a checkpoint that succeeded leaves it
+    // so. The node knows, and says which (S23).
     if !actor.is_claimed_by(facts.token) {
         return write(Change::Claim, Then::GoOn);
     }

@@ -4,7 +4,7 @@
 //! asks again, until the goal is reached or cannot be. At most one effect of it is in flight, besides
 //! renewals of its lease. When the lease is lost nothing further leaves the machine.
 
-use crate::actor::{Actor, Assignment, Change};
+use crate::actor::{Actor, Assignment, Change, State};
 use crate::catalog::{Catalog, Template};
 use crate::effect::{Fenced, NodeCall, NodeFailureKind, NodeReply, StoreError, StoreOp, StoreReply};
 use crate::failure::Failure;
@@ -12,7 +12,7 @@ use crate::id::{ActorKey, LeaseToken, Name, NodeName, OpId, Version, WorkerKey};
 use crate::lease::{self, Keeper};
 use crate::machine::Machine;
 use crate::plan::{self, CallOf, CallVerb, Facts, Goal, Next, Then, WishedChange};
-use crate::registry::{Fact, Registry};
+use crate::registry::{Fact, Going, Registry};
 use crate::settings::Settings;
 use crate::time::{Instant, backoff};
 use crate::worker::Worker;
@@ -257,15 +257,21 @@ impl Workflow {
         self.heed_lease(now, world);
     }
 
-    /// What is known of workers has changed: a call to one that is gone is not waited for.
+    /// What is known of workers has changed: a boot on one that is gone is not waited for. (A checkpoint
+    /// is: its node knows whether it was taken.)
     pub fn nudge(&mut self, now: Instant, world: World<'_>) {
-        let is_waiting = matches!(self.step, Step::Call(..) | Step::Rest);
-        let is_gone = self
-            .actor
-            .as_ref()
-            .and_then(|a| a.assignment())
-            .is_some_and(|on| world.registry.fact(on) != Fact::Present);
-        if is_waiting && is_gone {
+        let is_booting = match &self.step {
+            Step::Call(_, call) => matches!(call, CallOf::Recorded(_)),
+            step => *step == Step::Rest,
+        };
+        let is_gone = match self.actor.as_deref().map(|a| &a.state) {
+            Some(State::Resuming { on, .. }) => matches!(
+                world.registry.fact(on),
+                Fact::Gone(Going::Worker | Going::Restarted)
+            ),
+            _ => false,
+        };
+        if is_booting && is_gone {
             self.cancel_call();
             self.outcome = None;
             self.decide(now, world);
@@ -554,6 +560,13 @@ impl Workflow {
 
     fn write(&mut self, now: Instant, actor: &Actor, change: WishedChange, then: Then, world: World<'_>) {
         let mut at_least = Version::FIRST;
+        if matches!(
+            change,
+            WishedChange::Resume(..) | WishedChange::Suspend | WishedChange::Pause
+        ) {
+            // How an earlier operation of this workflow ended says nothing about the one that begins.
+            self.outcome = None;
+        }
         let change = match change {
             WishedChange::Exactly(change) => change,
             WishedChange::ClaimAbove(highest) => {

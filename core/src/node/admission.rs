@@ -28,6 +28,12 @@ impl Node {
                 Ok(())
             };
         };
+        let is_repetition = order.op.is_some()
+            && (slot.entry.last.as_ref().map(|d| d.op) == order.op
+                || slot.running.as_ref().map(|r| r.op) == order.op);
+        if is_repetition {
+            return Ok(());
+        }
         if order.worker_fence > Fence(0) && order.worker_fence < slot.entry.highest {
             return Err(stale(Fenced::Worker, slot.entry.highest, &order.worker));
         }
@@ -44,12 +50,6 @@ impl Node {
                 order.actor
             );
             return Err(failure(Code::Aborted, message, NodeFailureKind::Busy));
-        }
-        let is_repetition = order.op.is_some()
-            && (slot.entry.last.as_ref().map(|d| d.op) == order.op
-                || slot.running.as_ref().map(|r| r.op) == order.op);
-        if is_repetition {
-            return Ok(());
         }
         match &order.verb {
             Verb::Run { .. } | Verb::Restore { .. } => {

@@ -80,6 +80,17 @@ pub struct Kept {
     pub fence: Option<(ActorKey, Incarnation, Fence)>,
 }
 
+impl Entry {
+    /// Nothing is hosted any more, and the promise under which it was is used up: an order of that
+    /// promise that is still on its way must not bring the actor back behind everybody's back.
+    pub(super) fn vacate(&mut self) {
+        self.hosted = None;
+        if self.highest > Fence(0) {
+            self.highest = Fence(self.highest.0 + 1);
+        }
+    }
+}
+
 impl Hosted {
     /// Whether this is the actor that an order is about. What a control plane that knows no atespaces
     /// or incarnations leaves out is not compared.

@@ -119,6 +119,8 @@ struct Slot {
     described: Option<Described>,
     entry: Entry,
     running: Option<Running>,
+    /// The journal knows it, and nobody has said yet whether it is still there.
+    is_awaited: bool,
 }
 
 /// An operation under way.
@@ -203,6 +205,7 @@ impl Node {
                 uid,
                 Slot {
                     entry,
+                    is_awaited: true,
                     ..Slot::default()
                 },
             );
@@ -260,7 +263,12 @@ impl Node {
             Some(pending) if pending.op == op => pending.captured.clone(),
             _ => None,
         };
-        if order.verb == Verb::Stop && slot.entry.hosted.as_ref().is_none_or(|h| !h.is_of(&order)) {
+        let hosts_other = slot.entry.hosted.as_ref().is_some_and(|h| !h.is_of(&order));
+        if order.verb == Verb::Stop && (hosts_other || slot.described.is_none()) {
+            if !hosts_other {
+                slot.entry.vacate();
+                self.keep(&uid);
+            }
             return self.reply(id, Ok(()));
         }
         // A boot whose sandbox is alive has happened; only its answer was lost (S04).
@@ -531,7 +539,7 @@ impl Node {
         };
         match (sandbox, &mut slot.entry.hosted) {
             (Some(sandbox), Some(hosted)) => hosted.sandbox = sandbox,
-            (None, hosted) if !matches!(running.order.verb, Verb::Upload { .. }) => *hosted = None,
+            (None, _) if !matches!(running.order.verb, Verb::Upload { .. }) => slot.entry.vacate(),
             _ => {}
         }
         if is_final {

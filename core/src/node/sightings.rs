@@ -23,9 +23,13 @@ impl Node {
         let alive = described.sandbox.clone();
         let last_op = described.last_op;
         slot.described = Some(described);
+        slot.is_awaited = false;
         if let Some(running) = &slot.running {
-            let is_lost =
-                is_restarted && matches!(running.stage, Stage::Booting | Stage::Capturing | Stage::Stopping);
+            let is_lost = is_restarted
+                && !matches!(
+                    running.stage,
+                    Stage::Saving(_) | Stage::Uploading | Stage::Ending(_)
+                );
             if is_lost {
                 let message = format!("worker {uid} was restarted");
                 self.end(
@@ -75,7 +79,8 @@ impl Node {
                 });
             }
             (Some(hosted), None) if hosted.sandbox == Sandbox::Stopped => {}
-            (hosted, None) => *hosted = None,
+            (Some(_), None) => slot.entry.vacate(),
+            (None, None) => {}
         }
         if slot.entry.hosted != before {
             if slot.entry.hosted.is_none() {
@@ -90,7 +95,8 @@ impl Node {
         let Some(slot) = self.slots.get_mut(uid) else {
             return;
         };
-        if slot.described.take().is_none() {
+        let was_awaited = core::mem::take(&mut slot.is_awaited);
+        if slot.described.take().is_none() && !was_awaited {
             return;
         }
         if slot
@@ -108,7 +114,7 @@ impl Node {
             && slot.running.is_none()
             && slot.entry.current.as_ref().is_none_or(|p| p.captured.is_none())
         {
-            slot.entry.hosted = None;
+            slot.entry.vacate();
             self.keep(uid);
         }
         self.changed(now);
@@ -121,7 +127,12 @@ impl Node {
         }
     }
 
+    /// Reports, as soon as every worker that the journal knows has been found or found missing: a worker
+    /// that a report does not name is taken to be gone, and its actor with it.
     pub(super) fn report(&mut self) {
+        if self.slots.values().any(|slot| slot.is_awaited) {
+            return;
+        }
         self.is_reporting = true;
         self.is_changed = false;
         self.row.sequence += 1;

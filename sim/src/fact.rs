@@ -1,0 +1,142 @@
+//! What is true in the simulated world, as it happens: the only thing that oracles see.
+
+use holdfast_core::actor::Actor;
+use holdfast_core::failure::Failure;
+use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, NodeName, OpId, PodUid, RequestId};
+use holdfast_core::worker::Worker;
+use std::collections::BTreeMap;
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// A sandbox began to serve.
+    Up {
+        /// In which worker.
+        worker: PodUid,
+        /// For which actor.
+        actor: ActorKey,
+        /// What its counter stands at.
+        count: u64,
+    },
+    /// A sandbox ended.
+    Down {
+        /// In which worker.
+        worker: PodUid,
+        /// Whose it was.
+        actor: ActorKey,
+        /// How.
+        how: Ending,
+    },
+    /// A step for an actor was begun in a worker where a sandbox was alive, which it would destroy.
+    Trampled(ActorKey, PodUid, &'static str),
+    /// A request to the actor was acknowledged: its counter stands here now.
+    Counted(ActorKey, u64),
+    /// An actor's record was written, or deleted.
+    Recorded {
+        /// What was stored before.
+        before: Option<Box<Actor>>,
+        /// What is stored now.
+        after: Option<Box<Actor>>,
+    },
+    /// A snapshot was stored complete.
+    Saved {
+        /// Its URI prefix, or its name on a node.
+        snapshot: Name,
+        /// The node, for a local one.
+        node: Option<NodeName>,
+        /// What its counter stands at.
+        count: u64,
+    },
+    /// The outside damaged a snapshot.
+    Damaged {
+        /// Its URI prefix, or its name on a node.
+        snapshot: Name,
+        /// The node, for a local one.
+        node: Option<NodeName>,
+    },
+    /// A node began a step.
+    Begun {
+        /// The node.
+        node: NodeName,
+        /// The worker.
+        worker: PodUid,
+        /// The actor.
+        actor: ActorKey,
+        /// Which life of it.
+        incarnation: Incarnation,
+        /// The operation.
+        op: OpId,
+        /// The actor's fence.
+        fence: Fence,
+        /// The worker's fence.
+        worker_fence: Fence,
+    },
+    /// A node answered an order, and not because it was stale.
+    Heeded {
+        /// The node.
+        node: NodeName,
+        /// The worker.
+        worker: PodUid,
+        /// The actor.
+        actor: ActorKey,
+        /// Which life of it.
+        incarnation: Incarnation,
+        /// The actor's fence.
+        fence: Fence,
+        /// The worker's fence.
+        worker_fence: Fence,
+    },
+    /// A caller asked a replica.
+    Asked(RequestId, ActorKey, Asked),
+    /// A caller was told.
+    Told(RequestId, Result<(), Failure>),
+    /// The replica died before it told the caller, or the caller left.
+    Unheard(RequestId),
+    /// Faults have been over for as long as it may take to recover: this is how things stand.
+    Calm(Box<Still>),
+    /// After that, an actor could not be brought to serve, or to sleep.
+    Unserved(ActorKey, String),
+}
+
+/// What a caller asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Resume.
+    Resume,
+    /// Suspend.
+    Suspend,
+    /// Pause.
+    Pause,
+    /// Delete.
+    Delete,
+    /// Revert.
+    Revert,
+    /// Create.
+    Create,
+    /// UpdateActor.
+    Update,
+}
+
+/// How a sandbox ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was checkpointed.
+    Captured,
+    /// It was stopped by order.
+    Stopped,
+    /// The outside killed it.
+    Killed,
+}
+
+/// The world at a moment of calm.
+#[derive(Clone, Debug, Default)]
+pub struct Still {
+    /// The records of actors.
+    pub actors: BTreeMap<ActorKey, Actor>,
+    /// The records of workers.
+    pub workers: Vec<Worker>,
+    /// The sandboxes that are alive: in which worker, and whose.
+    pub sandboxes: BTreeMap<PodUid, ActorKey>,
+    /// The workers that are there.
+    pub present: Vec<PodUid>,
+}

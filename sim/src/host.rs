@@ -1,0 +1,194 @@
+//! One machine with its disk, its atelet and its workers. What is here survives the atelet.
+
+use holdfast_core::effect::{Place, Verb};
+use holdfast_core::failure::Code;
+use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, NodeName, OpId, PodUid, WorkerKey};
+use holdfast_core::node::{
+    Alive, Described, Entry, Kept, Node, Sandbox, Work, WorkFailure, WorkFailureKind, WorkResult,
+};
+use holdfast_core::pull::Attempt;
+use holdfast_core::worker::Duty;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One machine.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its name.
+    pub name: NodeName,
+    /// Its atelet, while that runs.
+    pub atelet: Option<Node>,
+    /// Counts the atelet's lives.
+    pub life: u32,
+    /// When the atelet is to be woken.
+    pub wake: Option<u64>,
+    /// Until when the atelet is not scheduled.
+    pub paused_until: u64,
+    /// After how many more outputs the atelet dies.
+    pub fuse: Option<u32>,
+    /// Until when the replicas cannot reach it, nor it them.
+    pub cut_until: u64,
+    /// The atelet's journal.
+    pub entries: BTreeMap<PodUid, Entry>,
+    /// The highest fences seen, as the journal has them.
+    pub fences: BTreeMap<(ActorKey, Incarnation), Fence>,
+    /// When the journal's last write will be on disk.
+    pub journal_until: u64,
+    /// Local snapshots: the counter, or `None` if it was damaged.
+    pub locals: BTreeMap<Name, Option<u64>>,
+    /// What was fetched for a worker's next boot.
+    pub staged: BTreeMap<PodUid, u64>,
+    /// The files of checkpoints that were taken.
+    pub captures: BTreeMap<OpId, u64>,
+    /// The workers.
+    pub ateoms: BTreeMap<PodUid, Ateom>,
+    /// Pulls under way.
+    pub pulls: BTreeSet<Attempt>,
+    /// Images that are here.
+    pub images: BTreeSet<Name>,
+}
+
+/// One worker pod.
+#[derive(Clone, Debug)]
+pub struct Ateom {
+    /// Its place.
+    pub key: WorkerKey,
+    /// Counts the runs of ateom in this pod.
+    pub run: u32,
+    /// Whether it runs now.
+    pub is_up: bool,
+    /// The sandbox in it.
+    pub sandbox: Option<Live>,
+    /// The operation under way.
+    pub current: Option<Act>,
+    /// The last operation that was begun.
+    pub last_op: Option<OpId>,
+    /// How the last operation ended: repeated under the same id, it gets the same answer.
+    pub last: Option<(OpId, Work, WorkResult)>,
+    /// When the atelet will have seen the last change.
+    pub seen_until: u64,
+}
+
+/// A sandbox.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Whose.
+    pub actor: ActorKey,
+    /// Which operation brought it.
+    pub op: OpId,
+    /// What the actor's counter stands at.
+    pub count: u64,
+}
+
+/// An operation in an ateom.
+#[derive(Clone, Debug)]
+pub struct Act {
+    /// The operation.
+    pub op: OpId,
+    /// What is done.
+    pub work: Work,
+    /// For which actor.
+    pub actor: ActorKey,
+}
+
+impl Host {
+    /// A machine without workers.
+    pub fn new(name: NodeName) -> Host {
+        Host {
+            name,
+            atelet: None,
+            life: 0,
+            wake: None,
+            paused_until: 0,
+            fuse: None,
+            cut_until: 0,
+            entries: BTreeMap::new(),
+            fences: BTreeMap::new(),
+            journal_until: 0,
+            locals: BTreeMap::new(),
+            staged: BTreeMap::new(),
+            captures: BTreeMap::new(),
+            ateoms: BTreeMap::new(),
+            pulls: BTreeSet::new(),
+            images: BTreeSet::new(),
+        }
+    }
+
+    /// The journal takes a record.
+    pub fn keep(&mut self, kept: &Kept) {
+        self.entries.insert(kept.worker.clone(), kept.entry.clone());
+        if let Some((actor, incarnation, fence)) = &kept.fence {
+            self.fences.insert((actor.clone(), *incarnation), *fence);
+        }
+    }
+
+    /// The sandbox of an actor that serves on a worker.
+    pub fn serving(&mut self, uid: &PodUid, actor: &ActorKey) -> Option<&mut Live> {
+        self.ateoms
+            .get_mut(uid)?
+            .sandbox
+            .as_mut()
+            .filter(|live| live.actor == *actor)
+    }
+}
+
+impl Ateom {
+    /// A worker that has just come up.
+    pub fn new(key: WorkerKey, run: u32) -> Ateom {
+        Ateom {
+            key,
+            run,
+            is_up: true,
+            sandbox: None,
+            current: None,
+            last_op: None,
+            last: None,
+            seen_until: 0,
+        }
+    }
+
+    /// What it says of itself.
+    pub fn describe(&self, uid: &PodUid) -> Described {
+        let busy = self.current.as_ref().map(|act| Alive {
+            actor: act.actor.name.clone(),
+            op: Some(act.op),
+            sandbox: Sandbox::Busy,
+        });
+        let alive = self.sandbox.as_ref().map(|live| Alive {
+            actor: live.actor.name.clone(),
+            op: Some(live.op),
+            sandbox: Sandbox::Running,
+        });
+        Described {
+            key: self.key.clone(),
+            ip: format!("ip-{uid}").into(),
+            incarnation: format!("{uid}#{}", self.run).into(),
+            duty: Duty::Serving,
+            sandbox: busy.or(alive),
+            last_op: self.last_op,
+        }
+    }
+}
+
+/// Where a snapshot is: its name, and whether on this node.
+pub fn whereabouts(verb: &Verb) -> Option<(&Name, bool)> {
+    match verb {
+        Verb::Restore { from: place, .. } | Verb::Checkpoint { to: place, .. } => Some(match place {
+            Place::External(name) => (name, false),
+            Place::Local(name) => (name, true),
+        }),
+        Verb::Run { .. } | Verb::Upload { .. } | Verb::Stop => None,
+    }
+}
+
+/// A step that failed.
+pub fn fails(kind: WorkFailureKind, message: &str) -> WorkResult {
+    let code = match kind {
+        WorkFailureKind::Fatal | WorkFailureKind::Gone => Code::DataLoss,
+        WorkFailureKind::Unreachable | WorkFailureKind::Transient => Code::Unavailable,
+    };
+    Err(WorkFailure {
+        code,
+        message: message.into(),
+        kind,
+    })
+}

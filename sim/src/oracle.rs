@@ -1,0 +1,121 @@
+//! What must be true, one file each (design section 10).
+
+mod crash_cause;
+mod fence_order;
+mod latest_complete;
+mod one_sandbox;
+mod one_verdict;
+mod settled;
+mod state_kept;
+
+use crate::fact::Fact;
+use std::collections::BTreeMap;
+
+pub use crash_cause::CrashCause;
+pub use fence_order::FenceOrder;
+pub use latest_complete::LatestComplete;
+pub use one_sandbox::OneSandbox;
+pub use one_verdict::OneVerdict;
+pub use settled::Settled;
+pub use state_kept::StateKept;
+
+/// One thing that must be true.
+pub trait Oracle {
+    /// Takes note of a fact; the error says what is wrong with it.
+    fn see(&mut self, fact: &Fact) -> Result<(), String>;
+
+    /// The run is over.
+    fn end(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Something that must never be, and was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When, in microseconds.
+    pub at: u64,
+    /// Which invariant.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+/// All oracles, and the first violation that one of them saw.
+pub struct Oracles {
+    all: Vec<(&'static str, Box<dyn Oracle>)>,
+    verdicts: BTreeMap<String, u64>,
+    now: u64,
+    violation: Option<Violation>,
+}
+
+impl Default for Oracles {
+    fn default() -> Self {
+        Oracles {
+            all: vec![
+                ("I1", Box::new(FenceOrder::default())),
+                ("I2", Box::new(OneSandbox::default())),
+                ("I4", Box::new(LatestComplete::default())),
+                ("I5", Box::new(StateKept::default())),
+                ("I8", Box::new(Settled)),
+                ("I10", Box::new(CrashCause::default())),
+                ("I12", Box::new(OneVerdict::default())),
+            ],
+            verdicts: BTreeMap::new(),
+            now: 0,
+            violation: None,
+        }
+    }
+}
+
+impl Oracles {
+    /// Shows a fact to every oracle.
+    pub fn see(&mut self, now: u64, fact: &Fact) {
+        self.now = now;
+        if let Fact::Told(_, result) = fact {
+            let name = match result {
+                Ok(()) => "Ok".to_string(),
+                Err(failure) => format!("{:?}", failure.code),
+            };
+            *self.verdicts.entry(name).or_default() += 1;
+        }
+        let seen: Vec<_> = self
+            .all
+            .iter_mut()
+            .map(|(name, oracle)| (*name, oracle.see(fact)))
+            .collect();
+        self.note(seen);
+    }
+
+    /// The run is over.
+    pub fn end(&mut self) {
+        let seen: Vec<_> = self
+            .all
+            .iter_mut()
+            .map(|(name, oracle)| (*name, oracle.end()))
+            .collect();
+        self.note(seen);
+    }
+
+    /// The first violation.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// How many requests were answered how.
+    pub fn verdicts(&self) -> &BTreeMap<String, u64> {
+        &self.verdicts
+    }
+
+    fn note(&mut self, seen: Vec<(&'static str, Result<(), String>)>) {
+        for (invariant, result) in seen {
+            if let (Err(what), None) = (result, &self.violation) {
+                self.violation = Some(Violation {
+                    at: self.now,
+                    invariant,
+                    what,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! I10: an actor is said to have lost something only when a sandbox of it, or a snapshot, really came
+//! to harm.
+
+use super::Oracle;
+use crate::fact::{Ending, Fact};
+use holdfast_core::actor::State;
+use holdfast_core::id::ActorKey;
+use std::collections::BTreeSet;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct CrashCause {
+    harmed: BTreeSet<ActorKey>,
+}
+
+impl Oracle for CrashCause {
+    fn see(&mut self, fact: &Fact) -> Result<(), String> {
+        match fact {
+            Fact::Down {
+                actor,
+                how: Ending::Killed,
+                ..
+            } => {
+                self.harmed.insert(actor.clone());
+                Ok(())
+            }
+            Fact::Up { actor, .. } => {
+                self.harmed.remove(actor);
+                Ok(())
+            }
+            Fact::Recorded {
+                before: Some(before),
+                after: Some(after),
+            } => {
+                let is_loss = after.loss.is_some() && before.loss != after.loss;
+                let is_asleep = matches!(after.state, State::Suspended | State::Paused);
+                if is_loss && is_asleep && !self.harmed.contains(&after.key) {
+                    return Err(format!(
+                        "{} is said to have lost {:?}; nothing was harmed",
+                        after.key, after.loss
+                    ));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::state_kept::tests::actor;
+    use holdfast_core::actor::Loss;
+    use holdfast_core::id::WorkerKey;
+
+    #[test]
+    fn a_loss_without_harm_is_seen() {
+        let mut lost = actor(State::Suspended);
+        let key = lost.key.clone();
+        lost.loss = Some(Loss {
+            worker: WorkerKey::new("n", "p", "w"),
+            reason: "?".into(),
+        });
+        let before = Some(Box::new(actor(State::Suspended)));
+        let wrote = Fact::Recorded {
+            before,
+            after: Some(Box::new(lost)),
+        };
+        let mut oracle = CrashCause::default();
+        assert!(oracle.see(&wrote).unwrap_err().contains("nothing was harmed"));
+        oracle
+            .see(&Fact::Down {
+                worker: "w".into(),
+                actor: key,
+                how: Ending::Killed,
+            })
+            .unwrap();
+        assert_eq!(oracle.see(&wrote), Ok(()));
+    }
+}

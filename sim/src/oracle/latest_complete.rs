@@ -1,0 +1,97 @@
+//! I4: `latest` names a complete snapshot at the moment it is written, newer than the one before,
+//! and moves back only by Revert.
+
+use super::Oracle;
+use crate::fact::Fact;
+use holdfast_core::actor::{Actor, Snapshot, State};
+use holdfast_core::id::{Name, NodeName};
+use std::collections::BTreeMap;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct LatestComplete {
+    /// When each snapshot was saved, counted in snapshots.
+    saved: BTreeMap<(Name, Option<NodeName>), u64>,
+}
+
+impl LatestComplete {
+    fn age(&self, snapshot: &Snapshot) -> Option<u64> {
+        match snapshot {
+            Snapshot::External(prefix) => self.saved.get(&(prefix.clone(), None)).copied(),
+            Snapshot::Local { name, nodes } => nodes
+                .iter()
+                .filter_map(|node| self.saved.get(&(name.clone(), Some(node.clone()))).copied())
+                .max(),
+        }
+    }
+
+    fn moved(&self, before: &Actor, after: &Actor) -> Result<(), String> {
+        let is_revert = matches!(before.state, State::Crashed(_) | State::Paused)
+            && matches!(after.state, State::Suspended)
+            && after.latest == before.last_good().cloned().map(Snapshot::External);
+        if is_revert {
+            return Ok(());
+        }
+        let Some(latest) = &after.latest else {
+            return Err(format!("{} forgot its snapshot {:?}", after.key, before.latest));
+        };
+        let Some(age) = self.age(latest) else {
+            return Err(format!(
+                "{} points at {latest:?}, which was never saved",
+                after.key
+            ));
+        };
+        match before.latest.as_ref().and_then(|old| self.age(old)) {
+            Some(old) if age < old => Err(format!(
+                "{} went back from {:?} to {latest:?}",
+                after.key, before.latest
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Oracle for LatestComplete {
+    fn see(&mut self, fact: &Fact) -> Result<(), String> {
+        match fact {
+            Fact::Saved { snapshot, node, .. } => {
+                let next = self.saved.len() as u64;
+                self.saved.entry((snapshot.clone(), node.clone())).or_insert(next);
+                Ok(())
+            }
+            Fact::Recorded {
+                before: Some(before),
+                after: Some(after),
+            } if before.incarnation == after.incarnation && before.latest != after.latest => {
+                self.moved(before, after)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::state_kept::tests::actor;
+
+    #[test]
+    fn a_pointer_to_what_was_never_saved_is_seen() {
+        let mut oracle = LatestComplete::default();
+        let before = actor(State::Suspended);
+        let mut after = before.clone();
+        after.latest = Some(Snapshot::External("mem://1".into()));
+        let wrote = Fact::Recorded {
+            before: Some(Box::new(before)),
+            after: Some(Box::new(after)),
+        };
+        assert!(oracle.see(&wrote).unwrap_err().contains("never saved"));
+        let saved = Fact::Saved {
+            snapshot: "mem://1".into(),
+            node: None,
+            count: 1,
+        };
+        assert_eq!(oracle.see(&saved), Ok(()));
+        assert_eq!(oracle.see(&wrote), Ok(()));
+    }
+}

@@ -1,0 +1,156 @@
+//! What one run is made of: how large its world is, which faults are armed, and how often they strike.
+
+use crate::rng::Rng;
+use holdfast_core::settings::Settings;
+use holdfast_core::time::Duration;
+
+/// Microseconds per second.
+pub const SECOND: u64 = 1_000_000;
+/// Microseconds per millisecond.
+pub const MILLI: u64 = 1_000;
+
+/// Something that goes wrong in the outside world, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// A replica dies after a few more outputs, and starts again as another one.
+    ReplicaDies,
+    /// A replica is not scheduled for a while, perhaps beyond its leases.
+    ReplicaPauses,
+    /// A replica is told to shut down, and starts again as another one.
+    ReplicaLeaves,
+    /// An atelet dies after a few more outputs, and starts again with its disk.
+    NodeDies,
+    /// An atelet is not scheduled for a while.
+    NodePauses,
+    /// The ateom of a worker dies with its sandbox, and starts again in place.
+    AteomDies,
+    /// A worker's pod is deleted, and another one comes by the same name.
+    PodReplaced,
+    /// A sandbox dies.
+    SandboxDies,
+    /// Nobody reaches the store for a while.
+    StoreAway,
+    /// A node and the replicas do not reach each other for a while.
+    NodeCutOff,
+    /// The image registry hangs for a while.
+    RegistryHangs,
+    /// The object store fails for a while.
+    ObjectsAway,
+    /// The snapshot that an actor would be resumed from is damaged.
+    SnapshotDamaged,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Fault; 13] = [
+        Fault::ReplicaDies,
+        Fault::ReplicaPauses,
+        Fault::ReplicaLeaves,
+        Fault::NodeDies,
+        Fault::NodePauses,
+        Fault::AteomDies,
+        Fault::PodReplaced,
+        Fault::SandboxDies,
+        Fault::StoreAway,
+        Fault::NodeCutOff,
+        Fault::RegistryHangs,
+        Fault::ObjectsAway,
+        Fault::SnapshotDamaged,
+    ];
+}
+
+/// One run's plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The seed of everything that is left to chance.
+    pub seed: u64,
+    /// How many replicas.
+    pub replicas: usize,
+    /// How many nodes.
+    pub nodes: usize,
+    /// How many workers on each.
+    pub workers_per_node: usize,
+    /// How many actors.
+    pub actors: usize,
+    /// How many callers at once.
+    pub callers: usize,
+    /// How long faults strike and callers call, in microseconds.
+    pub storm: u64,
+    /// The faults that may strike.
+    pub faults: Vec<Fault>,
+    /// The mean time between two of them, in microseconds.
+    pub fault_every: u64,
+    /// Of a thousand store operations, how many lose their answer after they took effect.
+    pub store_deaf: u64,
+    /// Of a thousand node calls, how many are lost, lose their answer, or arrive after they were given up.
+    pub calls_lost: u64,
+    /// Of a thousand steps on a node, how many fail though nothing is wrong.
+    pub steps_fail: u64,
+    /// The settings of all machines.
+    pub settings: Settings,
+}
+
+impl Plan {
+    /// A small world with a random subset of faults, all drawn from `seed` (swarm testing: faults
+    /// that are always armed together hide each other).
+    pub fn small(seed: u64) -> Plan {
+        let mut rng = Rng::new(seed ^ 0x706c_616e);
+        let mut settings = Settings::DEFAULT;
+        settings.workflow.deadline = Duration::from_secs(120);
+        settings.pull.stall_after = Duration::from_secs(10);
+        if rng.permille(300) {
+            settings = settings.with_lease_ttl(Duration::from_secs(10));
+        }
+        let appetite = rng.between(100, 600);
+        let some = |rng: &mut Rng, most: u64| {
+            if rng.permille(500) {
+                rng.between(1, most)
+            } else {
+                0
+            }
+        };
+        Plan {
+            seed,
+            replicas: rng.between(1, 3) as usize,
+            nodes: rng.between(1, 3) as usize,
+            workers_per_node: rng.between(1, 2) as usize,
+            actors: rng.between(2, 5) as usize,
+            callers: rng.between(1, 4) as usize,
+            storm: 300 * SECOND,
+            faults: Fault::ALL
+                .into_iter()
+                .filter(|_| rng.permille(appetite))
+                .collect(),
+            fault_every: rng.between(3, 30) * SECOND,
+            store_deaf: some(&mut rng, 40),
+            calls_lost: some(&mut rng, 200),
+            steps_fail: some(&mut rng, 60),
+            settings,
+        }
+    }
+
+    /// A world in which nothing goes wrong.
+    pub fn fair(seed: u64) -> Plan {
+        Plan {
+            faults: Vec::new(),
+            store_deaf: 0,
+            calls_lost: 0,
+            steps_fail: 0,
+            ..Plan::small(seed)
+        }
+    }
+
+    /// How long after the last fault every actor must be at rest or serving, in microseconds: the
+    /// longest chain of waits that the settings allow.
+    ///
+    /// A workflow that began just before the calm may run to its deadline against a pull that hung;
+    /// the lease of a dead replica runs out; what is left is found by the next sweep, settled, and
+    /// found once more if two replicas looked at it at once.
+    pub fn recovery(&self) -> u64 {
+        let s = &self.settings;
+        let pulls = (s.pull.stall_after + s.pull.retry_after * 2) * s.pull.attempts;
+        let sweeps = (s.workflow.sweep_every + s.workflow.settle_after + s.workflow.retry_to) * 3;
+        let silence = s.node.stale_silence();
+        (s.workflow.deadline + s.lease.ttl + pulls + sweeps + silence).as_micros() as u64
+    }
+}

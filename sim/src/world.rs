@@ -1,0 +1,368 @@
+//! The simulated world: replicas, nodes, a store, an object store, an image registry and callers, in
+//! virtual time, one event after the other. Nothing here decides anything; the core does.
+
+mod callers;
+mod faults;
+mod nodes;
+mod replicas;
+
+use crate::fact::{Ending, Fact, Still};
+use crate::host::{Ateom, Host};
+use crate::oracle::{Oracles, Violation};
+use crate::plan::{MILLI, Plan, SECOND};
+use crate::rng::Rng;
+use crate::store::Store;
+use callers::{Ask, Caller};
+use holdfast_core::catalog::{
+    Catalog, ConfigRole, Container, LabelSelector, Pool, SandboxConfig, Scope, Template, Workload,
+};
+use holdfast_core::effect::{NodeCall, NodeReply, StoreOp};
+use holdfast_core::id::{ActorKey, EffectId, Name, PodUid, RequestId, WorkerKey};
+use holdfast_core::node::{self, Kept, Order, Work};
+use holdfast_core::pull::Attempt;
+use holdfast_core::registry::Report;
+use holdfast_core::replica;
+use holdfast_core::request::Verdict;
+use holdfast_core::time::Instant;
+use nodes::Waiter;
+use replicas::{Call, Process};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The world of one run.
+pub struct World {
+    plan: Plan,
+    rng: Rng,
+    now: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    next_event: u64,
+    events: u64,
+    digest: u64,
+    catalog: Catalog,
+    store: Store,
+    store_away_until: u64,
+    objects: BTreeMap<Name, Option<u64>>,
+    objects_away_until: u64,
+    registry_hung_until: u64,
+    replicas: Vec<Process>,
+    hosts: Vec<Host>,
+    calls: BTreeMap<u64, Call>,
+    asks: BTreeMap<RequestId, Ask>,
+    callers: Vec<Caller>,
+    next_id: u64,
+    calm: bool,
+    oracles: Oracles,
+    timeline: Option<Vec<String>>,
+}
+
+/// What is under way in the world.
+#[derive(Debug)]
+enum Event {
+    Replica(usize, u32, replica::Input),
+    ReplicaWake(usize, u32),
+    ReplicaStarts(usize),
+    AtStore(usize, u32, EffectId, StoreOp, Answered),
+    Node(usize, u32, node::Input),
+    NodeWake(usize, u32),
+    NodeStarts(usize),
+    OrderArrives(u64, Box<NodeCall>),
+    CallEnds(u64, NodeReply),
+    ReportArrives(usize, u32, Report),
+    Step(usize, u32, EffectId, Work, Arc<Order>),
+    AtAteom(usize, u32, EffectId, Work, Arc<Order>),
+    AteomDone(usize, Waiter, Arc<Order>),
+    AteomJoined(usize, PodUid, Waiter),
+    AteomStarts(usize, PodUid),
+    Kept(usize, u32, EffectId, Box<Kept>),
+    PullMoves(usize, u32, Attempt, Name, u64),
+    Told(RequestId, Option<Box<Verdict>>),
+    Caller(usize),
+    CallerLeaves(RequestId),
+    Count(ActorKey, usize, PodUid),
+    Strike,
+}
+
+/// Whether an answer finds its way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answered {
+    Heard,
+    Lost,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How many events there were.
+    pub events: u64,
+    /// A digest of all of them: two runs of one plan are equal.
+    pub digest: u64,
+    /// How many requests of callers were answered, by what they were told.
+    pub verdicts: BTreeMap<String, u64>,
+    /// What went wrong.
+    pub violation: Option<Violation>,
+    /// The whole story, if it was asked for.
+    pub timeline: Vec<String>,
+}
+
+/// Whether the story of a run is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Story {
+    /// It is.
+    Kept,
+    /// It is not, which is faster.
+    Dropped,
+}
+
+impl World {
+    /// The world at its beginning.
+    pub fn new(plan: Plan, story: Story) -> World {
+        let hosts = (0..plan.nodes).map(|n| host(n, plan.workers_per_node)).collect();
+        let callers = (0..plan.callers).map(|_| Caller::default()).collect();
+        let mut world = World {
+            rng: Rng::new(plan.seed),
+            now: 0,
+            queue: BTreeMap::new(),
+            next_event: 0,
+            events: 0,
+            digest: 0,
+            catalog: catalog(),
+            store: Store::with_atespace("space".into()),
+            store_away_until: 0,
+            objects: BTreeMap::new(),
+            objects_away_until: 0,
+            registry_hung_until: 0,
+            replicas: (0..plan.replicas).map(|_| Process::default()).collect(),
+            hosts,
+            calls: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            callers,
+            next_id: 1,
+            calm: false,
+            oracles: Oracles::default(),
+            timeline: (story == Story::Kept).then(Vec::new),
+            plan,
+        };
+        for replica in 0..world.plan.replicas {
+            world.after(MILLI, 100 * MILLI, Event::ReplicaStarts(replica));
+        }
+        for node in 0..world.plan.nodes {
+            world.after(MILLI, 100 * MILLI, Event::NodeStarts(node));
+        }
+        for caller in 0..world.plan.callers {
+            world.after(500 * MILLI, SECOND, Event::Caller(caller));
+        }
+        if !world.plan.faults.is_empty() {
+            world.after(SECOND, 5 * SECOND, Event::Strike);
+        }
+        world
+    }
+
+    /// Runs it: a storm, a calm, then every actor is asked to serve once more.
+    pub fn run(mut self) -> Outcome {
+        self.run_until(self.plan.storm);
+        if self.oracles.violation().is_none() {
+            self.heal();
+            self.run_until(self.plan.storm + self.plan.recovery());
+        }
+        if self.oracles.violation().is_none() {
+            self.look_around();
+            self.serve_everyone();
+        }
+        self.oracles.end();
+        Outcome {
+            events: self.events,
+            digest: self.digest,
+            verdicts: self.oracles.verdicts().clone(),
+            violation: self.oracles.violation().cloned(),
+            timeline: self.timeline.take().unwrap_or_default(),
+        }
+    }
+
+    fn run_until(&mut self, end: u64) {
+        while self.oracles.violation().is_none()
+            && self.queue.first_key_value().is_some_and(|((at, _), _)| *at < end)
+        {
+            self.step();
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Performs the next event.
+    fn step(&mut self) {
+        let Some(((at, seq), event)) = self.queue.pop_first() else {
+            return;
+        };
+        self.now = at;
+        self.events += 1;
+        self.digest = Rng::new(self.digest ^ at.rotate_left(20) ^ seq).any();
+        match event {
+            Event::Replica(replica, life, input) => self.to_replica(replica, life, input),
+            Event::ReplicaWake(replica, life) => self.wake_replica(replica, life),
+            Event::ReplicaStarts(replica) => self.start_replica(replica),
+            Event::AtStore(replica, life, effect, op, answered) => {
+                self.at_store(replica, life, effect, &op, answered)
+            }
+            Event::Node(node, life, input) => self.to_node(node, life, input),
+            Event::NodeWake(node, life) => self.wake_node(node, life),
+            Event::NodeStarts(node) => self.start_node(node),
+            Event::OrderArrives(call, order) => self.order_arrives(call, order),
+            Event::CallEnds(call, reply) => self.call_ends(call, reply),
+            Event::ReportArrives(node, life, report) => self.report_arrives(node, life, report),
+            Event::Step(node, life, effect, work, order) => self.step_ends(node, life, effect, &work, &order),
+            Event::AtAteom(node, life, effect, work, order) => self.at_ateom(node, life, effect, work, order),
+            Event::AteomDone(node, waiter, order) => self.ateom_done(node, waiter, &order),
+            Event::AteomJoined(node, uid, waiter) => self.ateom_joined(node, &uid, waiter),
+            Event::AteomStarts(node, uid) => self.start_ateom(node, &uid),
+            Event::Kept(node, life, effect, kept) => self.kept(node, life, effect, &kept),
+            Event::PullMoves(node, life, attempt, image, left) => {
+                self.pull_moves(node, life, attempt, image, left)
+            }
+            Event::Told(id, verdict) => self.told(id, verdict.map(|v| *v)),
+            Event::Caller(caller) => self.caller_acts(caller),
+            Event::CallerLeaves(id) => self.caller_leaves(id),
+            Event::Count(actor, node, uid) => self.count(&actor, node, &uid),
+            Event::Strike => self.strike(),
+        }
+    }
+
+    /// Schedules an event between `low` and `high` microseconds from now.
+    fn after(&mut self, low: u64, high: u64, event: Event) {
+        let at = self.now + self.rng.between(low, high);
+        self.at(at, event);
+    }
+
+    fn at(&mut self, at: u64, event: Event) {
+        self.next_event += 1;
+        self.queue.insert((at, self.next_event), event);
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// The monotonic clock of every process: they agree, as long as nobody compares them.
+    fn clock(&self) -> Instant {
+        Instant::from_micros(self.now)
+    }
+
+    fn fact(&mut self, fact: Fact) {
+        self.tell(|| format!("FACT {fact:?}"));
+        let now = self.now;
+        self.oracles.see(now, &fact);
+    }
+
+    fn tell(&mut self, line: impl FnOnce() -> String) {
+        if let Some(timeline) = &mut self.timeline {
+            let (secs, micros) = (self.now / SECOND, self.now % SECOND);
+            timeline.push(format!("{secs:>4}.{micros:06} {}", line()));
+        }
+    }
+
+    /// The sandbox in a worker ends.
+    fn sandbox_ends(&mut self, node: usize, uid: &PodUid, how: Ending) {
+        let Some(ateom) = self.hosts[node].ateoms.get_mut(uid) else {
+            return;
+        };
+        if let Some(live) = ateom.sandbox.take() {
+            self.fact(Fact::Down {
+                worker: uid.clone(),
+                actor: live.actor,
+                how,
+            });
+        }
+    }
+
+    fn look_around(&mut self) {
+        let mut still = Still {
+            actors: self.store.actors.clone(),
+            workers: self.store.workers.values().cloned().collect(),
+            ..Still::default()
+        };
+        for host in &self.hosts {
+            for (uid, ateom) in &host.ateoms {
+                still.present.push(uid.clone());
+                if let Some(live) = &ateom.sandbox {
+                    still.sandboxes.insert(uid.clone(), live.actor.clone());
+                }
+            }
+        }
+        self.fact(Fact::Calm(Box::new(still)));
+    }
+}
+
+impl Drop for World {
+    /// A machine that panics ends the run; its seed and the end of its story are told all the same.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {} panicked at {}us", self.plan.seed, self.now);
+            for line in self
+                .timeline
+                .iter()
+                .flatten()
+                .rev()
+                .take(400)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+            {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+fn host(index: usize, workers: usize) -> Host {
+    let mut host = Host::new(format!("node-{index}").into());
+    for worker in 0..workers {
+        let key = WorkerKey::new("ns", "pool", format!("pod-{index}-{worker}"));
+        host.ateoms
+            .insert(format!("uid-{index}-{worker}").into(), Ateom::new(key, 1));
+    }
+    host
+}
+
+fn catalog() -> Catalog {
+    let mut catalog = Catalog::new();
+    catalog.add_template(Template {
+        namespace: "ns".into(),
+        name: "counter".into(),
+        workload: Workload {
+            pause_image: "pause".into(),
+            containers: vec![Container {
+                name: "main".into(),
+                image: "counter".into(),
+                command: Vec::new(),
+                env: Vec::new(),
+                readyz: None,
+                mounts: Vec::new(),
+            }],
+            durable_volumes: Vec::new(),
+        },
+        snapshot_location: "mem://snapshots".into(),
+        on_pause: Scope::Full,
+        on_commit: Scope::Full,
+        sandbox_class: "gvisor".into(),
+        worker_selector: LabelSelector::default(),
+        golden_snapshot: None,
+    });
+    catalog.add_pool(Pool {
+        namespace: "ns".into(),
+        name: "pool".into(),
+        labels: BTreeMap::new(),
+        sandbox_class: "gvisor".into(),
+        sandbox_config: None,
+    });
+    catalog.add_sandbox_config(SandboxConfig {
+        name: "default".into(),
+        sandbox_class: "gvisor".into(),
+        role: ConfigRole::Default,
+        assets: BTreeMap::new(),
+    });
+    catalog
+}
+
+/// Runs a plan.
+pub fn run(plan: Plan) -> Outcome {
+    World::new(plan, Story::Dropped).run()
+}

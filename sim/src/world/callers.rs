@@ -1,0 +1,321 @@
+//! Callers: they ask replicas, repeat what may be repeated, and send requests to actors that serve.
+
+use super::{Event, World};
+use crate::fact::{Asked, Fact};
+use crate::plan::{MILLI, SECOND};
+use holdfast_core::actor::{Actor, Boot, Snapshot, State};
+use holdfast_core::catalog::Selector;
+use holdfast_core::failure::{Code, Failure};
+use holdfast_core::id::{ActorKey, NodeName, PodUid, RequestId};
+use holdfast_core::replica::Input;
+use holdfast_core::request::{Answer, Request, Verdict};
+
+/// How often a caller repeats a request before it gives up.
+const TRIES_MAX: u32 = 12;
+/// How often an actor is asked to serve after the calm, where nothing stands in the way.
+const EPILOGUE_TRIES_MAX: u32 = 8;
+
+/// A caller.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    wish: Option<(ActorKey, Asked)>,
+    tries: u32,
+}
+
+/// A request that has been sent.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Who sent it.
+    pub by: AskedBy,
+    /// To whom.
+    pub replica: usize,
+    /// In which life.
+    pub life: u32,
+    /// Whether an answer is waited for.
+    pub is_open: bool,
+    /// The answer, if it is the epilogue's.
+    pub verdict: Option<Option<Verdict>>,
+}
+
+/// Who sent a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedBy {
+    /// A caller.
+    Caller(usize),
+    /// A node that reports, in this life.
+    Node(usize, u32),
+    /// The check after the calm.
+    Epilogue,
+}
+
+impl World {
+    pub(super) fn caller_acts(&mut self, caller: usize) {
+        if self.callers[caller].wish.is_none() {
+            if self.now >= self.plan.storm {
+                return;
+            }
+            let actor = self.rng.index(self.plan.actors);
+            let key = ActorKey::new("space", format!("actor-{actor}"));
+            let what = match self.rng.below(100) {
+                0..50 => Asked::Resume,
+                50..75 => Asked::Suspend,
+                75..90 => Asked::Pause,
+                90..94 => Asked::Update,
+                94..97 => Asked::Revert,
+                _ => Asked::Delete,
+            };
+            self.callers[caller] = Caller {
+                wish: Some((key, what)),
+                tries: 0,
+            };
+        }
+        let Some((key, what)) = self.callers[caller].wish.clone() else {
+            return;
+        };
+        match self.ask(AskedBy::Caller(caller), &key, what) {
+            Some(id) if self.rng.permille(30) => {
+                self.after(100 * MILLI, 20 * SECOND, Event::CallerLeaves(id))
+            }
+            Some(_) => {}
+            None => self.after(100 * MILLI, SECOND, Event::Caller(caller)),
+        }
+    }
+
+    /// Sends a request to a replica that runs; none if there is none.
+    fn ask(&mut self, by: AskedBy, key: &ActorKey, what: Asked) -> Option<RequestId> {
+        let up: Vec<usize> = (0..self.replicas.len())
+            .filter(|r| self.replicas[*r].is_ready)
+            .collect();
+        if up.is_empty() {
+            return None;
+        }
+        let replica = up[self.rng.index(up.len())];
+        let life = self.replicas[replica].life;
+        let id = RequestId(self.id());
+        self.asks.insert(
+            id,
+            Ask {
+                by,
+                replica,
+                life,
+                is_open: true,
+                verdict: None,
+            },
+        );
+        self.fact(Fact::Asked(id, key.clone(), what));
+        let key = key.clone();
+        let request = match what {
+            Asked::Resume => Request::Resume(
+                key,
+                if self.rng.permille(200) {
+                    Boot::Fresh
+                } else {
+                    Boot::Golden
+                },
+            ),
+            Asked::Suspend => Request::Suspend(key),
+            Asked::Pause => Request::Pause(key),
+            Asked::Delete => Request::Delete(key),
+            Asked::Revert => Request::Revert(key),
+            Asked::Update => Request::UpdateActor {
+                key,
+                selector: Selector::default(),
+            },
+            Asked::Create => Request::CreateActor {
+                key,
+                template_namespace: "ns".into(),
+                template_name: "counter".into(),
+                selector: Selector::default(),
+            },
+        };
+        self.after(
+            MILLI,
+            10 * MILLI,
+            Event::Replica(replica, life, Input::Request(id, request)),
+        );
+        Some(id)
+    }
+
+    pub(super) fn caller_leaves(&mut self, id: RequestId) {
+        let Some(ask) = self.asks.get_mut(&id).filter(|ask| ask.is_open) else {
+            return;
+        };
+        ask.is_open = false;
+        let (replica, life, by) = (ask.replica, ask.life, ask.by);
+        self.fact(Fact::Unheard(id));
+        self.after(
+            MILLI,
+            10 * MILLI,
+            Event::Replica(replica, life, Input::CallerGone(id)),
+        );
+        if let AskedBy::Caller(caller) = by {
+            self.callers[caller].wish = None;
+            self.after(100 * MILLI, SECOND, Event::Caller(caller));
+        }
+    }
+
+    /// A caller hears its verdict, or that there will be none.
+    pub(super) fn told(&mut self, id: RequestId, verdict: Option<Verdict>) {
+        let Some(ask) = self.asks.get_mut(&id) else { return };
+        if !std::mem::replace(&mut ask.is_open, false) {
+            return;
+        }
+        let by = ask.by;
+        if verdict.is_none() && !matches!(by, AskedBy::Node(..)) {
+            self.fact(Fact::Unheard(id));
+        }
+        match by {
+            AskedBy::Node(node, life) => self.report_answered(node, life, verdict),
+            AskedBy::Epilogue => {
+                if let Some(ask) = self.asks.get_mut(&id) {
+                    ask.verdict = Some(verdict);
+                }
+            }
+            AskedBy::Caller(caller) => {
+                let pause = self.next_wish(caller, verdict);
+                self.after(pause, pause + SECOND, Event::Caller(caller));
+            }
+        }
+    }
+
+    /// What a caller does about its verdict; the answer is how long it waits first.
+    fn next_wish(&mut self, caller: usize, verdict: Option<Verdict>) -> u64 {
+        let Some((key, what)) = self.callers[caller].wish.clone() else {
+            return SECOND;
+        };
+        self.callers[caller].tries += 1;
+        let may_repeat = self.callers[caller].tries < TRIES_MAX;
+        match verdict {
+            None if may_repeat => 100 * MILLI,
+            Some(Err(failure)) if failure.code == Code::NotFound && what != Asked::Delete => {
+                self.callers[caller].wish = Some((key, Asked::Create));
+                50 * MILLI
+            }
+            Some(Err(failure)) if is_about_crash(&failure) && self.rng.permille(700) => {
+                self.callers[caller].wish = Some((key, Asked::Revert));
+                50 * MILLI
+            }
+            Some(Err(Failure {
+                retry_after: Some(pause),
+                ..
+            })) if may_repeat => pause.as_micros() as u64,
+            Some(Ok(Answer::Actor(actor))) => {
+                self.callers[caller].wish = None;
+                self.send_counts(&actor);
+                self.rng.between(100 * MILLI, 3 * SECOND)
+            }
+            None | Some(_) => {
+                self.callers[caller].wish = None;
+                self.rng.between(100 * MILLI, 3 * SECOND)
+            }
+        }
+    }
+
+    /// Requests go where the actor is said to be.
+    fn send_counts(&mut self, actor: &Actor) {
+        let State::Running { on } = &actor.state else {
+            return;
+        };
+        let Some(node) = self.hosts.iter().position(|host| host.name == on.node) else {
+            return;
+        };
+        for _ in 0..self.rng.between(1, 3) {
+            self.after(
+                MILLI,
+                2 * SECOND,
+                Event::Count(actor.key.clone(), node, on.pod_uid.clone()),
+            );
+        }
+    }
+
+    pub(super) fn count(&mut self, actor: &ActorKey, node: usize, uid: &PodUid) {
+        let Some(live) = self.hosts[node].serving(uid, actor) else {
+            return;
+        };
+        live.count += 1;
+        let count = live.count;
+        self.fact(Fact::Counted(actor.clone(), count));
+    }
+
+    /// After the calm every actor must go to sleep, serve, and go to sleep again.
+    pub(super) fn serve_everyone(&mut self) {
+        let keys: Vec<ActorKey> = self.store.actors.keys().cloned().collect();
+        for key in &keys {
+            self.insist(key, Asked::Suspend);
+        }
+        for key in &keys {
+            if !self.is_beyond_help(key) {
+                self.insist(key, Asked::Resume);
+                self.insist(key, Asked::Suspend);
+            }
+        }
+    }
+
+    /// Whether the only snapshot that is left was damaged.
+    fn is_beyond_help(&self, key: &ActorKey) -> bool {
+        let is_bad = |name| self.objects.get(name).is_none_or(Option::is_none);
+        self.store
+            .actors
+            .get(key)
+            .is_some_and(|actor| match &actor.latest {
+                Some(Snapshot::External(name)) => is_bad(name),
+                Some(Snapshot::Local { name, nodes }) => self.local_is_bad(nodes, name),
+                None => false,
+            })
+    }
+
+    fn local_is_bad(&self, nodes: &[NodeName], name: &holdfast_core::id::Name) -> bool {
+        self.hosts
+            .iter()
+            .filter(|host| nodes.contains(&host.name))
+            .all(|host| host.locals.get(name).copied().flatten().is_none())
+    }
+
+    fn insist(&mut self, key: &ActorKey, what: Asked) {
+        let mut wish = what;
+        let mut heard = Vec::new();
+        for _ in 0..EPILOGUE_TRIES_MAX {
+            if self.oracles.violation().is_some() {
+                return;
+            }
+            let verdict = self.ask_and_wait(key, wish);
+            heard.push(format!("{wish:?}: {verdict:?}"));
+            match verdict {
+                Some(Ok(_)) if wish == what => return,
+                Some(Ok(_)) => wish = what,
+                Some(Err(failure)) if is_about_crash(&failure) || self.is_beyond_help(key) => {
+                    if self.is_beyond_help(key) {
+                        return;
+                    }
+                    wish = Asked::Revert;
+                }
+                // The loss has been told; the actor sleeps at its last snapshot.
+                Some(Err(failure)) if failure.code == Code::DataLoss && what == Asked::Suspend => return,
+                Some(Err(_)) | None => {
+                    let end = self.now + SECOND;
+                    self.run_until(end);
+                }
+            }
+        }
+        self.fact(Fact::Unserved(
+            key.clone(),
+            format!("{what:?}: {}", heard.join("; ")),
+        ));
+    }
+
+    fn ask_and_wait(&mut self, key: &ActorKey, what: Asked) -> Option<Verdict> {
+        let id = self.ask(AskedBy::Epilogue, key, what)?;
+        let end = self.now + 2 * self.plan.settings.workflow.deadline.as_micros() as u64;
+        while self.now < end && self.oracles.violation().is_none() && !self.queue.is_empty() {
+            self.step();
+            if let Some(verdict) = self.asks.get_mut(&id).and_then(|ask| ask.verdict.take()) {
+                return verdict;
+            }
+        }
+        None
+    }
+}
+
+fn is_about_crash(failure: &Failure) -> bool {
+    failure.crashed || failure.message.contains("crashed actor")
+}

@@ -1,0 +1,167 @@
+//! What goes wrong, and how it ends.
+
+use super::{Event, World};
+use crate::fact::{Ending, Fact};
+use crate::host::Ateom;
+use crate::plan::{Fault, MILLI, SECOND};
+use holdfast_core::actor::Snapshot;
+use holdfast_core::id::PodUid;
+use holdfast_core::node;
+use holdfast_core::replica;
+
+impl World {
+    pub(super) fn strike(&mut self) {
+        if self.calm {
+            return;
+        }
+        let fault = self.plan.faults[self.rng.index(self.plan.faults.len())];
+        self.tell(|| format!("FAULT {fault:?}"));
+        self.inflict(fault);
+        let mean = self.plan.fault_every;
+        self.after(mean / 4, mean * 2, Event::Strike);
+    }
+
+    fn inflict(&mut self, fault: Fault) {
+        let replica = self.rng.index(self.replicas.len());
+        let node = self.rng.index(self.hosts.len());
+        match fault {
+            Fault::ReplicaDies => self.replicas[replica].fuse = Some(self.rng.between(1, 25) as u32),
+            Fault::ReplicaPauses => {
+                self.replicas[replica].paused_until = self.now + self.rng.between(500 * MILLI, 50 * SECOND);
+            }
+            Fault::ReplicaLeaves => {
+                let life = self.replicas[replica].life;
+                self.to_replica(replica, life, replica::Input::Shutdown);
+            }
+            Fault::NodeDies => self.hosts[node].fuse = Some(self.rng.between(1, 25) as u32),
+            Fault::NodePauses => {
+                self.hosts[node].paused_until = self.now + self.rng.between(500 * MILLI, 50 * SECOND);
+            }
+            Fault::AteomDies => {
+                if let Some(uid) = self.some_worker(node) {
+                    self.kill_ateom(node, &uid);
+                }
+            }
+            Fault::PodReplaced => {
+                if let Some(uid) = self.some_worker(node) {
+                    self.replace_pod(node, &uid);
+                }
+            }
+            Fault::SandboxDies => {
+                if let Some(uid) = self.some_worker(node) {
+                    self.sandbox_ends(node, &uid, Ending::Killed);
+                    self.describe(node, &uid);
+                }
+            }
+            Fault::StoreAway => self.store_away_until = self.now + self.rng.between(100 * MILLI, 40 * SECOND),
+            Fault::NodeCutOff => {
+                self.hosts[node].cut_until = self.now + self.rng.between(500 * MILLI, 40 * SECOND);
+            }
+            Fault::RegistryHangs => {
+                self.registry_hung_until = self.now + self.rng.between(SECOND, 60 * SECOND);
+                for host in &mut self.hosts {
+                    host.images.clear();
+                }
+            }
+            Fault::ObjectsAway => {
+                self.objects_away_until = self.now + self.rng.between(100 * MILLI, 30 * SECOND)
+            }
+            Fault::SnapshotDamaged => self.damage(),
+        }
+    }
+
+    fn some_worker(&mut self, node: usize) -> Option<PodUid> {
+        let uids: Vec<PodUid> = self.hosts[node].ateoms.keys().cloned().collect();
+        if uids.is_empty() {
+            None
+        } else {
+            Some(uids[self.rng.index(uids.len())].clone())
+        }
+    }
+
+    fn kill_ateom(&mut self, node: usize, uid: &PodUid) {
+        self.sandbox_ends(node, uid, Ending::Killed);
+        let Some(ateom) = self.hosts[node].ateoms.get_mut(uid) else {
+            return;
+        };
+        ateom.is_up = false;
+        ateom.current = None;
+        // The atelet may notice that it is away, or only that it is back as another.
+        if self.rng.permille(500) {
+            let life = self.hosts[node].life;
+            let at = self.now + self.rng.between(MILLI, 40 * MILLI);
+            let Some(ateom) = self.hosts[node].ateoms.get_mut(uid) else {
+                return;
+            };
+            ateom.seen_until = ateom.seen_until.max(at);
+            let at = ateom.seen_until;
+            self.at(at, Event::Node(node, life, node::Input::WorkerLost(uid.clone())));
+        }
+        self.after(100 * MILLI, 5 * SECOND, Event::AteomStarts(node, uid.clone()));
+    }
+
+    fn replace_pod(&mut self, node: usize, uid: &PodUid) {
+        self.sandbox_ends(node, uid, Ending::Killed);
+        let Some(old) = self.hosts[node].ateoms.remove(uid) else {
+            return;
+        };
+        let life = self.hosts[node].life;
+        let gone = old.seen_until.max(self.now + self.rng.between(MILLI, 40 * MILLI));
+        self.at(
+            gone,
+            Event::Node(node, life, node::Input::WorkerLost(uid.clone())),
+        );
+        let fresh: PodUid = format!("uid-{}", self.id()).into();
+        let mut ateom = Ateom::new(old.key, 0);
+        ateom.is_up = false;
+        self.hosts[node].ateoms.insert(fresh.clone(), ateom);
+        self.after(500 * MILLI, 5 * SECOND, Event::AteomStarts(node, fresh));
+    }
+
+    fn damage(&mut self) {
+        let actors: Vec<Snapshot> = self
+            .store
+            .actors
+            .values()
+            .filter_map(|a| a.latest.clone())
+            .collect();
+        if actors.is_empty() {
+            return;
+        }
+        match actors[self.rng.index(actors.len())].clone() {
+            Snapshot::External(snapshot) => {
+                self.objects.insert(snapshot.clone(), None);
+                self.fact(Fact::Damaged { snapshot, node: None });
+            }
+            Snapshot::Local { name, nodes } => {
+                for host in &mut self.hosts {
+                    if nodes.contains(&host.name) {
+                        host.locals.insert(name.clone(), None);
+                    }
+                }
+                self.fact(Fact::Damaged {
+                    snapshot: name,
+                    node: nodes.first().cloned(),
+                });
+            }
+        }
+    }
+
+    /// From now on nothing goes wrong any more, and what is away comes back.
+    pub(super) fn heal(&mut self) {
+        self.tell(|| "CALM".into());
+        self.calm = true;
+        self.store_away_until = 0;
+        self.objects_away_until = 0;
+        self.registry_hung_until = 0;
+        for process in &mut self.replicas {
+            process.fuse = None;
+            process.paused_until = 0;
+        }
+        for host in &mut self.hosts {
+            host.fuse = None;
+            host.paused_until = 0;
+            host.cut_until = 0;
+        }
+    }
+}

@@ -1,0 +1,655 @@
+//! Nodes: atelets with their disks, the workers beside them, images and snapshots.
+
+use super::callers::{Ask, AskedBy};
+use super::replicas::unreachable;
+use super::{Event, World};
+use crate::fact::{Ending, Fact};
+use crate::host::{Act, Ateom, Live, fails, whereabouts};
+use crate::plan::{MILLI, SECOND};
+use holdfast_core::effect::{NodeCall, NodeFailureKind, NodeRow, Verb};
+use holdfast_core::id::{EffectId, Name, OpId, PodUid, RequestId};
+use holdfast_core::machine::Machine;
+use holdfast_core::node::{Input, Kept, Node, Order, Output, Work, WorkFailureKind, WorkResult};
+use holdfast_core::pull::{self, Attempt};
+use holdfast_core::registry::Report;
+use holdfast_core::replica;
+use holdfast_core::request::{Answer, Request, Verdict};
+use std::sync::Arc;
+
+impl World {
+    pub(super) fn start_node(&mut self, index: usize) {
+        if self.hosts[index].atelet.is_some() {
+            return;
+        }
+        let settings = self.plan.settings;
+        let host = &mut self.hosts[index];
+        host.life += 1;
+        let row = NodeRow {
+            name: host.name.clone(),
+            address: host.name.clone(),
+            incarnation: format!("atelet-{}", host.life).into(),
+            sequence: 0,
+        };
+        host.atelet = Some(Node::new(row, settings));
+        host.wake = None;
+        host.fuse = None;
+        host.pulls.clear();
+        let (life, entries, fences) = (host.life, host.entries.clone(), host.fences.clone());
+        self.tell(|| format!("node {index} starts, life {life}"));
+        self.to_node(
+            index,
+            life,
+            Input::Start {
+                entries: entries.clone(),
+                fences,
+            },
+        );
+        // Workers that the journal knows and that are not there any more, or not now.
+        let is_up = |uid: &PodUid| self.hosts[index].ateoms.get(uid).is_some_and(|a| a.is_up);
+        for uid in entries.into_keys().filter(|uid| !is_up(uid)).collect::<Vec<_>>() {
+            self.after(
+                MILLI,
+                100 * MILLI,
+                Event::Node(index, life, Input::WorkerLost(uid)),
+            );
+        }
+        for uid in self.hosts[index].ateoms.keys().cloned().collect::<Vec<_>>() {
+            self.describe(index, &uid);
+        }
+    }
+
+    pub(super) fn kill_node(&mut self, index: usize) {
+        if self.hosts[index].atelet.take().is_none() {
+            return;
+        }
+        self.tell(|| format!("node {index} dies"));
+        let calls: Vec<u64> = self
+            .calls
+            .iter()
+            .filter(|(_, c)| !c.is_over && c.node == index)
+            .map(|(id, _)| *id)
+            .collect();
+        for call in calls {
+            self.after(MILLI, SECOND, Event::CallEnds(call, unreachable()));
+        }
+        self.after(10 * MILLI, 5 * SECOND, Event::NodeStarts(index));
+    }
+
+    pub(super) fn to_node(&mut self, index: usize, life: u32, input: Input) {
+        if self.hosts[index].life != life || self.hosts[index].atelet.is_none() {
+            return;
+        }
+        if self.hosts[index].paused_until > self.now {
+            let until = self.hosts[index].paused_until;
+            return self.at(until, Event::Node(index, life, input));
+        }
+        self.tell(|| format!("node {index} <- {input:?}"));
+        let now = self.clock();
+        if let Some(atelet) = &mut self.hosts[index].atelet {
+            atelet.handle(now, input);
+        }
+        self.drain_node(index);
+    }
+
+    pub(super) fn wake_node(&mut self, index: usize, life: u32) {
+        if self.hosts[index].life != life {
+            return;
+        }
+        if self.hosts[index].paused_until > self.now {
+            let until = self.hosts[index].paused_until;
+            return self.at(until, Event::NodeWake(index, life));
+        }
+        self.hosts[index].wake = None;
+        let now = self.clock();
+        if let Some(atelet) = &mut self.hosts[index].atelet {
+            atelet.handle_timeout(now);
+        }
+        self.drain_node(index);
+    }
+
+    fn drain_node(&mut self, index: usize) {
+        while let Some(output) = self.hosts[index].atelet.as_mut().and_then(Machine::poll_output) {
+            self.perform_on_node(index, output);
+            if let Some(fuse) = &mut self.hosts[index].fuse {
+                *fuse = fuse.saturating_sub(1);
+                if *fuse == 0 {
+                    return self.kill_node(index);
+                }
+            }
+        }
+        let host = &mut self.hosts[index];
+        let next = host
+            .atelet
+            .as_ref()
+            .and_then(Machine::poll_timeout)
+            .map(|(at, _)| at.as_micros());
+        if let Some(at) = next
+            && host.wake.is_none_or(|wake| at < wake)
+        {
+            host.wake = Some(at);
+            let life = host.life;
+            self.at(at.max(self.now), Event::NodeWake(index, life));
+        }
+    }
+
+    fn perform_on_node(&mut self, index: usize, output: Output) {
+        let life = self.hosts[index].life;
+        self.tell(|| format!("node {index} -> {output:?}"));
+        match output {
+            Output::Work(effect, work, order) => self.begin_step(index, life, effect, work, order),
+            Output::Cancel(effect) => {
+                let is_it = |event: &Event| matches!(event, Event::Step(n, l, e, ..) if (*n, *l, *e) == (index, life, effect));
+                self.queue.retain(|_, event| !is_it(event));
+            }
+            Output::Keep(effect, kept) => {
+                let at = (self.now + self.rng.between(500, 3 * MILLI)).max(self.hosts[index].journal_until);
+                self.hosts[index].journal_until = at;
+                self.at(at, Event::Kept(index, life, effect, kept));
+            }
+            Output::Pull(image, attempt) => self.begin_pull(index, life, image, attempt),
+            Output::CancelPull(attempt) => {
+                self.hosts[index].pulls.remove(&attempt);
+            }
+            Output::Reply(RequestId(call), reply) => {
+                let is_stale =
+                    matches!(&reply, Err(f) if matches!(f.kind, NodeFailureKind::StaleFence { .. }));
+                if !is_stale {
+                    self.note_heeded(index, call);
+                }
+                self.answer_call(call, reply);
+            }
+            Output::Report(report) => {
+                self.after(MILLI, 20 * MILLI, Event::ReportArrives(index, life, report))
+            }
+            Output::Note(_) => {}
+        }
+    }
+
+    pub(super) fn order_arrives(&mut self, call: u64, order: Box<NodeCall>) {
+        let Some(node) = self.calls.get(&call).map(|c| c.node) else {
+            return;
+        };
+        if self.hosts[node].atelet.is_none() || self.now < self.hosts[node].cut_until {
+            return self.after(MILLI, 2 * SECOND, Event::CallEnds(call, unreachable()));
+        }
+        if self.hosts[node].paused_until > self.now {
+            let until = self.hosts[node].paused_until;
+            return self.at(until, Event::OrderArrives(call, order));
+        }
+        let template = &order.template;
+        let order = Order {
+            worker: order
+                .worker
+                .as_ref()
+                .map(|t| t.pod_uid.clone())
+                .unwrap_or_default(),
+            worker_fence: order.worker.as_ref().map(|t| t.fence).unwrap_or_default(),
+            actor: order.actor,
+            incarnation: order.incarnation,
+            fence: order.fence,
+            op: Some(order.op),
+            template: (template.namespace.clone(), template.name.clone()),
+            workload: Arc::new(template.workload.clone()),
+            verb: order.verb,
+        };
+        if let Some(known) = self.calls.get_mut(&call) {
+            known.order = Some(Box::new(order.clone()));
+        }
+        let life = self.hosts[node].life;
+        self.to_node(node, life, Input::Order(RequestId(call), Box::new(order)));
+    }
+
+    fn note_heeded(&mut self, index: usize, call: u64) {
+        let Some(order) = self.calls.get(&call).and_then(|c| c.order.clone()) else {
+            return;
+        };
+        self.fact(Fact::Heeded {
+            node: self.hosts[index].name.clone(),
+            worker: order.worker,
+            actor: order.actor,
+            incarnation: order.incarnation,
+            fence: order.fence,
+            worker_fence: order.worker_fence,
+        });
+    }
+
+    pub(super) fn report_arrives(&mut self, node: usize, life: u32, report: Report) {
+        let ready: Vec<usize> = (0..self.replicas.len())
+            .filter(|r| self.replicas[*r].is_ready || self.replicas[*r].machine.is_some())
+            .collect();
+        if ready.is_empty() || self.now < self.hosts[node].cut_until {
+            let answer = Input::Reported(Err("no replica answers".into()));
+            return self.after(MILLI, SECOND, Event::Node(node, life, answer));
+        }
+        let replica = ready[self.rng.index(ready.len())];
+        let id = RequestId(self.id());
+        let replica_life = self.replicas[replica].life;
+        self.asks.insert(
+            id,
+            Ask {
+                by: AskedBy::Node(node, life),
+                replica,
+                life: replica_life,
+                is_open: true,
+                verdict: None,
+            },
+        );
+        self.to_replica(
+            replica,
+            replica_life,
+            replica::Input::Request(id, Request::Heartbeat(report)),
+        );
+    }
+
+    pub(super) fn report_answered(&mut self, node: usize, life: u32, verdict: Option<Verdict>) {
+        let answer = match verdict {
+            Some(Ok(Answer::Session { heartbeat_every, .. })) => Ok(heartbeat_every),
+            Some(Ok(other)) => panic!("a report was answered with {other:?}"),
+            Some(Err(failure)) => Err(failure.message),
+            None => Err("the replica died".into()),
+        };
+        self.to_node(node, life, Input::Reported(answer));
+    }
+
+    pub(super) fn kept(&mut self, index: usize, life: u32, effect: EffectId, kept: &Kept) {
+        let host = &mut self.hosts[index];
+        if host.life == life && host.atelet.is_some() {
+            host.keep(kept);
+            self.to_node(index, life, Input::Kept(effect, Ok(())));
+        } else if host.life == life && self.rng.permille(500) {
+            self.hosts[index].keep(kept);
+        }
+    }
+
+    fn begin_pull(&mut self, index: usize, life: u32, image: Name, attempt: Attempt) {
+        self.hosts[index].pulls.insert(attempt);
+        let left = if self.hosts[index].images.contains(&image) {
+            0
+        } else {
+            self.rng.between(1, 4)
+        };
+        self.after(
+            MILLI,
+            20 * MILLI,
+            Event::PullMoves(index, life, attempt, image, left),
+        );
+    }
+
+    pub(super) fn pull_moves(&mut self, index: usize, life: u32, attempt: Attempt, image: Name, left: u64) {
+        if self.hosts[index].life != life || !self.hosts[index].pulls.contains(&attempt) {
+            return;
+        }
+        if left > 0 && self.now < self.registry_hung_until {
+            let until = self.registry_hung_until;
+            return self.at(until, Event::PullMoves(index, life, attempt, image, left));
+        }
+        if left == 0 {
+            self.hosts[index].pulls.remove(&attempt);
+            self.hosts[index].images.insert(image);
+            self.to_node(index, life, Input::Pull(pull::Input::Ended(attempt, Ok(()))));
+        } else {
+            let bytes = 5 - left;
+            self.to_node(index, life, Input::Pull(pull::Input::Progress(attempt, bytes)));
+            self.after(
+                200 * MILLI,
+                3 * SECOND,
+                Event::PullMoves(index, life, attempt, image, left - 1),
+            );
+        }
+    }
+
+    fn begin_step(&mut self, index: usize, life: u32, effect: EffectId, work: Work, order: Arc<Order>) {
+        self.fact(Fact::Begun {
+            node: self.hosts[index].name.clone(),
+            worker: order.worker.clone(),
+            actor: order.actor.clone(),
+            incarnation: order.incarnation,
+            op: op_of(&order),
+            fence: order.fence,
+            worker_fence: order.worker_fence,
+        });
+        match work {
+            Work::Boot | Work::Capture | Work::Stop => {
+                self.after(MILLI, 5 * MILLI, Event::AtAteom(index, life, effect, work, order));
+            }
+            Work::Clear | Work::Assemble => {
+                self.after(MILLI, 10 * MILLI, Event::Step(index, life, effect, work, order))
+            }
+            Work::Fetch | Work::Save(_) | Work::Upload => {
+                self.after(
+                    10 * MILLI,
+                    400 * MILLI,
+                    Event::Step(index, life, effect, work, order),
+                );
+            }
+        }
+    }
+
+    fn is_unlucky(&mut self) -> bool {
+        let chance = self.plan.steps_fail;
+        !self.calm && self.rng.permille(chance)
+    }
+
+    /// A step that the atelet performs itself is done.
+    pub(super) fn step_ends(
+        &mut self,
+        index: usize,
+        life: u32,
+        effect: EffectId,
+        work: &Work,
+        order: &Order,
+    ) {
+        if self.hosts[index].life != life || self.hosts[index].atelet.is_none() {
+            return;
+        }
+        let result = if self.is_unlucky() {
+            fails(WorkFailureKind::Transient, "bad luck")
+        } else {
+            self.step_result(index, work, order)
+        };
+        self.to_node(index, life, Input::Worked(effect, result));
+    }
+
+    fn step_result(&mut self, index: usize, work: &Work, order: &Order) -> WorkResult {
+        let is_away = self.now < self.objects_away_until;
+        match work {
+            Work::Clear => {
+                let is_live = self.hosts[index].ateoms.get(&order.worker).is_some_and(|a| {
+                    a.sandbox.is_some() || a.current.as_ref().is_some_and(|act| act.work == Work::Boot)
+                });
+                if is_live {
+                    self.fact(Fact::Trampled(order.actor.clone(), order.worker.clone(), "Clear"));
+                }
+                self.hosts[index].staged.remove(&order.worker);
+                Ok(Vec::new())
+            }
+            Work::Assemble => Ok(Vec::new()),
+            Work::Fetch => match whereabouts(&order.verb) {
+                Some((name, true)) => self.staged(
+                    index,
+                    order,
+                    self.hosts[index].locals.get(name).copied().flatten(),
+                ),
+                Some((_, false)) if is_away => {
+                    fails(WorkFailureKind::Transient, "the object store does not answer")
+                }
+                Some((name, false)) => self.staged(index, order, self.objects.get(name).copied().flatten()),
+                None => panic!("a Fetch for {:?}", order.verb),
+            },
+            Work::Save(_) => {
+                let Some(count) = self.hosts[index].captures.get(&op_of(order)).copied() else {
+                    return fails(WorkFailureKind::Fatal, "the checkpoint's files are not there");
+                };
+                match whereabouts(&order.verb) {
+                    Some((_, false)) if is_away => {
+                        fails(WorkFailureKind::Transient, "the object store does not answer")
+                    }
+                    Some((name, is_local)) => self.saved(index, name.clone(), is_local, count),
+                    None => panic!("a Save for {:?}", order.verb),
+                }
+            }
+            Work::Upload => {
+                let Verb::Upload { name, to } = &order.verb else {
+                    panic!("an Upload for {:?}", order.verb)
+                };
+                match self.hosts[index].locals.get(name).copied().flatten() {
+                    _ if is_away => fails(WorkFailureKind::Transient, "the object store does not answer"),
+                    Some(count) => self.saved(index, to.clone(), false, count),
+                    None => fails(WorkFailureKind::Fatal, "the local snapshot is not there"),
+                }
+            }
+            Work::Boot | Work::Capture | Work::Stop => panic!("{work:?} is ateom's"),
+        }
+    }
+
+    fn staged(&mut self, index: usize, order: &Order, count: Option<u64>) -> WorkResult {
+        match count {
+            Some(count) => {
+                self.hosts[index].staged.insert(order.worker.clone(), count);
+                Ok(Vec::new())
+            }
+            None => fails(WorkFailureKind::Fatal, "the snapshot is missing or corrupt"),
+        }
+    }
+
+    fn saved(&mut self, index: usize, snapshot: Name, is_local: bool, count: u64) -> WorkResult {
+        let node = is_local.then(|| self.hosts[index].name.clone());
+        if is_local {
+            self.hosts[index].locals.insert(snapshot.clone(), Some(count));
+        } else {
+            self.objects.insert(snapshot.clone(), Some(count));
+        }
+        self.fact(Fact::Saved {
+            snapshot,
+            node,
+            count,
+        });
+        Ok(Vec::new())
+    }
+
+    /// An order reaches the ateom of its worker.
+    pub(super) fn at_ateom(
+        &mut self,
+        index: usize,
+        life: u32,
+        effect: EffectId,
+        work: Work,
+        order: Arc<Order>,
+    ) {
+        let op = op_of(&order);
+        let Some(ateom) = self.hosts[index]
+            .ateoms
+            .get_mut(&order.worker)
+            .filter(|a| a.is_up)
+        else {
+            let gone = fails(WorkFailureKind::Unreachable, "ateom does not answer");
+            return self.after(
+                MILLI,
+                200 * MILLI,
+                Event::Node(index, life, Input::Worked(effect, gone)),
+            );
+        };
+        if let Some((last, done, result)) = &ateom.last
+            && *last == op
+            && *done == work
+        {
+            let again = Input::Worked(effect, result.clone());
+            return self.after(MILLI, 5 * MILLI, Event::Node(index, life, again));
+        }
+        if let Some(current) = &ateom.current {
+            if current.op == op && current.work == work {
+                let waiter = (ateom.run, op, life, effect);
+                return self.after(
+                    MILLI,
+                    50 * MILLI,
+                    Event::AteomJoined(index, order.worker.clone(), waiter),
+                );
+            }
+            if work == Work::Stop {
+                // A boot that is stopped comes to nothing.
+                ateom.current = None;
+            } else {
+                let busy = fails(
+                    WorkFailureKind::Transient,
+                    "another operation is under way in this worker",
+                );
+                return self.after(
+                    MILLI,
+                    5 * MILLI,
+                    Event::Node(index, life, Input::Worked(effect, busy)),
+                );
+            }
+        }
+        ateom.last_op = Some(op);
+        ateom.current = Some(Act {
+            op,
+            work: work.clone(),
+            actor: order.actor.clone(),
+        });
+        let run = ateom.run;
+        self.describe(index, &order.worker);
+        let longest = if work == Work::Stop {
+            50 * MILLI
+        } else {
+            600 * MILLI
+        };
+        self.after(
+            20 * MILLI,
+            longest,
+            Event::AteomDone(index, (run, op, life, effect), order),
+        );
+    }
+
+    /// A repetition waits for the operation that is under way.
+    pub(super) fn ateom_joined(&mut self, index: usize, uid: &PodUid, waiter: Waiter) {
+        let (run, op, life, effect) = waiter;
+        let ateom = self.hosts[index]
+            .ateoms
+            .get(uid)
+            .filter(|a| a.is_up && a.run == run);
+        let is_current = ateom.is_some_and(|a| a.current.as_ref().is_some_and(|act| act.op == op));
+        if is_current {
+            return self.after(
+                20 * MILLI,
+                100 * MILLI,
+                Event::AteomJoined(index, uid.clone(), waiter),
+            );
+        }
+        let result = match ateom.and_then(|a| a.last.clone()) {
+            Some((last, _, result)) if last == op => result,
+            _ => fails(WorkFailureKind::Unreachable, "ateom went away"),
+        };
+        self.to_node(index, life, Input::Worked(effect, result));
+    }
+
+    pub(super) fn ateom_done(&mut self, index: usize, waiter: Waiter, order: &Order) {
+        let (run, op, life, effect) = waiter;
+        let uid = &order.worker;
+        let is_current = self.hosts[index]
+            .ateoms
+            .get(uid)
+            .is_some_and(|a| a.is_up && a.run == run && a.current.as_ref().is_some_and(|act| act.op == op));
+        if !is_current {
+            let gone = fails(WorkFailureKind::Unreachable, "ateom went away");
+            return self.after(
+                MILLI,
+                50 * MILLI,
+                Event::Node(index, life, Input::Worked(effect, gone)),
+            );
+        }
+        let is_unlucky = self.is_unlucky();
+        let is_deaf = self.is_unlucky();
+        let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) else {
+            return;
+        };
+        let Some(act) = ateom.current.take() else { return };
+        let result = self.act(index, uid, &act, order, is_unlucky);
+        if let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) {
+            ateom.last = Some((op, act.work, result.clone()));
+        }
+        self.describe(index, uid);
+        let heard = if is_deaf {
+            fails(WorkFailureKind::Unreachable, "ateom's answer was lost")
+        } else {
+            result
+        };
+        self.after(
+            MILLI,
+            20 * MILLI,
+            Event::Node(index, life, Input::Worked(effect, heard)),
+        );
+    }
+
+    fn act(&mut self, index: usize, uid: &PodUid, act: &Act, order: &Order, is_unlucky: bool) -> WorkResult {
+        match act.work {
+            Work::Boot if is_unlucky => fails(WorkFailureKind::Fatal, "runsc restore failed"),
+            Work::Boot => {
+                let count = match &order.verb {
+                    Verb::Run { .. } => 0,
+                    _ => match self.hosts[index].staged.get(uid) {
+                        Some(count) => *count,
+                        None => return fails(WorkFailureKind::Fatal, "nothing was fetched"),
+                    },
+                };
+                if self.hosts[index]
+                    .ateoms
+                    .get(uid)
+                    .is_some_and(|a| a.sandbox.is_some())
+                {
+                    self.fact(Fact::Trampled(act.actor.clone(), uid.clone(), "Boot"));
+                }
+                let live = Live {
+                    actor: act.actor.clone(),
+                    op: act.op,
+                    count,
+                };
+                if let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) {
+                    ateom.sandbox = Some(live);
+                }
+                self.fact(Fact::Up {
+                    worker: uid.clone(),
+                    actor: act.actor.clone(),
+                    count,
+                });
+                Ok(Vec::new())
+            }
+            Work::Capture => {
+                let Some(live) = self.hosts[index].serving(uid, &act.actor) else {
+                    return fails(WorkFailureKind::Gone, "no sandbox to checkpoint");
+                };
+                let count = live.count;
+                if is_unlucky {
+                    // It may have been left running, or not.
+                    if self.rng.permille(500) {
+                        self.sandbox_ends(index, uid, Ending::Killed);
+                    }
+                    return fails(WorkFailureKind::Fatal, "runsc checkpoint failed");
+                }
+                self.hosts[index].captures.insert(act.op, count);
+                self.sandbox_ends(index, uid, Ending::Captured);
+                Ok(vec!["pages.img".into()])
+            }
+            _ => {
+                if self.hosts[index].serving(uid, &act.actor).is_some() {
+                    self.sandbox_ends(index, uid, Ending::Stopped);
+                }
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// The atelet will see the worker as it is now, after what it was before.
+    pub(super) fn describe(&mut self, index: usize, uid: &PodUid) {
+        let at = self.now + self.rng.between(MILLI, 40 * MILLI);
+        let host = &mut self.hosts[index];
+        let life = host.life;
+        let Some(ateom) = host.ateoms.get_mut(uid).filter(|a| a.is_up) else {
+            return;
+        };
+        ateom.seen_until = ateom.seen_until.max(at);
+        let at = ateom.seen_until;
+        let described = ateom.describe(uid);
+        self.at(
+            at,
+            Event::Node(index, life, Input::Worker(uid.clone(), described)),
+        );
+    }
+
+    pub(super) fn start_ateom(&mut self, index: usize, uid: &PodUid) {
+        let Some(ateom) = self.hosts[index].ateoms.get_mut(uid).filter(|a| !a.is_up) else {
+            return;
+        };
+        *ateom = Ateom {
+            seen_until: ateom.seen_until,
+            ..Ateom::new(ateom.key.clone(), ateom.run + 1)
+        };
+        self.describe(index, uid);
+    }
+}
+
+/// Who waits for an ateom: its run, the operation, the atelet's life and effect.
+pub(super) type Waiter = (u32, OpId, u32, EffectId);
+
+fn op_of(order: &Order) -> OpId {
+    order.op.expect("our replicas name every operation")
+}

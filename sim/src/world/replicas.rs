@@ -1,0 +1,361 @@
+//! Replicas, the store behind them, and their calls to nodes.
+
+use super::callers::AskedBy;
+use super::{Answered, Event, World};
+use crate::fact::Fact;
+use crate::plan::{MILLI, SECOND};
+use holdfast_core::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp};
+use holdfast_core::id::{ActorKey, EffectId, Name, ReplicaId, RequestId};
+use holdfast_core::machine::Machine;
+use holdfast_core::node;
+use holdfast_core::replica::{Input, Output, Replica};
+
+/// A replica's process.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    /// The machine, while the process runs.
+    pub machine: Option<Replica>,
+    /// Counts the processes in this place.
+    pub life: u32,
+    /// When it is to be woken.
+    pub wake: Option<u64>,
+    /// Until when it is not scheduled.
+    pub paused_until: u64,
+    /// After how many more outputs it dies.
+    pub fuse: Option<u32>,
+    /// When the last event that its watch has will arrive.
+    pub watch_until: u64,
+    /// Whether it can serve.
+    pub is_ready: bool,
+}
+
+/// A call from a replica to a node.
+#[derive(Clone, Debug)]
+pub struct Call {
+    replica: usize,
+    life: u32,
+    effect: EffectId,
+    /// The node.
+    pub node: usize,
+    /// Whether the answer is lost on its way.
+    is_deaf: bool,
+    /// Whether the replica has been told something.
+    pub is_over: bool,
+    /// What the node was ordered, once the order has arrived.
+    pub order: Option<Box<node::Order>>,
+}
+
+impl World {
+    pub(super) fn start_replica(&mut self, index: usize) {
+        if self.replicas[index].machine.is_some() {
+            return;
+        }
+        let id = ReplicaId(self.rng.any());
+        let machine = Replica::new(id, self.plan.settings, self.catalog.clone());
+        let life = self.replicas[index].life + 1;
+        let watch_until = self.now;
+        self.replicas[index] = Process {
+            machine: Some(machine),
+            life,
+            watch_until,
+            ..Process::default()
+        };
+        self.tell(|| format!("replica {index} starts as {id}"));
+        self.to_replica(index, life, Input::Start);
+    }
+
+    /// The process ends at once; what it has sent is on its way.
+    pub(super) fn kill_replica(&mut self, index: usize) {
+        if self.replicas[index].machine.take().is_none() {
+            return;
+        }
+        self.tell(|| format!("replica {index} dies"));
+        self.replicas[index].is_ready = false;
+        let life = self.replicas[index].life;
+        let orphans: Vec<RequestId> = self
+            .asks
+            .iter()
+            .filter(|(_, ask)| ask.is_open && ask.replica == index && ask.life == life)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in orphans {
+            self.after(MILLI, 50 * MILLI, Event::Told(id, None));
+        }
+        let calls: Vec<(u64, usize)> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| !call.is_over && call.replica == index && call.life == life)
+            .map(|(id, call)| (*id, call.node))
+            .collect();
+        for (id, node) in calls {
+            self.hang_up(id, node);
+        }
+        self.after(10 * MILLI, 5 * SECOND, Event::ReplicaStarts(index));
+    }
+
+    fn hang_up(&mut self, call: u64, node: usize) {
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.is_over = true;
+        }
+        let life = self.hosts[node].life;
+        self.after(
+            MILLI,
+            20 * MILLI,
+            Event::Node(node, life, node::Input::CallerGone(RequestId(call))),
+        );
+    }
+
+    pub(super) fn to_replica(&mut self, index: usize, life: u32, input: Input) {
+        if self.replicas[index].life != life || self.replicas[index].machine.is_none() {
+            return;
+        }
+        if self.replicas[index].paused_until > self.now {
+            let until = self.replicas[index].paused_until;
+            return self.at(until, Event::Replica(index, life, input));
+        }
+        self.tell(|| format!("replica {index} <- {input:?}"));
+        let now = self.clock();
+        if let Some(machine) = &mut self.replicas[index].machine {
+            machine.handle(now, input);
+        }
+        self.drain_replica(index);
+    }
+
+    pub(super) fn wake_replica(&mut self, index: usize, life: u32) {
+        if self.replicas[index].life != life {
+            return;
+        }
+        if self.replicas[index].paused_until > self.now {
+            let until = self.replicas[index].paused_until;
+            return self.at(until, Event::ReplicaWake(index, life));
+        }
+        self.replicas[index].wake = None;
+        let now = self.clock();
+        if let Some(machine) = &mut self.replicas[index].machine {
+            machine.handle_timeout(now);
+        }
+        self.drain_replica(index);
+    }
+
+    fn drain_replica(&mut self, index: usize) {
+        while let Some(output) = self.replicas[index]
+            .machine
+            .as_mut()
+            .and_then(Machine::poll_output)
+        {
+            self.perform(index, output);
+            if let Some(fuse) = &mut self.replicas[index].fuse {
+                *fuse = fuse.saturating_sub(1);
+                if *fuse == 0 {
+                    return self.kill_replica(index);
+                }
+            }
+        }
+        let process = &mut self.replicas[index];
+        let next = process
+            .machine
+            .as_ref()
+            .and_then(Machine::poll_timeout)
+            .map(|(at, _)| at.as_micros());
+        if let Some(at) = next
+            && process.wake.is_none_or(|wake| at < wake)
+        {
+            process.wake = Some(at);
+            let life = process.life;
+            self.at(at.max(self.now), Event::ReplicaWake(index, life));
+        }
+    }
+
+    fn perform(&mut self, index: usize, output: Output) {
+        let life = self.replicas[index].life;
+        self.tell(|| format!("replica {index} -> {output:?}"));
+        match output {
+            Output::Store(effect, op) => self.ask_store(index, life, effect, op),
+            Output::Node(effect, address, call) => self.call_node(index, life, effect, &address, call),
+            Output::Cancel(effect) => {
+                let found = self
+                    .calls
+                    .iter()
+                    .find(|(_, c)| !c.is_over && c.replica == index && c.life == life && c.effect == effect)
+                    .map(|(id, c)| (*id, c.node));
+                if let Some((id, node)) = found {
+                    self.hang_up(id, node);
+                }
+            }
+            Output::Reply(id, verdict) => {
+                if self
+                    .asks
+                    .get(&id)
+                    .is_some_and(|ask| matches!(ask.by, AskedBy::Caller(_) | AskedBy::Epilogue))
+                {
+                    let result = verdict.as_ref().map(|_| ()).map_err(Clone::clone);
+                    self.fact(Fact::Told(id, result));
+                }
+                self.after(MILLI, 10 * MILLI, Event::Told(id, Some(Box::new(verdict))));
+            }
+            Output::Ready => self.replicas[index].is_ready = true,
+            Output::Left => {
+                self.replicas[index].machine = None;
+                self.replicas[index].is_ready = false;
+                self.after(10 * MILLI, 5 * SECOND, Event::ReplicaStarts(index));
+            }
+            Output::Event(_) => {}
+        }
+    }
+
+    fn ask_store(&mut self, index: usize, life: u32, effect: EffectId, op: StoreOp) {
+        let away = StoreError::Unavailable("the store does not answer".into());
+        if self.now < self.store_away_until {
+            let answer = Input::Stored(effect, Err(away));
+            return self.after(50 * MILLI, 2 * SECOND, Event::Replica(index, life, answer));
+        }
+        if self.rng.permille(self.plan.store_deaf) && !self.calm {
+            let answer = Input::Stored(effect, Err(away));
+            self.after(50 * MILLI, 2 * SECOND, Event::Replica(index, life, answer));
+            // Before its sender gives up, or, rarely, long after.
+            let latest = if self.rng.permille(200) {
+                5 * SECOND
+            } else {
+                50 * MILLI
+            };
+            return self.after(
+                300,
+                latest,
+                Event::AtStore(index, life, effect, op, Answered::Lost),
+            );
+        }
+        self.after(
+            300,
+            3 * MILLI,
+            Event::AtStore(index, life, effect, op, Answered::Heard),
+        );
+    }
+
+    pub(super) fn at_store(
+        &mut self,
+        index: usize,
+        life: u32,
+        effect: EffectId,
+        op: &StoreOp,
+        answered: Answered,
+    ) {
+        let is_dead = self.replicas[index].life != life || self.replicas[index].machine.is_none();
+        if is_dead && self.rng.permille(500) {
+            return;
+        }
+        let key = actor_written(op);
+        let before = key.and_then(|key| self.store.actors.get(key)).cloned();
+        let (reply, event) = self.store.perform(self.clock(), op);
+        if let Some(key) = key {
+            let after = self.store.actors.get(key).cloned();
+            if before != after {
+                self.fact(Fact::Recorded {
+                    before: before.map(Box::new),
+                    after: after.map(Box::new),
+                });
+            }
+        }
+        if let Some(event) = event {
+            self.publish(&event);
+        }
+        if answered == Answered::Heard {
+            self.after(
+                300,
+                3 * MILLI,
+                Event::Replica(index, life, Input::Stored(effect, Ok(reply))),
+            );
+        }
+    }
+
+    /// Watchers hear of it, each in order, each after a while; now and then a watcher misses it and
+    /// is told that it may have.
+    fn publish(&mut self, event: &StoreEvent) {
+        for index in 0..self.replicas.len() {
+            if self.replicas[index].machine.is_none() {
+                continue;
+            }
+            let event = if !self.calm && self.rng.permille(5) {
+                StoreEvent::Resync
+            } else {
+                event.clone()
+            };
+            let at = (self.now + self.rng.between(MILLI, 30 * MILLI)).max(self.replicas[index].watch_until);
+            self.replicas[index].watch_until = at;
+            let life = self.replicas[index].life;
+            self.at(at, Event::Replica(index, life, Input::Watched(event)));
+        }
+    }
+
+    fn call_node(
+        &mut self,
+        replica: usize,
+        life: u32,
+        effect: EffectId,
+        address: &Name,
+        order: Box<NodeCall>,
+    ) {
+        let Some(node) = self.hosts.iter().position(|host| host.name == *address) else {
+            panic!("a call to an address that nobody has reported: {address}");
+        };
+        let call = self.id();
+        let is_lossy = self.rng.permille(self.plan.calls_lost) && !self.calm;
+        let fate = if is_lossy { self.rng.below(3) } else { 3 };
+        self.calls.insert(
+            call,
+            Call {
+                replica,
+                life,
+                effect,
+                node,
+                is_deaf: fate == 1,
+                is_over: false,
+                order: None,
+            },
+        );
+        match fate {
+            0 => self.after(100 * MILLI, 3 * SECOND, Event::CallEnds(call, unreachable())),
+            2 => {
+                self.after(100 * MILLI, SECOND, Event::CallEnds(call, unreachable()));
+                self.after(500 * MILLI, 8 * SECOND, Event::OrderArrives(call, order));
+            }
+            _ => self.after(MILLI, 20 * MILLI, Event::OrderArrives(call, order)),
+        }
+    }
+
+    /// The node has answered; whether the replica hears it is another matter.
+    pub(super) fn answer_call(&mut self, call: u64, reply: NodeReply) {
+        let Some(known) = self.calls.get(&call) else {
+            return;
+        };
+        let is_lost = known.is_deaf || self.now < self.hosts[known.node].cut_until;
+        if is_lost {
+            self.after(100 * MILLI, 3 * SECOND, Event::CallEnds(call, unreachable()));
+        } else {
+            self.after(MILLI, 20 * MILLI, Event::CallEnds(call, reply));
+        }
+    }
+
+    pub(super) fn call_ends(&mut self, call: u64, reply: NodeReply) {
+        let Some(known) = self.calls.get_mut(&call) else {
+            return;
+        };
+        if std::mem::replace(&mut known.is_over, true) {
+            return;
+        }
+        let (replica, life, effect) = (known.replica, known.life, known.effect);
+        self.to_replica(replica, life, Input::Called(effect, reply));
+    }
+}
+
+/// The caller cannot tell what became of its call.
+pub(super) fn unreachable() -> NodeReply {
+    Err(NodeFailure::unreachable("the node does not answer"))
+}
+
+fn actor_written(op: &StoreOp) -> Option<&ActorKey> {
+    match op {
+        StoreOp::PutActor { actor, .. } => Some(&actor.key),
+        StoreOp::DeleteActor { key, .. } => Some(key),
+        _ => None,
+    }
+}
