@@ -3,6 +3,7 @@
 mod buffers;
 mod download;
 mod object;
+mod plain;
 mod upload;
 
 use std::fmt;
@@ -105,8 +106,8 @@ impl Backend {
             name.strip_suffix(STORED_SUFFIX)
                 .is_some_and(|name| name.parse::<FileName>().is_ok())
         });
-        let mut removals =
-            futures_util::stream::iter(stored.map(|name| place.remove(name))).buffer_unordered(FILES_AT_ONCE);
+        let removals: Vec<_> = stored.map(|name| place.remove(name)).collect();
+        let mut removals = futures_util::stream::iter(removals).buffer_unordered(FILES_AT_ONCE);
         while let Some(removed) = removals.next().await {
             removed?;
         }

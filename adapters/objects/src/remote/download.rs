@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use bytes::Bytes;
-use futures_util::future::join3;
+use futures_util::future::join;
 use futures_util::{StreamExt as _, stream};
 use holdfast_runtime::tokio::sync::OwnedSemaphorePermit;
 use object_store::path::Path as ObjectPath;
@@ -48,10 +48,12 @@ impl Backend {
             progress,
         };
         download.dest.remove_temps().map_err(on_disk)?;
-        let files = manifest
+        // Collected, because a closure that is kept over an await makes the whole future unfit for a task.
+        let files: Vec<_> = manifest
             .snapshot_files
             .iter()
-            .map(|name| download.file(name, manifest.files.get(name)));
+            .map(|name| download.file(name, manifest.files.get(name)))
+            .collect();
         let mut files = stream::iter(files).buffer_unordered(FILES_AT_ONCE);
         while let Some(done) = files.next().await {
             done?;
@@ -113,22 +115,30 @@ impl Download<'_> {
         let mut next = chunks.next().await;
         while let Some(chunk) = next {
             let chunk = chunk?;
+            let length = chunk.bytes.len() as u64;
             let bytes = chunk.bytes.clone();
             let written = off_thread(&at, move || decoder.push(&bytes).map(|()| decoder));
-            let added = async {
-                match account.take() {
-                    Some((recorded, account)) => {
-                        Ok(Some((recorded, account.add(&at, chunk.bytes.clone()).await?)))
+            // Three at once: this range is written, its digest taken, and the next one fetched. The last may have to
+            // wait for room, so this one is let go as soon as the first two are done.
+            let handled = async {
+                let added = async {
+                    match account.take() {
+                        Some((recorded, account)) => {
+                            let account = account.add(&at, chunk.bytes.clone()).await?;
+                            Ok(Some((recorded, account)))
+                        }
+                        None => Ok(None),
                     }
-                    None => Ok(None),
-                }
+                };
+                let done = join(written, added).await;
+                drop(chunk);
+                done
             };
-            // Three at once: this range is written, its digest taken, and the next one fetched.
-            let (written, added, arrived) = join3(written, added, chunks.next()).await;
+            let ((written, added), arrived) = join(handled, chunks.next()).await;
             decoder = written?.map_err(damaged)?;
             account = added?;
             next = arrived;
-            self.progress.advance(chunk.bytes.len() as u64);
+            self.progress.advance(length);
         }
         if let Some((recorded, account)) = account {
             same_digest("stored bytes", recorded.sha256, account.finish().sha256).map_err(damaged)?;

@@ -179,6 +179,8 @@ impl Upload<'_> {
                 _ => Ok((name, self.upload_file(name, file).await?, Sent::Now)),
             }
         });
+        // Collected, because a closure that is kept over an await makes the whole future unfit for a task.
+        let uploads: Vec<_> = uploads.collect();
         let mut uploads = stream::iter(uploads).buffer_unordered(FILES_AT_ONCE);
         let mut manifest = self.plan.clone();
         while let Some(uploaded) = uploads.next().await {
@@ -202,16 +204,17 @@ impl Upload<'_> {
         let mut account = Account::default();
         let mut last = Bytes::new();
         let record = loop {
-            let mut buffer = writer
-                .meanwhile(self.backend.buffers.take())
-                .await
-                .map_err(refused)?;
             let read_before = encoder.position();
-            let step = off_thread(&at, move || {
-                let fill = encoder.fill(&mut buffer.bytes);
-                (encoder, fill, buffer)
-            });
             // Three at once: this part is read and compressed, the one before is hashed, those before it are sent.
+            // Waiting for a buffer holds up none of the others: they are what makes one free.
+            let step = async {
+                let mut buffer = self.backend.buffers.take().await;
+                off_thread(&at, move || {
+                    let fill = encoder.fill(&mut buffer.bytes);
+                    (encoder, fill, buffer)
+                })
+                .await
+            };
             let (step, added) = writer
                 .meanwhile(join(step, account.add(&at, last)))
                 .await
