@@ -1,1 +1,274 @@
-//! Holdfast.
+//! atelet: the node machine of the core, behind gRPC, with this machine's disk, images and sandboxes.
+//!
+//! ```text
+//! AteomHerder, NodeControl (service) --Order--> Node machine --Output--> effects: journal, images, snapshots,
+//!             ^                                     |                    bundles, ateoms, reports
+//!             +--------------- Reply ---------------+
+//! ```
+//!
+//! Nothing is decided here: services check the form of requests in the original's words, effects carry
+//! out what the machine asks for, and answers go back the way they came.
+
+mod assets;
+mod ateom;
+mod desk;
+mod effects;
+mod heartbeat;
+mod images;
+mod journal;
+mod order;
+mod rfc3339;
+mod service;
+mod settling;
+mod tasks;
+mod work;
+mod workers;
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_core::effect::NodeRow;
+use holdfast_core::id::NodeName;
+use holdfast_core::node::{Input, Node};
+use holdfast_core::settings::{BrokenRelation, Settings};
+use holdfast_images::{Cache, DiskError, PullOptions, Puller};
+use holdfast_objects::Backend;
+use holdfast_rpc::atelet::ateom_herder_server::{self, AteomHerderServer};
+use holdfast_rpc::holdfast_v1::node_control_server::{self, NodeControlServer};
+use holdfast_rpc::reflection::introspected;
+use holdfast_runtime::clock::Clock;
+use holdfast_runtime::net::{Address, BindError, Listener, Transport};
+use holdfast_runtime::shutdown::Shutdown;
+use holdfast_runtime::tokio::task::spawn_blocking;
+use holdfast_runtime::tokio::{self, sync::watch};
+use holdfast_runtime::{driver, entropy};
+use holdfast_sandbox::layout::Layout;
+use tonic::service::Routes;
+
+pub use journal::{FORMAT as JOURNAL_FORMAT, JournalError};
+
+/// The base directory in a cluster.
+pub const BASE_DIR: &str = "/var/lib/ateom-gvisor";
+
+/// How much longer than its calls a node that stops may live, to report what became of them.
+const LAST_REPORT: Duration = Duration::from_secs(1);
+
+/// Everything that a node needs from outside.
+#[derive(Clone)]
+pub struct Config {
+    /// The node's name, by which the control plane knows it.
+    pub node_name: NodeName,
+    /// Where it serves.
+    pub listen: Address,
+    /// Where the control plane reaches it; `None`: where it serves.
+    pub advertise: Option<Address>,
+    /// The directory that it shares with its ateoms; see [`holdfast_sandbox::layout`].
+    pub base_dir: PathBuf,
+    /// Replicas of the control plane. It reports to one, and to the next when that does not answer.
+    pub control_planes: Vec<Address>,
+    /// Every duration.
+    pub settings: Settings,
+    /// Where external snapshots are.
+    pub storage: holdfast_objects::Config,
+    /// How images are pulled.
+    pub images: PullOptions,
+    /// What its sandboxes are.
+    pub sandboxes: Sandboxes,
+}
+
+/// What the sandboxes of a node are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sandboxes {
+    /// gVisor's. `runsc` is used instead of the one that a SandboxConfig names.
+    Gvisor {
+        /// An installed runsc.
+        runsc: Option<PathBuf>,
+    },
+    /// Plain processes, which need no files of their own.
+    Process,
+}
+
+/// Why a node could not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Two settings do not fit together.
+    #[error("settings: {0}")]
+    Settings(#[from] BrokenRelation),
+    /// It cannot listen where it should.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// It serves where nobody else could reach it by that address.
+    #[error("{0} is no address that others reach; say which is, with an advertise address")]
+    Unreachable(Address),
+    /// What it remembers cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The image cache cannot be used.
+    #[error("image cache: {0}")]
+    Images(#[from] DiskError),
+    /// The base directory cannot be used.
+    #[error("{path}: {source}", path = .path.display())]
+    Disk {
+        /// The directory.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// Reflection could not be built from our own descriptors.
+    #[error("reflection: {0}")]
+    Reflection(String),
+    /// The process is going down while the node begins.
+    #[error("stopped before it could begin")]
+    StoppedEarly,
+}
+
+/// Runs one node until `shutdown` is triggered. It then takes no more orders, lets what is under way end
+/// (for at most [`Transport::drain_timeout`]), reports once more and returns; what has not ended is
+/// remembered, and goes on when it is ordered again.
+///
+/// Dropping the future ends everything where it stands, as a kill would.
+///
+/// # Errors
+/// If it could not begin to serve.
+pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Result<(), Error> {
+    config.settings.check()?;
+    let transport = Transport::default();
+    let listener = Listener::bind(&config.listen).await?;
+    let advertised = advertised(config.advertise.as_ref(), listener.address())?;
+    let layout = Layout::new(&config.base_dir);
+    let architecture: Arc<str> = config.images.platform.architecture.as_str().into();
+    let backend = Arc::new(Backend::new(config.storage));
+    let (base, sandboxes) = (config.base_dir, config.sandboxes);
+    let (files, arch, store) = (layout.static_files(), architecture.clone(), backend.clone());
+    let opened = spawn_blocking(move || open(base, files, sandboxes, arch, store));
+    let (journal, memory, cache, assets) = opened.await.map_err(|_| Error::StoppedEarly)??;
+
+    let (inbox, queue) = driver::inbox();
+    let desk = desk::Desk::new(inbox.clone());
+    let stall_after = config.settings.pull.stall_after / 2;
+    let puller = Puller::new(cache, config.images);
+    let images = Arc::new(images::Images::new(puller, clock.clone(), stall_after));
+    let ateoms = Arc::new(ateom::Ateoms::new(
+        layout.clone(),
+        config.settings.workflow.deadline,
+    ));
+    let every = config.settings.node.heartbeat_every;
+    let heartbeat = Arc::new(heartbeat::Heartbeat::new(&config.control_planes, every));
+    let workshop = Arc::new(work::Workshop::new(
+        layout.clone(),
+        backend,
+        assets,
+        images.clone(),
+        ateoms.clone(),
+        clock.clone(),
+    ));
+    for (worker, entry) in &memory.entries {
+        workshop.note(worker, entry);
+    }
+    let row = NodeRow {
+        name: config.node_name,
+        address: advertised.to_string().into(),
+        incarnation: format!("{:016x}", entropy::fresh_u64()).into(),
+        sequence: 0,
+    };
+    tracing::info!(node = %row.name, address = %listener.address(), advertised = %row.address, "serving");
+    let (machine, settled) = settling::Settling::new(Node::new(row, config.settings));
+    inbox.send(Input::Start {
+        entries: memory.entries,
+        fences: memory.fences,
+    });
+    let effects = effects::NodeEffects::new(
+        inbox.clone(),
+        desk.clone(),
+        journal,
+        workshop,
+        images,
+        heartbeat.clone(),
+    );
+    let driving = driver::drive(machine, queue, clock.clone(), effects);
+    let discovering = workers::discover(layout, ateoms, inbox);
+
+    let service = service::Service {
+        desk,
+        heartbeat,
+        architecture,
+    };
+    let routes =
+        Routes::new(AteomHerderServer::new(service.clone())).add_service(NodeControlServer::new(service));
+    let names = [
+        ateom_herder_server::SERVICE_NAME,
+        node_control_server::SERVICE_NAME,
+    ];
+    let (routes, _health) = introspected(routes, &names)
+        .await
+        .map_err(|error| Error::Reflection(error.to_string()))?;
+    let serving = holdfast_rpc::server::serve(listener, routes, transport, clock, shutdown.triggered());
+    let finishing = async {
+        serving.await;
+        settle(settled).await;
+    };
+    tokio::select! {
+        biased;
+        () = finishing => {}
+        () = give_up(shutdown, transport.drain_timeout) => {}
+        () = driving => {}
+        () = discovering => {}
+    }
+    Ok(())
+}
+
+type Opened = (journal::Journal, journal::Memory, Cache, assets::Assets);
+
+/// Everything that is opened on disk. Blocks.
+fn open(
+    base: PathBuf,
+    static_files: PathBuf,
+    sandboxes: Sandboxes,
+    architecture: Arc<str>,
+    backend: Arc<Backend>,
+) -> Result<Opened, Error> {
+    let disk = |path: PathBuf| move |source| Error::Disk { path, source };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&base)
+        .map_err(disk(base.clone()))?;
+    let journal = journal::Journal::open(&base.join("journal.redb"))?;
+    let memory = journal.load()?;
+    let cache = Cache::open(&base.join("images"))?;
+    let assets = assets::Assets::open(static_files.clone(), sandboxes, architecture, backend)
+        .map_err(disk(static_files))?;
+    Ok((journal, memory, cache, assets))
+}
+
+/// Waits until nothing is under way any more, the report of that included.
+async fn settle(mut settled: watch::Receiver<bool>) {
+    // An error means that the machine has gone, and everything with it.
+    let _ = settled.wait_for(|is_settled| *is_settled).await;
+}
+
+/// Ends the waiting for what is under way, some time after stopping has been asked for.
+async fn give_up(shutdown: Shutdown, after: Duration) {
+    shutdown.triggered().await;
+    tokio::time::sleep(after + LAST_REPORT).await;
+    tracing::warn!(
+        ?after,
+        "leaving what is still under way; it goes on when it is ordered again"
+    );
+}
+
+/// The address under which others are told to reach this node.
+fn advertised(configured: Option<&Address>, bound: &Address) -> Result<Address, Error> {
+    if let Some(address) = configured {
+        return Ok(address.clone());
+    }
+    match bound {
+        Address::Tcp { host, .. } if host == "0.0.0.0" || host == "::" => {
+            Err(Error::Unreachable(bound.clone()))
+        }
+        bound => Ok(bound.clone()),
+    }
+}

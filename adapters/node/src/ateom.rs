@@ -1,0 +1,230 @@
+//! The node's end of the connections to its ateoms.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use holdfast_core::catalog::{Container, Scope};
+use holdfast_core::id::{OpId, PodUid};
+use holdfast_core::node::Order;
+use holdfast_rpc::ateom::ateom_client::AteomClient;
+use holdfast_rpc::ateom::{
+    self, CheckpointWorkloadRequest, RestoreWorkloadRequest, RunWorkloadRequest, SnapshotScope,
+};
+use holdfast_rpc::holdfast_v1::StopWorkloadRequest;
+use holdfast_rpc::holdfast_v1::worker_control_client::WorkerControlClient;
+use holdfast_rpc::metadata::Credentials;
+use holdfast_runtime::net::{Address, Channel, Transport, deadline};
+use holdfast_sandbox::layout::Layout;
+use holdfast_sandbox::names::{ActorRef, Label};
+use tonic::{Request, Status};
+
+use crate::assets::{Paths, RUNSC};
+use crate::work::StepError;
+
+/// All ateoms of this node.
+pub(crate) struct Ateoms {
+    layout: Layout,
+    /// How long ateom may take for one operation.
+    limit: Duration,
+    workers: Mutex<BTreeMap<PodUid, Worker>>,
+}
+
+struct Worker {
+    channel: Channel,
+    occupant: Option<Occupant>,
+}
+
+/// Who is in a worker's sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Occupant {
+    /// The actor.
+    pub actor: ActorRef,
+    /// The operation that brought it, if it was named.
+    pub operation: Option<OpId>,
+}
+
+impl Ateoms {
+    pub fn new(layout: Layout, limit: Duration) -> Self {
+        Self {
+            layout,
+            limit,
+            workers: Mutex::default(),
+        }
+    }
+
+    /// The connection to a worker's ateom, dialled when it is first used.
+    pub fn channel(&self, worker: &PodUid) -> Result<Channel, StepError> {
+        let uid = Label::parse("target ateom UID", worker.as_str())?;
+        let mut workers = self.lock();
+        let known = workers.entry(worker.clone()).or_insert_with(|| Worker {
+            channel: Channel::new(
+                Address::Unix(self.layout.worker_socket(&uid)),
+                Transport::default(),
+            ),
+            occupant: None,
+        });
+        Ok(known.channel.clone())
+    }
+
+    /// Takes note of what a worker's ateom says of its sandbox.
+    pub fn note(&self, worker: &PodUid, occupant: Option<Occupant>) {
+        if let Some(known) = self.lock().get_mut(worker) {
+            known.occupant = occupant;
+        }
+    }
+
+    /// Who is in a worker's sandbox, as its ateom said last.
+    pub fn occupant(&self, worker: &PodUid) -> Option<Occupant> {
+        self.lock().get(worker)?.occupant.clone()
+    }
+
+    /// Forgets a worker that is gone.
+    pub fn forget(&self, worker: &PodUid) {
+        self.lock().remove(worker);
+    }
+
+    /// Boots an actor from its bundles.
+    pub async fn run(&self, order: &Order, assets: &Paths) -> Result<(), StepError> {
+        let (runsc_path, runtime_asset_paths) = paths(assets);
+        let request = RunWorkloadRequest {
+            actor_template_namespace: order.template.0.to_string(),
+            actor_template_name: order.template.1.to_string(),
+            actor_id: order.actor.name.to_string(),
+            runsc_path,
+            spec: Some(spec(order)),
+            runtime_asset_paths,
+        };
+        let mut client = AteomClient::new(self.channel(&order.worker)?);
+        let call = async { client.run_workload(with_credentials(order, request)?).await };
+        self.limited(order, call).await.map(drop)
+    }
+
+    /// Restores an actor from the files in its restore directory.
+    pub async fn restore(&self, order: &Order, assets: &Paths, scope: Scope) -> Result<(), StepError> {
+        let (runsc_path, runtime_asset_paths) = paths(assets);
+        let request = RestoreWorkloadRequest {
+            actor_template_namespace: order.template.0.to_string(),
+            actor_template_name: order.template.1.to_string(),
+            actor_id: order.actor.name.to_string(),
+            runsc_path,
+            spec: Some(spec(order)),
+            snapshot_uri_prefix: String::new(),
+            runtime_asset_paths,
+            scope: wire_scope(scope) as i32,
+        };
+        let mut client = AteomClient::new(self.channel(&order.worker)?);
+        let call = async { client.restore_workload(with_credentials(order, request)?).await };
+        self.limited(order, call).await.map(drop)
+    }
+
+    /// Checkpoints an actor into its checkpoint directory and ends its sandbox; the names of the files.
+    pub async fn checkpoint(
+        &self,
+        order: &Order,
+        assets: &Paths,
+        scope: Scope,
+    ) -> Result<Vec<String>, StepError> {
+        let (runsc_path, runtime_asset_paths) = paths(assets);
+        let request = CheckpointWorkloadRequest {
+            actor_template_namespace: order.template.0.to_string(),
+            actor_template_name: order.template.1.to_string(),
+            actor_id: order.actor.name.to_string(),
+            runsc_path,
+            spec: Some(spec(order)),
+            snapshot_uri_prefix: String::new(),
+            runtime_asset_paths,
+            scope: wire_scope(scope) as i32,
+        };
+        let mut client = AteomClient::new(self.channel(&order.worker)?);
+        let call = async {
+            client
+                .checkpoint_workload(with_credentials(order, request)?)
+                .await
+        };
+        let answer = self.limited(order, call).await?;
+        Ok(answer.into_inner().snapshot_files)
+    }
+
+    /// Ends an actor's sandbox on the order's worker, if it is there.
+    pub async fn stop(&self, order: &Order, occupant: &Occupant) -> Result<(), StepError> {
+        let request = StopWorkloadRequest {
+            actor_template_namespace: occupant.actor.template_namespace().to_owned(),
+            actor_template_name: occupant.actor.template_name().to_owned(),
+            actor_id: occupant.actor.actor_id().to_owned(),
+        };
+        let mut client = WorkerControlClient::new(self.channel(&order.worker)?);
+        let call = async { client.stop(with_credentials(order, request)?).await };
+        self.limited(order, call).await.map(drop)
+    }
+
+    async fn limited<T>(
+        &self,
+        order: &Order,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, StepError> {
+        deadline(self.limit, call)
+            .await
+            .map_err(|status| StepError::Ateom {
+                worker: order.worker.clone(),
+                status,
+            })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PodUid, Worker>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `message` with the order's fences and its operation, so that ateom knows a repetition.
+fn with_credentials<T>(order: &Order, message: T) -> Result<Request<T>, Status> {
+    let mut request = Request::new(message);
+    let credentials = Credentials {
+        actor_fence: Some(order.fence).filter(|fence| fence.0 > 0),
+        worker_fence: Some(order.worker_fence).filter(|fence| fence.0 > 0),
+        operation: order.op,
+        incarnation: Some(order.incarnation).filter(|incarnation| incarnation.0 > 0),
+        atespace: Some(order.actor.atespace.clone()).filter(|atespace| !atespace.is_empty()),
+    };
+    credentials.write(request.metadata_mut())?;
+    Ok(request)
+}
+
+/// The runsc binary, and all assets by name.
+fn paths(assets: &Paths) -> (String, BTreeMap<String, String>) {
+    let text = |path: &PathBuf| path.display().to_string();
+    let runsc = assets.get(RUNSC).map(text).unwrap_or_default();
+    let all = assets.iter().map(|(name, path)| (name.clone(), text(path)));
+    (runsc, all.collect())
+}
+
+fn spec(order: &Order) -> ateom::WorkloadSpec {
+    let volumes = &order.workload.durable_volumes;
+    let container = |container: &Container| ateom::Container {
+        name: container.name.to_string(),
+        readyz: container.readyz.as_ref().map(|readyz| ateom::Readyz {
+            http_get: Some(ateom::HttpGetAction {
+                path: readyz.path.to_string(),
+                port: i32::from(readyz.port),
+            }),
+        }),
+        durable_dir_volumes: {
+            let durable = container
+                .mounts
+                .iter()
+                .filter(|mount| volumes.contains(&mount.volume));
+            durable.map(|mount| mount.path.to_string()).collect()
+        },
+    };
+    ateom::WorkloadSpec {
+        containers: order.workload.containers.iter().map(container).collect(),
+    }
+}
+
+fn wire_scope(scope: Scope) -> SnapshotScope {
+    match scope {
+        Scope::Full => SnapshotScope::Full,
+        Scope::Data => SnapshotScope::Data,
+    }
+}

@@ -1,0 +1,135 @@
+//! What the node machine asks for, carried out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use holdfast_core::id::{EffectId, Name};
+use holdfast_core::node::{Input, Kept, Order, Output, Work};
+use holdfast_core::pull::{self, Attempt};
+use holdfast_core::registry::Report;
+use holdfast_runtime::driver::{Effects, Flow, Inbox};
+use holdfast_runtime::tokio::sync::mpsc;
+use holdfast_runtime::tokio::task::AbortHandle;
+
+use crate::desk::Desk;
+use crate::heartbeat::Heartbeat;
+use crate::images::Images;
+use crate::journal::{self, Journal};
+use crate::settling::Settling;
+use crate::tasks::Tasks;
+use crate::work::{Abandoned, Workshop, when_abandoned};
+
+/// Carries out a node's outputs. Dropping it ends all of them where they stand.
+pub(crate) struct NodeEffects {
+    inbox: Inbox<Input>,
+    desk: Desk,
+    workshop: Arc<Workshop>,
+    images: Arc<Images>,
+    heartbeat: Arc<Heartbeat>,
+    journal: mpsc::UnboundedSender<(EffectId, Kept)>,
+    tasks: Tasks,
+    /// The steps that end when they are cancelled.
+    steps: BTreeMap<EffectId, AbortHandle>,
+    pulls: BTreeMap<Attempt, AbortHandle>,
+}
+
+impl NodeEffects {
+    pub fn new(
+        inbox: Inbox<Input>,
+        desk: Desk,
+        journal: Journal,
+        workshop: Arc<Workshop>,
+        images: Arc<Images>,
+        heartbeat: Arc<Heartbeat>,
+    ) -> Self {
+        let mut tasks = Tasks::default();
+        let (sender, arriving) = mpsc::unbounded_channel();
+        let kept = inbox.clone();
+        tasks.spawn(journal::keep(journal, arriving, move |effect, result| {
+            kept.send(Input::Kept(effect, result));
+        }));
+        Self {
+            inbox,
+            desk,
+            workshop,
+            images,
+            heartbeat,
+            journal: sender,
+            tasks,
+            steps: BTreeMap::new(),
+            pulls: BTreeMap::new(),
+        }
+    }
+
+    fn keep(&self, effect: EffectId, kept: Kept) {
+        self.workshop.note(&kept.worker, &kept.entry);
+        if let Err(unkept) = self.journal.send((effect, kept)) {
+            let (effect, _) = unkept.0;
+            self.inbox
+                .send(Input::Kept(effect, Err("the journal is closed".to_owned())));
+        }
+    }
+
+    fn work(&mut self, effect: EffectId, work: Work, order: Arc<Order>) {
+        let is_abortable = when_abandoned(&work) == Abandoned::Ends;
+        let (workshop, inbox) = (self.workshop.clone(), self.inbox.clone());
+        let task = self.tasks.spawn(async move {
+            let result = workshop.perform(&work, &order).await;
+            inbox.send(Input::Worked(effect, result));
+        });
+        self.steps.retain(|_, step| !step.is_finished());
+        if is_abortable {
+            self.steps.insert(effect, task);
+        }
+    }
+
+    fn pull(&mut self, image: Name, attempt: Attempt) {
+        let (images, inbox) = (self.images.clone(), self.inbox.clone());
+        let task = self.tasks.spawn(async move {
+            let tell = |bytes| inbox.send(Input::Pull(pull::Input::Progress(attempt, bytes)));
+            let result = images.pull(&image, tell).await;
+            inbox.send(Input::Pull(pull::Input::Ended(attempt, result)));
+        });
+        self.pulls.retain(|_, pull| !pull.is_finished());
+        self.pulls.insert(attempt, task);
+    }
+
+    fn report(&mut self, report: Report) {
+        self.heartbeat.note(&report);
+        let (heartbeat, images, inbox) = (self.heartbeat.clone(), self.images.clone(), self.inbox.clone());
+        self.tasks.spawn(async move {
+            let answer = heartbeat.send(&report, images.under_way()).await;
+            inbox.send(Input::Reported(answer));
+        });
+    }
+}
+
+impl Effects<Settling> for NodeEffects {
+    fn perform(&mut self, output: Output) -> Flow {
+        match output {
+            Output::Work(effect, work, order) => self.work(effect, work, order),
+            Output::Cancel(effect) => {
+                if let Some(step) = self.steps.remove(&effect) {
+                    step.abort();
+                }
+            }
+            Output::Keep(effect, kept) => self.keep(effect, *kept),
+            Output::Pull(image, attempt) => self.pull(image, attempt),
+            Output::CancelPull(attempt) => {
+                if let Some(pull) = self.pulls.remove(&attempt) {
+                    pull.abort();
+                }
+            }
+            Output::Reply(id, reply) => self.desk.answer(id, reply),
+            Output::Report(report) => self.report(report),
+            Output::Note(note) => tracing::info!("{note}"),
+        }
+        Flow::GoOn
+    }
+}
+
+impl Drop for NodeEffects {
+    fn drop(&mut self) {
+        self.desk.close();
+    }
+}

@@ -1,0 +1,179 @@
+//! Images of this node: pulling them into the cache, and finding them there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use holdfast_core::failure::Code;
+use holdfast_core::id::Name;
+use holdfast_core::pull::{PullFailure, Retry};
+use holdfast_core::time::Instant;
+use holdfast_images::{Image, Progress, PullError, Puller, Reference};
+use holdfast_rpc::holdfast_v1::PullReport;
+use holdfast_runtime::clock::Clock;
+use holdfast_runtime::tokio;
+
+/// How often the machine hears of a pull that moves.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// The most images that are remembered as complete, and the most pulls whose progress is.
+const REMEMBERED_MAX: usize = 1024;
+
+/// The images of this node.
+pub(crate) struct Images {
+    puller: Puller,
+    clock: Arc<dyn Clock>,
+    /// Silence after which a pull is reported as stalled.
+    stall_after: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    complete: BTreeMap<Name, Image>,
+    pulls: BTreeMap<Name, Pull>,
+}
+
+/// A pull, over all its attempts.
+struct Pull {
+    progress: Progress,
+    activity: u64,
+    moved_at: Instant,
+    is_running: bool,
+}
+
+impl Images {
+    pub fn new(puller: Puller, clock: Arc<dyn Clock>, stall_after: Duration) -> Self {
+        Self {
+            puller,
+            clock,
+            stall_after,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Makes an image complete in the cache. `tell` hears of bytes that have moved, over all attempts.
+    /// Dropping the future ends the attempt; what has arrived is kept for the next.
+    pub async fn pull(&self, image: &Name, tell: impl Fn(u64)) -> Result<(), PullFailure> {
+        let reference: Reference = image.as_str().parse().map_err(|error| PullFailure {
+            code: Code::FailedPrecondition,
+            message: format!("{error}"),
+            retry: Retry::Useless,
+        })?;
+        let progress = self.begin(image);
+        let _running = Running { images: self, image };
+        let mut pulling = std::pin::pin!(self.puller.pull(&reference, &progress));
+        let pulled = loop {
+            tokio::select! {
+                biased;
+                pulled = pulling.as_mut() => break pulled,
+                () = tokio::time::sleep(PROGRESS_EVERY) => {
+                    if let Some(activity) = self.moved(image) {
+                        tell(activity);
+                    }
+                }
+            }
+        };
+        match pulled {
+            Ok(complete) => {
+                let mut state = self.lock();
+                state.pulls.remove(image);
+                if state.complete.len() >= REMEMBERED_MAX {
+                    state.complete.pop_first();
+                }
+                state.complete.insert(image.clone(), complete);
+                Ok(())
+            }
+            Err(error) => Err(failure(image, &error)),
+        }
+    }
+
+    /// An image that was pulled before.
+    pub fn get(&self, image: &Name) -> Option<Image> {
+        self.lock().complete.get(image).cloned()
+    }
+
+    /// Forgets an image that is not complete any more.
+    pub fn forget(&self, image: &Name) {
+        self.lock().complete.remove(image);
+    }
+
+    /// The pulls that are under way.
+    pub fn under_way(&self) -> Vec<PullReport> {
+        let now = self.clock.now();
+        let state = self.lock();
+        let running = state.pulls.iter().filter(|(_, pull)| pull.is_running);
+        running
+            .map(|(image, pull)| PullReport {
+                image: image.to_string(),
+                bytes: pull.progress.counts().done,
+                stalled: now.since(pull.moved_at) >= self.stall_after,
+            })
+            .collect()
+    }
+
+    fn begin(&self, image: &Name) -> Progress {
+        let mut state = self.lock();
+        if state.pulls.len() >= REMEMBERED_MAX {
+            state.pulls.retain(|_, pull| pull.is_running);
+        }
+        let pull = state.pulls.entry(image.clone()).or_insert_with(|| Pull {
+            progress: Progress::default(),
+            activity: 0,
+            moved_at: Instant::ORIGIN,
+            is_running: false,
+        });
+        pull.is_running = true;
+        pull.moved_at = self.clock.now();
+        pull.progress.clone()
+    }
+
+    /// All that has moved, if that is more than when last asked.
+    fn moved(&self, image: &Name) -> Option<u64> {
+        let mut state = self.lock();
+        let pull = state.pulls.get_mut(image)?;
+        let activity = pull.progress.counts().activity;
+        if activity == pull.activity {
+            return None;
+        }
+        pull.activity = activity;
+        pull.moved_at = self.clock.now();
+        Some(activity)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An attempt. However it ends, the pull is not under way any more.
+struct Running<'a> {
+    images: &'a Images,
+    image: &'a Name,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(pull) = self.images.lock().pulls.get_mut(self.image) {
+            pull.is_running = false;
+        }
+    }
+}
+
+fn failure(image: &Name, error: &PullError) -> PullFailure {
+    let code = match error {
+        error if error.is_disk_full() => Code::ResourceExhausted,
+        error if error.retryable() => Code::Unavailable,
+        PullError::TooLarge { .. } => Code::ResourceExhausted,
+        PullError::Disk(_) => Code::Internal,
+        _ => Code::FailedPrecondition,
+    };
+    PullFailure {
+        code,
+        message: format!("while pulling image {image}: {error}"),
+        retry: if error.retryable() {
+            Retry::Helps
+        } else {
+            Retry::Useless
+        },
+    }
+}

@@ -1,0 +1,248 @@
+use super::*;
+use holdfast_core::catalog::{AssetFile, SandboxAssets, Scope};
+use holdfast_core::effect::{Fenced, NodeFailure, NodeFailureKind, Place, Verb};
+use holdfast_core::failure::Code;
+use holdfast_core::id::{OpId, ReplicaId};
+use holdfast_core::node::{Done, Hosted, Pending, Sandbox};
+use holdfast_runtime::tokio;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
+
+fn op(seq: u64) -> OpId {
+    OpId {
+        replica: ReplicaId(0xfeed),
+        seq,
+    }
+}
+
+fn every_verb() -> Vec<Verb> {
+    let file = AssetFile {
+        url: "gs://b/runsc".into(),
+        sha256: "ab".into(),
+    };
+    let assets = SandboxAssets {
+        sandbox_class: "gvisor".into(),
+        assets: [("amd64".into(), [("runsc".into(), file)].into())].into(),
+    };
+    vec![
+        Verb::Run { assets },
+        Verb::Restore {
+            from: Place::External("gs://b/s".into()),
+            scope: Scope::Full,
+        },
+        Verb::Checkpoint {
+            to: Place::Local("s".into()),
+            scope: Scope::Data,
+        },
+        Verb::Upload {
+            name: "s".into(),
+            to: "gs://b/s".into(),
+        },
+        Verb::Stop,
+    ]
+}
+
+fn every_result() -> Vec<Result<(), NodeFailure>> {
+    let highest = Fence(u64::MAX);
+    let kinds = [
+        NodeFailureKind::Crash,
+        NodeFailureKind::SandboxGone,
+        NodeFailureKind::StaleFence {
+            of: Fenced::Actor,
+            highest,
+        },
+        NodeFailureKind::StaleFence {
+            of: Fenced::Worker,
+            highest,
+        },
+        NodeFailureKind::Busy,
+        NodeFailureKind::Occupied,
+        NodeFailureKind::Unreachable,
+        NodeFailureKind::Failed,
+    ];
+    let failure = |kind| NodeFailure {
+        code: Code::DataLoss,
+        message: "why".into(),
+        kind,
+    };
+    std::iter::once(Ok(()))
+        .chain(kinds.map(|kind| Err(failure(kind))))
+        .collect()
+}
+
+fn kept(worker: &str, verb: Verb, sandbox: Sandbox, result: Result<(), NodeFailure>) -> Kept {
+    let actor = ActorKey::new("team-a", "a1");
+    Kept {
+        worker: worker.into(),
+        entry: Entry {
+            highest: Fence(7),
+            hosted: Some(Hosted {
+                actor: actor.clone(),
+                incarnation: Incarnation(3),
+                op: op(1),
+                sandbox,
+            }),
+            current: Some(Pending {
+                op: op(2),
+                actor: actor.clone(),
+                incarnation: Incarnation(3),
+                template: ("ns".into(), "t".into()),
+                verb,
+                captured: Some(vec!["checkpoint.img".into()]),
+            }),
+            last: Some(Done { op: op(1), result }),
+        },
+        fence: Some((actor, Incarnation(3), Fence(9))),
+    }
+}
+
+#[test]
+fn whatever_an_entry_says_is_read_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.redb");
+    let sandboxes = [Sandbox::Busy, Sandbox::Running, Sandbox::Stopped];
+    let mut batch: Vec<Kept> = Vec::new();
+    for (i, verb) in every_verb().into_iter().enumerate() {
+        batch.push(kept(&format!("v{i}"), verb, sandboxes[i % 3], Ok(())));
+    }
+    for (i, result) in every_result().into_iter().enumerate() {
+        batch.push(kept(&format!("r{i}"), Verb::Stop, sandboxes[i % 3], result));
+    }
+    batch.push(Kept {
+        worker: "empty".into(),
+        entry: Entry::default(),
+        fence: None,
+    });
+    let journal = Journal::open(&path).unwrap();
+    assert_eq!(journal.load().unwrap(), Memory::default());
+    journal.write(&batch).unwrap();
+    drop(journal);
+
+    let memory = Journal::open(&path).unwrap().load().unwrap();
+    assert_eq!(memory.entries.len(), batch.len());
+    for kept in batch {
+        assert_eq!(memory.entries[&kept.worker], kept.entry);
+    }
+    let key = (ActorKey::new("team-a", "a1"), Incarnation(3));
+    assert_eq!(memory.fences, [(key, Fence(9))].into());
+}
+
+#[test]
+fn a_file_that_is_no_journal_of_ours_is_named_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.redb");
+    std::fs::write(&path, b"something else").unwrap();
+    let error = Journal::open(&path).map(|_| ()).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, JournalError::Unusable { .. }), "{text}");
+    assert!(
+        text.contains(&path.display().to_string()) && text.contains("move the file away"),
+        "{text}"
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), b"something else");
+}
+
+#[test]
+fn a_journal_of_a_newer_holdfast_or_one_in_use_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.redb");
+    let journal = Journal::open(&path).unwrap();
+    let error = Journal::open(&path).map(|_| ()).unwrap_err();
+    assert!(matches!(error, JournalError::InUse { .. }), "{error}");
+
+    let write = journal.database.begin_write().unwrap();
+    write
+        .open_table(META)
+        .unwrap()
+        .insert(FORMAT_ROW, FORMAT + 1)
+        .unwrap();
+    write.commit().unwrap();
+    drop(journal);
+    let error = Journal::open(&path).map(|_| ()).unwrap_err();
+    assert!(matches!(error, JournalError::Newer { found: 2, .. }), "{error}");
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.redb");
+    let journal = Journal::open(&path).unwrap();
+    let write = journal.database.begin_write().unwrap();
+    write
+        .open_table(SLOTS)
+        .unwrap()
+        .insert("uid-1", b"{}".as_slice())
+        .unwrap();
+    write.commit().unwrap();
+    let error = journal.load().unwrap_err();
+    assert!(
+        matches!(&error, JournalError::Row { row, .. } if row == "uid-1"),
+        "{error}"
+    );
+}
+
+const CHILD: &str = "HOLDFAST_JOURNAL_OF_CHILD";
+
+/// The other half of the next test: keeps one entry after another and says when each is durable, until
+/// it is killed. On its own it does nothing.
+#[tokio::test]
+async fn child_that_keeps_until_it_is_killed() {
+    let Some(path) = std::env::var_os(CHILD) else {
+        return;
+    };
+    let journal = Journal::open(Path::new(&path)).unwrap();
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let keep_next = move |fence: u64| {
+        let entry = Entry {
+            highest: Fence(fence),
+            ..Entry::default()
+        };
+        let kept = Kept {
+            worker: "uid-1".into(),
+            entry,
+            fence: None,
+        };
+        sender.send((EffectId(fence), kept)).unwrap();
+    };
+    keep_next(1);
+    keep(journal, receiver, |effect, result| {
+        result.unwrap();
+        println!("\nkept {effect}");
+        std::io::stdout().flush().unwrap();
+        keep_next(effect.0 + 1);
+    })
+    .await;
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.redb");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "journal::tests::child_that_keeps_until_it_is_killed",
+            "--nocapture",
+        ])
+        .env(CHILD, &path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut told = 0;
+    while told < 20 {
+        let line = lines
+            .next()
+            .expect("the child goes on until it is killed")
+            .unwrap();
+        if let Some(number) = line.strip_prefix("kept ") {
+            told = number.parse().unwrap();
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let memory = Journal::open(&path).unwrap().load().unwrap();
+    let highest = memory.entries[&PodUid::from("uid-1")].highest;
+    assert!(highest >= Fence(told), "{highest} after {told} was acknowledged");
+}

@@ -1,0 +1,204 @@
+//! The steps of operations: directories, images, snapshots and ateom, brought together.
+//!
+//! Each step is idempotent and may be cut anywhere: the next attempt finds whole files or none.
+
+mod assemble;
+mod failure;
+mod record;
+mod rooms;
+mod snapshot;
+mod tenants;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use holdfast_core::effect::Verb;
+use holdfast_core::id::{Name, PodUid};
+use holdfast_core::node::{Entry, Order, Work, WorkResult};
+use holdfast_objects::Backend;
+use holdfast_runtime::clock::Clock;
+use holdfast_runtime::tokio::task::spawn_blocking;
+use holdfast_sandbox::layout::{ActorDirs, Layout};
+use holdfast_sandbox::names::ActorRef;
+
+use crate::assets::{Assets, Paths};
+use crate::ateom::{Ateoms, Occupant};
+use crate::images::Images;
+pub(crate) use failure::StepError;
+use rooms::Rooms;
+use tenants::Tenants;
+
+/// Everything that steps work with.
+pub(crate) struct Workshop {
+    layout: Layout,
+    backend: Arc<Backend>,
+    assets: Assets,
+    images: Arc<Images>,
+    ateoms: Arc<Ateoms>,
+    clock: Arc<dyn Clock>,
+    rooms: Rooms,
+    tenants: Tenants,
+}
+
+/// What becomes of a step that nobody waits for any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Abandoned {
+    /// It ends where it stands: what it has is kept for the next attempt, or of no use.
+    Ends,
+    /// It runs on: what it does to a sandbox or to directories is not left half done.
+    RunsOn,
+}
+
+/// What becomes of this step when nobody waits for it any more.
+pub(crate) fn when_abandoned(work: &Work) -> Abandoned {
+    match work {
+        Work::Fetch | Work::Assemble | Work::Save(_) | Work::Upload => Abandoned::Ends,
+        Work::Clear | Work::Boot | Work::Capture | Work::Stop => Abandoned::RunsOn,
+    }
+}
+
+/// Where an order's actor lives.
+struct Site {
+    actor: ActorRef,
+    dirs: ActorDirs,
+}
+
+impl Workshop {
+    pub fn new(
+        layout: Layout,
+        backend: Arc<Backend>,
+        assets: Assets,
+        images: Arc<Images>,
+        ateoms: Arc<Ateoms>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            layout,
+            backend,
+            assets,
+            images,
+            ateoms,
+            clock,
+            rooms: Rooms::default(),
+            tenants: Tenants::default(),
+        }
+    }
+
+    /// Takes note of what a worker hosts from now on.
+    pub fn note(&self, worker: &PodUid, entry: &Entry) {
+        self.tenants.note(worker, entry);
+    }
+
+    /// Performs one step.
+    pub async fn perform(&self, work: &Work, order: &Order) -> WorkResult {
+        let nothing = |()| Vec::new();
+        let result = match work {
+            Work::Clear => self.clear(order).await.map(nothing),
+            Work::Fetch => self.fetch(order).await.map(nothing),
+            Work::Assemble => self.assemble(order).await.map(nothing),
+            Work::Boot => self.boot(order).await.map(nothing),
+            Work::Capture => self.capture(order).await,
+            Work::Save(files) => self.save(order, files).await.map(nothing),
+            Work::Upload => self.upload(order).await.map(nothing),
+            Work::Stop => self.stop(order).await.map(nothing),
+        };
+        result.map_err(|error| error.into_failure(work))
+    }
+
+    /// Empties the actor's directories, once nothing runs in them any more.
+    async fn clear(&self, order: &Order) -> Result<(), StepError> {
+        if self.is_begun(order) {
+            return Ok(());
+        }
+        let site = self.site(order)?;
+        self.tenants.move_in(&order.worker, &site.actor)?;
+        if let Some(leftover) = self.ateoms.occupant(&order.worker) {
+            self.ateoms.stop(order, &leftover).await?;
+        }
+        self.reset(site).await
+    }
+
+    async fn boot(&self, order: &Order) -> Result<(), StepError> {
+        let paths = self.recorded_assets(order).await?;
+        match &order.verb {
+            Verb::Restore { scope, .. } => self.ateoms.restore(order, &paths, *scope).await?,
+            _ => self.ateoms.run(order, &paths).await?,
+        }
+        Ok(())
+    }
+
+    async fn capture(&self, order: &Order) -> Result<Vec<Name>, StepError> {
+        let Verb::Checkpoint { scope, .. } = &order.verb else {
+            return Err(StepError::Misdirected);
+        };
+        let paths = self.recorded_assets(order).await?;
+        let files = self.ateoms.checkpoint(order, &paths, *scope).await?;
+        if files.is_empty() {
+            return Err(StepError::NoFiles);
+        }
+        let files = snapshot::file_names(files.iter().map(String::as_str))?;
+        Ok(files.iter().map(|file| file.as_str().into()).collect())
+    }
+
+    async fn stop(&self, order: &Order) -> Result<(), StepError> {
+        let site = self.site(order)?;
+        let occupant = Occupant {
+            actor: site.actor.clone(),
+            operation: None,
+        };
+        self.ateoms.stop(order, &occupant).await?;
+        self.tidy(order, site).await;
+        Ok(())
+    }
+
+    /// Whether ateom has begun this very operation. Then all was laid out for it, and is in use: nothing
+    /// of it may be touched, and asking ateom again joins what it is doing.
+    fn is_begun(&self, order: &Order) -> bool {
+        let occupant = self.ateoms.occupant(&order.worker);
+        order.op.is_some() && occupant.is_some_and(|occupant| occupant.operation == order.op)
+    }
+
+    fn site(&self, order: &Order) -> Result<Site, StepError> {
+        let (namespace, template) = &order.template;
+        let actor = ActorRef::parse(namespace.as_str(), template.as_str(), order.actor.name.as_str())?;
+        let dirs = self.layout.actor(&actor);
+        Ok(Site { actor, dirs })
+    }
+
+    /// What the sandbox is made with, as it was recorded when it was made.
+    async fn recorded_assets(&self, order: &Order) -> Result<Paths, StepError> {
+        let dirs = self.site(order)?.dirs;
+        let record = blocking(move || record::read(&dirs)).await??;
+        Ok(self.assets.ensure(&record.assets).await?)
+    }
+
+    async fn reset(&self, site: Site) -> Result<(), StepError> {
+        let room = self.rooms.alone(&site.actor).await;
+        let at = site.dirs.root().to_owned();
+        let reset = blocking(move || {
+            let _room = room;
+            site.dirs.reset()
+        });
+        reset.await?.map_err(|source| StepError::disk(at, source))
+    }
+
+    /// Gives back the space of what an actor leaves behind. Should that fail, the next Clear does it.
+    async fn tidy(&self, order: &Order, site: Site) {
+        if !self.tenants.is_alone(&order.worker, &site.actor) {
+            return;
+        }
+        if let Err(error) = self.reset(site).await {
+            tracing::warn!(actor = %order.actor, %error, "cannot tidy up behind an actor");
+        }
+    }
+}
+
+/// Where an actor's local snapshots are.
+fn local_checkpoints(dirs: &ActorDirs) -> PathBuf {
+    dirs.root().join("local-checkpoint")
+}
+
+/// Runs work that blocks on the disk where that does no harm. It runs to its end even if nobody waits.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StepError> {
+    spawn_blocking(work).await.map_err(|_| StepError::Interrupted)
+}

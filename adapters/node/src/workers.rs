@@ -1,0 +1,381 @@
+//! Finding the workers of this node, and noticing at once when one changes or dies.
+//!
+//! Whoever starts a worker leaves `worker.json` in its directory; ateom serves a socket beside it. The
+//! directories are looked through now and again; each ateom is watched on a connection of its own, whose
+//! end is how its death is noticed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_core::id::{Name, OpId, PodUid, WorkerKey};
+use holdfast_core::node::{Alive, Described, Input, Sandbox};
+use holdfast_core::worker::Duty;
+use holdfast_rpc::holdfast_v1::worker_control_client::WorkerControlClient;
+use holdfast_rpc::holdfast_v1::{SandboxState, WatchRequest, WorkerState};
+use holdfast_runtime::driver::Inbox;
+use holdfast_runtime::tokio;
+use holdfast_runtime::tokio::sync::watch;
+use holdfast_runtime::tokio::task::spawn_blocking;
+use holdfast_runtime::tokio::time::{sleep, timeout};
+use holdfast_sandbox::layout::Layout;
+use holdfast_sandbox::names::{ActorRef, Label};
+use serde::Deserialize;
+use tonic::Status;
+
+use crate::ateom::{Ateoms, Occupant};
+use crate::tasks::Tasks;
+
+/// How often the directories are looked through.
+const SCAN_EVERY: Duration = Duration::from_millis(500);
+/// How soon an ateom that went away is asked again.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// How often it is asked before its worker is lost: long enough for a hiccup, and not for a restart.
+const LOST_AFTER_TRIES: u32 = 5;
+/// How long an ateom may take to say the first word.
+const FIRST_WORD_WITHIN: Duration = Duration::from_secs(2);
+
+/// What whoever started a worker says of it, in `worker.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct WorkerFile {
+    namespace: String,
+    pool: String,
+    pod: String,
+    ip: String,
+    /// The worker is on its way out.
+    #[serde(default)]
+    draining: bool,
+}
+
+/// Looks for workers until the machine has gone.
+pub(crate) async fn discover(layout: Layout, ateoms: Arc<Ateoms>, inbox: Inbox<Input>) {
+    let mut watching: BTreeMap<PodUid, watch::Sender<WorkerFile>> = BTreeMap::new();
+    let mut tasks = Tasks::default();
+    let mut complaints = BTreeMap::new();
+    loop {
+        let here = layout.clone();
+        let found = spawn_blocking(move || scan(&here)).await;
+        let Ok(found) = found else { return };
+        match found {
+            Ok(found) => {
+                complain(&mut complaints, &found);
+                let found: BTreeMap<_, _> = found
+                    .into_iter()
+                    .filter_map(|(uid, file)| Some((uid, file.ok()?)))
+                    .collect();
+                watching.retain(|uid, _| found.contains_key(uid));
+                for (uid, file) in found {
+                    if let Some(known) = watching.get(&uid) {
+                        known.send_if_modified(|current| {
+                            let is_new = *current != file;
+                            *current = file;
+                            is_new
+                        });
+                        continue;
+                    }
+                    let (sender, receiver) = watch::channel(file);
+                    watching.insert(uid.clone(), sender);
+                    let watcher = Watcher {
+                        uid,
+                        file: receiver,
+                        ateoms: ateoms.clone(),
+                        inbox: inbox.clone(),
+                    };
+                    tasks.spawn(watcher.run());
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot look for workers"),
+        }
+        sleep(SCAN_EVERY).await;
+    }
+}
+
+type Found = BTreeMap<PodUid, Result<WorkerFile, String>>;
+
+/// The workers whose directories say that there is one.
+fn scan(layout: &Layout) -> io::Result<Found> {
+    let mut found = Found::new();
+    let directory = workers_dir(layout);
+    let entries = match std::fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        entries => entries?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        let Some(uid) = name
+            .to_str()
+            .and_then(|name| Label::parse("worker UID", name).ok())
+        else {
+            continue;
+        };
+        let path = layout.worker(&uid).join("worker.json");
+        let file = match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => Err(format!("{}: {error}", path.display())),
+            Ok(json) => serde_json::from_slice(&json).map_err(|error| format!("{}: {error}", path.display())),
+        };
+        found.insert(uid.as_str().into(), file);
+    }
+    Ok(found)
+}
+
+fn workers_dir(layout: &Layout) -> PathBuf {
+    let any = Label::parse("worker UID", "x").expect("x is a label");
+    let mut directory = layout.worker(&any);
+    directory.pop();
+    directory
+}
+
+/// One line in the log for each file that cannot be read, not one with every look.
+fn complain(complaints: &mut BTreeMap<PodUid, String>, found: &Found) {
+    complaints.retain(|uid, _| found.get(uid).is_some_and(Result::is_err));
+    for (uid, file) in found {
+        if let Err(error) = file
+            && complaints.get(uid) != Some(error)
+        {
+            tracing::warn!(worker = %uid, error, "a worker cannot be used: its description cannot be read");
+            complaints.insert(uid.clone(), error.clone());
+        }
+    }
+}
+
+/// Watches one worker.
+struct Watcher {
+    uid: PodUid,
+    file: watch::Receiver<WorkerFile>,
+    ateoms: Arc<Ateoms>,
+    inbox: Inbox<Input>,
+}
+
+impl Watcher {
+    /// Watches until the worker's directory is gone.
+    async fn run(mut self) {
+        // Tries in a row without a word from ateom; `None` while its worker counts as lost.
+        let mut silent_tries = None;
+        loop {
+            match self.follow(&mut silent_tries).await {
+                Ended::Directory => break,
+                Ended::Stream(error) => {
+                    tracing::debug!(worker = %self.uid, error = error.message(), "ateom is away");
+                    silent_tries = silent_tries.map(|tries| tries + 1);
+                    if silent_tries >= Some(LOST_AFTER_TRIES) {
+                        silent_tries = None;
+                        self.lost();
+                    }
+                }
+            }
+            sleep(RETRY_AFTER).await;
+        }
+        self.lost();
+        self.ateoms.forget(&self.uid);
+    }
+
+    /// Follows what ateom says until it says no more.
+    async fn follow(&mut self, silent_tries: &mut Option<u32>) -> Ended {
+        if self.file.has_changed().is_err() {
+            return Ended::Directory;
+        }
+        let channel = match self.ateoms.channel(&self.uid) {
+            Ok(channel) => channel,
+            Err(error) => return Ended::Stream(Status::internal(error.to_string())),
+        };
+        let mut client = WorkerControlClient::new(channel);
+        let first = async {
+            let mut stream = client.watch(WatchRequest {}).await?.into_inner();
+            let state = stream.message().await?;
+            Ok::<_, Status>((stream, state))
+        };
+        let (mut stream, mut state) = match timeout(FIRST_WORD_WITHIN, first).await {
+            Ok(Ok((stream, Some(state)))) => (stream, state),
+            Ok(Ok((_, None))) => return Ended::Stream(Status::unavailable("ateom says nothing")),
+            Ok(Err(status)) => return Ended::Stream(status),
+            Err(_) => return Ended::Stream(Status::deadline_exceeded("ateom is silent")),
+        };
+        loop {
+            if let Err(error) = self.tell(&state) {
+                return Ended::Stream(Status::internal(error));
+            }
+            *silent_tries = Some(0);
+            tokio::select! {
+                biased;
+                changed = self.file.changed() => if changed.is_err() {
+                    return Ended::Directory;
+                },
+                message = stream.message() => match message {
+                    Ok(Some(next)) => state = next,
+                    Ok(None) => return Ended::Stream(Status::unavailable("ateom ended the stream")),
+                    Err(status) => return Ended::Stream(status),
+                },
+            }
+        }
+    }
+
+    fn tell(&self, state: &WorkerState) -> Result<(), String> {
+        let described = described(&self.uid, &self.file.borrow(), state)?;
+        self.ateoms.note(&self.uid, occupant(state)?);
+        self.inbox.send(Input::Worker(self.uid.clone(), described));
+        Ok(())
+    }
+
+    fn lost(&self) {
+        self.ateoms.note(&self.uid, None);
+        self.inbox.send(Input::WorkerLost(self.uid.clone()));
+    }
+}
+
+/// Why following an ateom ended.
+enum Ended {
+    /// The worker's directory is gone.
+    Directory,
+    /// The connection broke.
+    Stream(Status),
+}
+
+/// What ateom and whoever started it say together, in the core's words.
+fn described(uid: &PodUid, file: &WorkerFile, state: &WorkerState) -> Result<Described, String> {
+    if state.pod_uid != uid.as_str() {
+        let other = &state.pod_uid;
+        return Err(format!(
+            "the ateom in the directory of worker {uid} says that it is {other:?}"
+        ));
+    }
+    let sandbox = state.hosted.as_ref().and_then(|hosted| {
+        let sandbox = match hosted.state() {
+            SandboxState::Running => Sandbox::Running,
+            // What has ended is not alive, whatever is left of it.
+            SandboxState::Stopped => return None,
+            SandboxState::Starting
+            | SandboxState::Checkpointing
+            | SandboxState::Frozen
+            | SandboxState::Unspecified => Sandbox::Busy,
+        };
+        Some(Alive {
+            actor: hosted.actor_id.as_str().into(),
+            op: operation(&hosted.operation_id),
+            sandbox,
+        })
+    });
+    Ok(Described {
+        key: WorkerKey::new(file.namespace.as_str(), file.pool.as_str(), file.pod.as_str()),
+        ip: Name::from(file.ip.as_str()),
+        incarnation: state.ateom_incarnation.as_str().into(),
+        duty: if file.draining {
+            Duty::Draining
+        } else {
+            Duty::Serving
+        },
+        sandbox,
+        last_op: operation(&state.last_operation_id),
+    })
+}
+
+/// Who is in the sandbox, alive or not: whatever is left is in the way of the next.
+fn occupant(state: &WorkerState) -> Result<Option<Occupant>, String> {
+    let Some(hosted) = &state.hosted else {
+        return Ok(None);
+    };
+    let actor = ActorRef::parse(
+        &hosted.actor_template_namespace,
+        &hosted.actor_template_name,
+        &hosted.actor_id,
+    );
+    Ok(Some(Occupant {
+        actor: actor.map_err(|error| error.to_string())?,
+        operation: operation(&hosted.operation_id),
+    }))
+}
+
+fn operation(text: &str) -> Option<OpId> {
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_rpc::holdfast_v1::worker_state::Hosted;
+
+    fn file() -> WorkerFile {
+        serde_json::from_str(r#"{"namespace":"ns","pool":"p","pod":"w1","ip":"10.0.0.7"}"#).unwrap()
+    }
+
+    fn state(sandbox: SandboxState) -> WorkerState {
+        WorkerState {
+            ateom_incarnation: "1f".into(),
+            pod_uid: "uid-1".into(),
+            hosted: Some(Hosted {
+                actor_template_namespace: "ns".into(),
+                actor_template_name: "t".into(),
+                actor_id: "a1".into(),
+                state: sandbox as i32,
+                operation_id: "000000000000feed-7".into(),
+            }),
+            exit_cause: String::new(),
+            last_operation_id: "000000000000feed-8".into(),
+        }
+    }
+
+    #[test]
+    fn what_ateom_says_is_told_in_the_cores_words() {
+        for (sandbox, expected) in [
+            (SandboxState::Running, Some(Sandbox::Running)),
+            (SandboxState::Starting, Some(Sandbox::Busy)),
+            (SandboxState::Checkpointing, Some(Sandbox::Busy)),
+            (SandboxState::Frozen, Some(Sandbox::Busy)),
+            (SandboxState::Stopped, None),
+        ] {
+            let described = described(&"uid-1".into(), &file(), &state(sandbox)).unwrap();
+            assert_eq!(described.key, WorkerKey::new("ns", "p", "w1"));
+            assert_eq!(
+                (described.ip.as_str(), described.incarnation.as_str()),
+                ("10.0.0.7", "1f")
+            );
+            assert_eq!(described.last_op, "000000000000feed-8".parse().ok());
+            let alive = expected.map(|sandbox| Alive {
+                actor: "a1".into(),
+                op: "000000000000feed-7".parse().ok(),
+                sandbox,
+            });
+            assert_eq!(described.sandbox, alive, "{sandbox:?}");
+        }
+        let stopped = occupant(&state(SandboxState::Stopped)).unwrap();
+        assert!(stopped.is_some(), "what is left of it is still in the way");
+    }
+
+    #[test]
+    fn an_ateom_in_anothers_directory_is_not_believed() {
+        let error = described(&"uid-2".into(), &file(), &state(SandboxState::Running)).unwrap_err();
+        assert!(error.contains("uid-2") && error.contains("uid-1"), "{error}");
+    }
+
+    #[test]
+    fn only_directories_that_describe_a_worker_are_found() {
+        let base = tempfile::tempdir().unwrap();
+        let layout = Layout::new(base.path());
+        assert!(scan(&layout).unwrap().is_empty(), "no directory yet");
+        for (uid, json) in [
+            (
+                "uid-1",
+                Some(r#"{"namespace":"n","pool":"p","pod":"w","ip":"::1","draining":true}"#),
+            ),
+            ("uid-2", Some("{")),
+            ("uid-3", None),
+            ("Not-A-Label", Some("{}")),
+        ] {
+            let directory = base.path().join("ateoms").join(uid);
+            std::fs::create_dir_all(&directory).unwrap();
+            if let Some(json) = json {
+                std::fs::write(directory.join("worker.json"), json).unwrap();
+            }
+        }
+        let found = scan(&layout).unwrap();
+        assert_eq!(
+            found.keys().map(Name::as_str).collect::<Vec<_>>(),
+            ["uid-1", "uid-2"]
+        );
+        assert!(found[&PodUid::from("uid-1")].as_ref().unwrap().draining);
+        let error = found[&PodUid::from("uid-2")].as_ref().unwrap_err();
+        assert!(error.contains("worker.json"), "{error}");
+    }
+}
