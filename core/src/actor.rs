@@ -102,7 +102,8 @@ pub enum State {
 pub enum Source {
     /// A running sandbox.
     Worker(Assignment),
-    /// The local snapshot of a paused actor, on this node.
+    /// The local snapshot of a paused actor, on this node: how the original records an upload. Ours
+    /// leaves the actor PAUSED until the upload is done.
     Local(NodeName),
 }
 
@@ -217,7 +218,7 @@ pub enum Change {
     },
     /// RESUMING -> RUNNING. Ends the story of an earlier loss.
     Ran,
-    /// RUNNING, PAUSED -> SUSPENDING.
+    /// RUNNING -> SUSPENDING.
     Suspend {
         /// The operation.
         op: OpId,
@@ -226,6 +227,11 @@ pub enum Change {
     },
     /// SUSPENDING -> SUSPENDED at the snapshot that was being written, which has been read back complete.
     Suspended,
+    /// PAUSED -> SUSPENDED at the copy of its local snapshot, which has been read back complete.
+    Uploaded {
+        /// The URI prefix that was written.
+        snapshot: Name,
+    },
     /// RUNNING -> PAUSING.
     Pause {
         /// The operation.
@@ -326,18 +332,15 @@ impl Actor {
                 next.in_progress = None;
             }
             (State::Running { on }, Change::Suspend { op, snapshot }) => {
-                next.begin_suspend(*op, Source::Worker(on.clone()), snapshot);
-            }
-            (State::Paused, Change::Suspend { op, snapshot }) => {
-                let Some(Snapshot::Local { nodes, .. }) = &self.latest else {
-                    return self.illegal(change);
+                next.state = State::Suspending {
+                    op: *op,
+                    from: Source::Worker(on.clone()),
+                    snapshot: snapshot.clone(),
                 };
-                let Some(node) = nodes.first() else {
-                    return self.illegal(change);
-                };
-                next.begin_suspend(*op, Source::Local(node.clone()), snapshot);
+                next.in_progress = Some(snapshot.clone());
             }
-            (State::Suspending { snapshot, .. }, Change::Suspended) => {
+            (State::Suspending { snapshot, .. }, Change::Suspended)
+            | (State::Paused, Change::Uploaded { snapshot }) => {
                 next.state = State::Suspended;
                 next.latest = Some(Snapshot::External(snapshot.clone()));
                 next.fallback = next.last_external.replace(snapshot.clone());
@@ -395,15 +398,6 @@ impl Actor {
         } else {
             last
         }
-    }
-
-    fn begin_suspend(&mut self, op: OpId, from: Source, snapshot: &Name) {
-        self.state = State::Suspending {
-            op,
-            from,
-            snapshot: snapshot.clone(),
-        };
-        self.in_progress = Some(snapshot.clone());
     }
 
     /// The stable state at the last committed snapshot.
@@ -489,6 +483,7 @@ impl Change {
             Change::Ran => "Ran",
             Change::Suspend { .. } => "Suspend",
             Change::Suspended => "Suspended",
+            Change::Uploaded { .. } => "Uploaded",
             Change::Pause { .. } => "Pause",
             Change::Paused => "Paused",
             Change::Reset { .. } => "Reset",

@@ -5,7 +5,7 @@
 //! workflow still converges (design section 5).
 
 use crate::actor::{Actor, Assignment, Boot, Change, Crash, Loss, Snapshot, Source, State, Transition};
-use crate::catalog::{SandboxAssets, Template};
+use crate::catalog::Template;
 use crate::effect::{Fenced, NodeFailureKind, NodeReply, Place, Target, Verb};
 use crate::failure::Failure;
 use crate::id::{Fence, LeaseToken, Name, NodeName, OpId, WorkerKey};
@@ -76,6 +76,8 @@ pub enum CallOf {
     Recorded(OpId),
     /// A Stop.
     Stop,
+    /// An upload of a local snapshot; it may be repeated.
+    Upload,
 }
 
 /// What a workflow does next.
@@ -127,6 +129,8 @@ pub enum WishedChange {
     Suspend,
     /// A Pause under a new operation.
     Pause,
+    /// The local snapshot of this name has been uploaded.
+    Uploaded(Name),
 }
 
 /// What follows a write.
@@ -145,23 +149,10 @@ pub enum Then {
 pub enum CallVerb {
     /// Boot from the images, in a sandbox of the worker's pool.
     Boot(WorkerKey),
+    /// Upload this local snapshot to where the template's snapshots go.
+    Upload(Name),
     /// As it stands.
     Exactly(Verb),
-}
-
-impl CallVerb {
-    /// The verb, given the sandbox files of the worker's pool.
-    ///
-    /// # Errors
-    /// Those of the lookup.
-    pub fn resolve<E>(self, assets: impl FnOnce(&WorkerKey) -> Result<SandboxAssets, E>) -> Result<Verb, E> {
-        match self {
-            CallVerb::Boot(worker) => Ok(Verb::Run {
-                assets: assets(&worker)?,
-            }),
-            CallVerb::Exactly(verb) => Ok(verb),
-        }
-    }
 }
 
 /// What comes next for a workflow with `goal` that holds the lease of `actor`.
@@ -222,14 +213,48 @@ fn suspend(actor: &Actor, facts: &Facts<'_>) -> Next {
             },
             Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
         },
-        // A paused actor that has lost something says so; its local snapshot is still uploaded.
-        State::Paused => Next::Write {
-            change: WishedChange::Suspend,
-            then: Then::GoOn,
-        },
+        State::Paused => upload(actor, facts),
         State::Crashed(_) => refuse(Failure::is_crashed("suspend", &actor.key.name)),
         State::Resuming { op, on, boot } => go_on_resuming(*op, on, *boot, actor, facts),
         State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
+    }
+}
+
+/// Uploads the snapshot of a paused actor, which stays PAUSED until that is done: an upload that is cut,
+/// or fails, leaves nothing to repair.
+fn upload(actor: &Actor, facts: &Facts<'_>) -> Next {
+    let Some(Snapshot::Local { name, nodes }) = &actor.latest else {
+        return refuse(Failure::local_snapshot_unreachable(&actor.key.name, "none"));
+    };
+    let Some(node) = nodes.first() else {
+        return refuse(Failure::local_snapshot_unreachable(&actor.key.name, "none"));
+    };
+    if !actor.is_claimed_by(facts.token) {
+        return write(Change::Claim, Then::GoOn);
+    }
+    match facts.outcome {
+        Some((CallOf::Upload, Ok(()))) => Next::Write {
+            change: WishedChange::Uploaded(name.clone()),
+            then: Then::GoOn,
+        },
+        Some((CallOf::Upload, Err(failure))) => match failure.kind {
+            NodeFailureKind::StaleFence {
+                of: Fenced::Actor,
+                highest,
+            } => claim_above(highest),
+            NodeFailureKind::Busy | NodeFailureKind::Unreachable => Next::CallAgain,
+            NodeFailureKind::Crash
+            | NodeFailureKind::SandboxGone
+            | NodeFailureKind::Occupied
+            | NodeFailureKind::StaleFence { .. }
+            | NodeFailureKind::Failed => refuse(Failure::node(failure)),
+        },
+        Some((CallOf::Recorded(_) | CallOf::Stop, _)) | None => Next::Call {
+            call: CallOf::Upload,
+            node: node.clone(),
+            worker: None,
+            verb: CallVerb::Upload(name.clone()),
+        },
     }
 }
 
@@ -296,13 +321,20 @@ fn undo_resume(on: &Assignment, actor: &Actor, facts: &Facts<'_>) -> Next {
     match facts.outcome {
         Some((CallOf::Stop, Ok(()))) => reset(None),
         Some((CallOf::Stop, Err(failure))) => match failure.kind {
-            NodeFailureKind::StaleFence { highest, .. } => claim_above(highest),
+            NodeFailureKind::StaleFence {
+                of: Fenced::Actor,
+                highest,
+            } => claim_above(highest),
             NodeFailureKind::Unreachable | NodeFailureKind::Busy => Next::CallAgain,
-            // Whatever stands in the way there is not this actor.
-            NodeFailureKind::Occupied | NodeFailureKind::SandboxGone => reset(None),
+            // The promise is used up, or whatever stands in the way there is not this actor.
+            NodeFailureKind::StaleFence {
+                of: Fenced::Worker, ..
+            }
+            | NodeFailureKind::Occupied
+            | NodeFailureKind::SandboxGone => reset(None),
             NodeFailureKind::Crash | NodeFailureKind::Failed => refuse(Failure::node(failure)),
         },
-        Some((CallOf::Recorded(_), _)) | None => Next::Call {
+        Some((CallOf::Recorded(_) | CallOf::Upload, _)) | None => Next::Call {
             call: CallOf::Stop,
             node: on.node.clone(),
             worker: Some(target(on)),
@@ -377,39 +409,32 @@ fn resume_verb(
 
 /// Carries a Suspend or Pause that was begun to its end.
 fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>) -> Next {
-    let (op, from, node, done, during, step) = match &actor.state {
+    let (op, on, snapshot, done, during, step) = match &actor.state {
         State::Suspending {
             op,
             from: Source::Worker(on),
-            ..
+            snapshot,
         } => (
             *op,
-            Some(on),
-            &on.node,
+            on,
+            snapshot,
             Change::Suspended,
             Transition::Suspend,
             "LoadActorForSuspend",
         ),
-        State::Suspending {
-            op,
-            from: Source::Local(node),
-            ..
-        } => (
+        State::Pausing { op, on, snapshot } => (
             *op,
-            None,
-            node,
-            Change::Suspended,
-            Transition::Suspend,
-            "LoadActorForSuspend",
-        ),
-        State::Pausing { op, on, .. } => (
-            *op,
-            Some(on),
-            &on.node,
+            on,
+            snapshot,
             Change::Paused,
             Transition::Pause,
             "LoadActorForPause",
         ),
+        // Left behind by a control plane that writes SUSPENDING for an upload: the local snapshot stands.
+        State::Suspending {
+            from: Source::Local(_),
+            ..
+        } => return reset(None),
         State::Suspended
         | State::Resuming { .. }
         | State::Running { .. }
@@ -427,14 +452,17 @@ fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>) -> Next {
             let Some(template) = facts.template else {
                 return refuse(Failure::template_missing(step, &actor.template_name));
             };
-            let Some(verb) = sleep_verb(actor, template) else {
-                return refuse(Failure::local_snapshot_unreachable(&actor.key.name, "none"));
+            let (to, scope) = match during {
+                Transition::Pause => (Place::Local(snapshot.clone()), template.on_pause),
+                Transition::Suspend | Transition::Resume => {
+                    (Place::External(snapshot.clone()), template.on_commit)
+                }
             };
             return Next::Call {
                 call: CallOf::Recorded(op),
-                node: node.clone(),
-                worker: from.map(target),
-                verb: CallVerb::Exactly(verb),
+                node: on.node.clone(),
+                worker: Some(target(on)),
+                verb: CallVerb::Exactly(Verb::Checkpoint { to, scope }),
             };
         }
     };
@@ -442,65 +470,20 @@ fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>) -> Next {
         Ok(()) => return write(done, Then::GoOn),
         Err(failure) => failure,
     };
-    match (failure.kind, from) {
-        (NodeFailureKind::Crash, Some(on)) => crash(during, on, &failure.message, facts),
-        (
-            NodeFailureKind::StaleFence {
-                of: Fenced::Actor,
-                highest,
-            },
-            _,
-        ) => claim_above(highest),
+    match failure.kind {
+        NodeFailureKind::Crash => crash(during, on, &failure.message, facts),
+        NodeFailureKind::StaleFence {
+            of: Fenced::Actor,
+            highest,
+        } => claim_above(highest),
         // The node knows that this actor's sandbox is not there.
-        (
-            NodeFailureKind::SandboxGone
-            | NodeFailureKind::Occupied
-            | NodeFailureKind::StaleFence {
-                of: Fenced::Worker, ..
-            },
-            Some(on),
-        ) => reset(Some(loss(on, &failure.message))),
-        (NodeFailureKind::Busy | NodeFailureKind::Unreachable, _) => Next::CallAgain,
-        (
-            NodeFailureKind::Crash
-            | NodeFailureKind::SandboxGone
-            | NodeFailureKind::Occupied
-            | NodeFailureKind::StaleFence { .. }
-            | NodeFailureKind::Failed,
-            _,
-        ) => refuse(Failure::node(failure)),
-    }
-}
-
-fn sleep_verb(actor: &Actor, template: &Template) -> Option<Verb> {
-    match (&actor.state, &actor.latest) {
-        (
-            State::Suspending {
-                from: Source::Worker(_),
-                snapshot,
-                ..
-            },
-            _,
-        ) => Some(Verb::Checkpoint {
-            to: Place::External(snapshot.clone()),
-            scope: template.on_commit,
-        }),
-        (
-            State::Suspending {
-                from: Source::Local(_),
-                snapshot,
-                ..
-            },
-            Some(Snapshot::Local { name, .. }),
-        ) => Some(Verb::Upload {
-            name: name.clone(),
-            to: snapshot.clone(),
-        }),
-        (State::Pausing { snapshot, .. }, _) => Some(Verb::Checkpoint {
-            to: Place::Local(snapshot.clone()),
-            scope: template.on_pause,
-        }),
-        _ => None,
+        NodeFailureKind::SandboxGone
+        | NodeFailureKind::Occupied
+        | NodeFailureKind::StaleFence {
+            of: Fenced::Worker, ..
+        } => reset(Some(loss(on, &failure.message))),
+        NodeFailureKind::Busy | NodeFailureKind::Unreachable => Next::CallAgain,
+        NodeFailureKind::Failed => refuse(Failure::node(failure)),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::worker::{Duty, Worker};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 /// What a node says of itself and its workers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -383,19 +384,21 @@ impl Registry {
         let Some(entry) = self.workers.get(&on.worker) else {
             return Fact::Present;
         };
-        let is_other = |uid: &PodUid, incarnation: &Name| {
-            *uid != on.pod_uid || (!on.incarnation.is_empty() && *incarnation != on.incarnation)
-        };
-        match &entry.seen {
-            Seen::Gone => return Fact::Gone(Going::Worker),
-            Seen::Here(s) if is_other(&s.pod_uid, &s.incarnation) => return Fact::Gone(Going::Restarted),
-            Seen::Here(s) if s.hosting.is_none() && s.highest_fence >= on.fence && on.fence > Fence(0) => {
-                return Fact::Gone(Going::Sandbox);
-            }
-            Seen::Here(_) | Seen::Never => {}
+        if let Seen::Here(sighting) = &entry.seen
+            && (sighting.pod_uid != on.pod_uid || sighting.highest_fence >= on.fence)
+        {
+            return end_of_promise(sighting, &on.pod_uid, on.fence).map_or(Fact::Present, Fact::Gone);
         }
+        if entry.seen == Seen::Gone {
+            return Fact::Gone(Going::Worker);
+        }
+        let is_other = |row: &Worker| {
+            row.pod_uid != on.pod_uid || (!on.incarnation.is_empty() && row.incarnation != on.incarnation)
+        };
         match &entry.row {
-            Some(row) if is_other(&row.pod_uid, &row.incarnation) => Fact::Gone(Going::Restarted),
+            Some(row) if is_other(row) && row.hosts.as_ref().is_none_or(|h| h.fence != on.fence) => {
+                Fact::Gone(Going::Restarted)
+            }
             Some(_) | None => Fact::Present,
         }
     }
@@ -508,11 +511,7 @@ fn repair(row: Option<&Worker>, seen: &Seen) -> Option<Wish> {
             let is_other = s.pod_uid != row.pod_uid || s.incarnation != row.incarnation;
             let is_moved = s.ip != row.ip || s.duty != row.duty;
             match &row.hosts {
-                Some(hosted) if is_other => Some(Wish::Release {
-                    actor: hosted.actor.clone(),
-                    worker: row.key.clone(),
-                }),
-                Some(hosted) if s.hosting.is_none() && s.highest_fence >= hosted.fence => {
+                Some(hosted) if end_of_promise(s, &row.pod_uid, hosted.fence).is_some() => {
                     Some(Wish::Release {
                         actor: hosted.actor.clone(),
                         worker: row.key.clone(),
@@ -537,6 +536,21 @@ fn repair(row: Option<&Worker>, seen: &Seen) -> Option<Wish> {
         }
         (_, Seen::Never) | (None, Seen::Gone) => None,
     }
+}
+
+/// How the promise that a worker of this pod made under this fence came to its end, if its node says
+/// that it did. A node raises the fence when it vacates the worker, so a promise stands exactly as long
+/// as its fence is the highest and something is hosted; one that the node has not heard of stands too.
+fn end_of_promise(s: &Sighting, pod_uid: &PodUid, promise: Fence) -> Option<Going> {
+    if s.pod_uid != *pod_uid {
+        return Some(Going::Restarted);
+    }
+    let is_over = match s.highest_fence.cmp(&promise) {
+        Ordering::Less => false,
+        Ordering::Equal => s.hosting.is_none(),
+        Ordering::Greater => true,
+    };
+    (is_over && promise > Fence(0)).then_some(Going::Sandbox)
 }
 
 fn pick<'a>(slots: &'a BTreeSet<Slot>, avoid: &BTreeSet<WorkerKey>, seed: u64) -> Option<&'a Slot> {

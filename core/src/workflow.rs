@@ -6,7 +6,7 @@
 
 use crate::actor::{Actor, Assignment, Change, State};
 use crate::catalog::{Catalog, Template};
-use crate::effect::{Fenced, NodeCall, NodeFailureKind, NodeReply, StoreError, StoreOp, StoreReply};
+use crate::effect::{Fenced, NodeCall, NodeFailureKind, NodeReply, StoreError, StoreOp, StoreReply, Verb};
 use crate::failure::Failure;
 use crate::id::{ActorKey, LeaseToken, Name, NodeName, OpId, Version, WorkerKey};
 use crate::lease::{self, Keeper};
@@ -244,7 +244,12 @@ impl Workflow {
         let Step::Call(_, call) = &self.step else { return };
         let call = *call;
         match &reply {
-            Err(failure) if failure.kind == NodeFailureKind::Occupied => {
+            Err(failure)
+                if matches!(
+                    failure.kind,
+                    NodeFailureKind::Occupied | NodeFailureKind::SandboxGone
+                ) =>
+            {
                 if let Some(on) = self.actor.as_ref().and_then(|a| a.assignment()) {
                     self.avoid.insert(on.worker.clone());
                 }
@@ -585,17 +590,30 @@ impl Workflow {
                 boot,
             },
             WishedChange::Suspend => {
+                let Some(template) = self.template(actor, world) else {
+                    let failure = Failure::template_missing("LoadActorForSuspend", &actor.template_name);
+                    return self.finish(now, Err(failure));
+                };
                 let op = self.next_op();
                 Change::Suspend {
                     op,
-                    snapshot: self.snapshot_uri(actor, op, world),
+                    snapshot: snapshot_uri(actor, &template, &snapshot_name(actor, op)),
                 }
             }
             WishedChange::Pause => {
                 let op = self.next_op();
                 Change::Pause {
                     op,
-                    snapshot: snapshot_name(actor, op).into(),
+                    snapshot: snapshot_name(actor, op),
+                }
+            }
+            WishedChange::Uploaded(name) => {
+                let Some(template) = self.template(actor, world) else {
+                    let failure = Failure::template_missing("LoadActorForSuspend", &actor.template_name);
+                    return self.finish(now, Err(failure));
+                };
+                Change::Uploaded {
+                    snapshot: snapshot_uri(actor, &template, &name),
                 }
             }
         };
@@ -639,18 +657,20 @@ impl Workflow {
             let failure = Failure::template_missing("LoadActorForResume", &actor.template_name);
             return self.finish(now, Err(failure));
         };
-        let resolved = verb.resolve(|worker| {
-            world
-                .catalog
-                .assets(&(worker.namespace.clone(), worker.pool.clone()))
-        });
-        let verb = match resolved {
-            Ok(verb) => verb,
-            Err(error) => return self.finish(now, Err(Failure::assets(&error))),
+        let verb = match verb {
+            CallVerb::Exactly(verb) => verb,
+            CallVerb::Upload(name) => Verb::Upload {
+                to: snapshot_uri(actor, &template, &name),
+                name,
+            },
+            CallVerb::Boot(worker) => match world.catalog.assets(&(worker.namespace, worker.pool)) {
+                Ok(assets) => Verb::Run { assets },
+                Err(error) => return self.finish(now, Err(Failure::assets(&error))),
+            },
         };
         let op = match call {
             CallOf::Recorded(op) => op,
-            CallOf::Stop => self.next_op(),
+            CallOf::Stop | CallOf::Upload => self.next_op(),
         };
         let fence = actor.claim.map(|claim| claim.fence).unwrap_or_default();
         let call_data = NodeCall {
@@ -879,19 +899,16 @@ impl Workflow {
             seq: self.token.seq * OPS_MAX + self.ops,
         }
     }
-
-    fn snapshot_uri(&self, actor: &Actor, op: OpId, world: World<'_>) -> Name {
-        let location = self
-            .template(actor, world)
-            .map(|t| t.snapshot_location.clone())
-            .unwrap_or_default();
-        format!("{location}/{}/{}", actor.key.atespace, snapshot_name(actor, op)).into()
-    }
 }
 
 /// Sorts by version within an actor's name, and is unique by its operation.
-fn snapshot_name(actor: &Actor, op: OpId) -> alloc::string::String {
-    format!("{}-{:010}-{op}", actor.key.name, actor.version.0)
+fn snapshot_name(actor: &Actor, op: OpId) -> Name {
+    format!("{}-{:010}-{op}", actor.key.name, actor.version.0).into()
+}
+
+/// Where a snapshot of that name goes in the object store.
+fn snapshot_uri(actor: &Actor, template: &Template, name: &Name) -> Name {
+    format!("{}/{}/{name}", template.snapshot_location, actor.key.atespace).into()
 }
 
 fn is_promise(row: &Worker, actor: &ActorKey, on: &Assignment) -> bool {

@@ -81,12 +81,18 @@ pub struct Kept {
 }
 
 impl Entry {
-    /// Nothing is hosted any more, and the promise under which it was is used up: an order of that
-    /// promise that is still on its way must not bring the actor back behind everybody's back.
+    /// Nothing is hosted any more, and the promise under which it was is used up.
     pub(super) fn vacate(&mut self) {
-        self.hosted = None;
-        if self.highest > Fence(0) {
-            self.highest = Fence(self.highest.0 + 1);
+        if self.hosted.take().is_some() {
+            self.void(self.highest);
+        }
+    }
+
+    /// This promise of the worker is over: an order under it that is still on its way must not bring
+    /// the actor back behind everybody's back.
+    pub(super) fn void(&mut self, promise: Fence) {
+        if promise > Fence(0) {
+            self.highest = self.highest.max(Fence(promise.0 + 1));
         }
     }
 }

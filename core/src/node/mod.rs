@@ -159,8 +159,8 @@ enum Stage {
     Saving(Vec<Name>),
     /// A local snapshot is uploaded.
     Uploading,
-    /// ateom ends what runs.
-    Stopping,
+    /// ateom ends what runs; then the order is answered like this.
+    Stopping(NodeReply),
     /// The result is kept on disk.
     Ending(NodeReply),
 }
@@ -267,6 +267,7 @@ impl Node {
         if order.verb == Verb::Stop && (hosts_other || slot.described.is_none()) {
             if !hosts_other {
                 slot.entry.vacate();
+                slot.entry.void(order.worker_fence);
                 self.keep(&uid);
             }
             return self.reply(id, Ok(()));
@@ -280,6 +281,17 @@ impl Node {
                 .is_some_and(|h| h.op == op && h.sandbox == Sandbox::Running);
         if is_booted {
             return self.reply(id, Ok(()));
+        }
+        // It is under way there, begun before this atelet: nothing is cleared under its feet.
+        let is_booting = matches!(order.verb, Verb::Run { .. } | Verb::Restore { .. })
+            && slot
+                .described
+                .as_ref()
+                .and_then(|d| d.sandbox.as_ref())
+                .is_some_and(|alive| alive.op == Some(op) && alive.sandbox == Sandbox::Busy);
+        if is_booting {
+            let message = format!("operation {op} is under way on worker {uid}");
+            return self.reply(id, Err(failure(Code::Aborted, message, NodeFailureKind::Busy)));
         }
         if matches!(order.verb, Verb::Run { .. } | Verb::Restore { .. }) {
             slot.entry.hosted = Some(Hosted {
@@ -309,7 +321,7 @@ impl Node {
             (Verb::Checkpoint { .. }, Some(files)) => Stage::Saving(files),
             (Verb::Checkpoint { .. }, None) => Stage::Capturing,
             (Verb::Upload { .. }, _) => Stage::Uploading,
-            (Verb::Stop, _) => Stage::Stopping,
+            (Verb::Stop, _) => Stage::Stopping(Ok(())),
         };
         slot.running = Some(Running {
             op,
@@ -357,7 +369,7 @@ impl Node {
             Stage::Capturing => self.work_when_kept(uid, Work::Capture),
             Stage::Saving(files) => self.work(uid, Work::Save(files)),
             Stage::Uploading => self.work(uid, Work::Upload),
-            Stage::Stopping => self.work_when_kept(uid, Work::Stop),
+            Stage::Stopping(_) => self.work_when_kept(uid, Work::Stop),
             Stage::Ending(_) => self.keep(uid),
         }
     }
@@ -462,10 +474,12 @@ impl Node {
                 self.keep(uid);
                 self.enter(now, uid, Stage::Saving(files));
             }
-            (Stage::Saving(_), Work::Save(_))
-            | (Stage::Uploading, Work::Upload)
-            | (Stage::Stopping, Work::Stop) => {
+            (Stage::Saving(_), Work::Save(_)) | (Stage::Uploading, Work::Upload) => {
                 self.end(now, uid, Ok(()));
+            }
+            (Stage::Stopping(reply), Work::Stop) => {
+                let reply = reply.clone();
+                self.end(now, uid, reply);
             }
             _ => {}
         }
@@ -475,10 +489,13 @@ impl Node {
         let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) else {
             return;
         };
-        running.failures += 1;
+        running.failures = running.failures.saturating_add(1);
         let tries = running.failures;
+        // What has crashed is answered only when nothing of it is left that could go on by itself.
+        let is_cleaning = matches!(running.stage, Stage::Stopping(Err(_)));
         let can_retry = match (work, cause.kind) {
             (Work::Save(_), WorkFailureKind::Transient) => tries < SAVES_MAX,
+            (Work::Stop, _) if is_cleaning => true,
             (Work::Boot | Work::Capture | Work::Stop, WorkFailureKind::Unreachable) => tries < ASKS_MAX,
             _ => false,
         };
@@ -503,15 +520,16 @@ impl Node {
         } else {
             cause.code
         };
-        self.end(
-            now,
-            uid,
-            Err(NodeFailure {
-                code,
-                message: cause.message,
-                kind,
-            }),
-        );
+        let reply = Err(NodeFailure {
+            code,
+            message: cause.message,
+            kind,
+        });
+        if kind == NodeFailureKind::Crash && matches!(work, Work::Boot | Work::Capture) {
+            self.enter(now, uid, Stage::Stopping(reply));
+        } else {
+            self.end(now, uid, reply);
+        }
     }
 
     /// The operation is over: what became of the sandbox is noted, kept on disk, then told.
@@ -541,6 +559,9 @@ impl Node {
             (Some(sandbox), Some(hosted)) => hosted.sandbox = sandbox,
             (None, _) if !matches!(running.order.verb, Verb::Upload { .. }) => slot.entry.vacate(),
             _ => {}
+        }
+        if running.order.verb == Verb::Stop && result.is_ok() {
+            slot.entry.void(running.order.worker_fence);
         }
         if is_final {
             slot.entry.current = None;
@@ -613,6 +634,7 @@ impl Node {
                 if let Some(slot) = self.slots.get_mut(&uid) {
                     slot.running = None;
                 }
+                self.take_note_of_death(&uid);
                 for caller in callers {
                     self.reply(caller, reply.clone());
                 }
@@ -620,7 +642,7 @@ impl Node {
             Stage::Preparing { .. } => self.maybe_assemble(now, &uid),
             Stage::Booting => self.resume_stage(&uid, Work::Boot),
             Stage::Capturing => self.resume_stage(&uid, Work::Capture),
-            Stage::Stopping => self.resume_stage(&uid, Work::Stop),
+            Stage::Stopping(_) => self.resume_stage(&uid, Work::Stop),
             Stage::Assembling { .. } | Stage::Saving(_) | Stage::Uploading => {}
         }
     }

@@ -91,6 +91,27 @@ impl Node {
         }
     }
 
+    /// What ateom said while an operation was under way was not looked at. If it was that the sandbox
+    /// which the operation brought is dead, nobody will say so again.
+    pub(super) fn take_note_of_death(&mut self, uid: &PodUid) {
+        let Some(slot) = self.slots.get_mut(uid) else {
+            return;
+        };
+        let is_dead = match (&slot.entry.hosted, &slot.described) {
+            (Some(hosted), Some(said)) => {
+                hosted.sandbox == Sandbox::Running
+                    && said.sandbox.is_none()
+                    && said.last_op == Some(hosted.op)
+            }
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if is_dead {
+            slot.entry.vacate();
+            self.keep(uid);
+        }
+    }
+
     pub(super) fn worker_lost(&mut self, now: Instant, uid: &PodUid) {
         let Some(slot) = self.slots.get_mut(uid) else {
             return;
