@@ -130,6 +130,7 @@ impl Pod {
         command
             .args(&self.arguments)
             .args(["--pod-uid", self.uid.as_str()])
+            .env("POD_IP", network.address().to_string())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod driver;
 pub mod duration;
 pub mod entropy;
+pub mod logging;
 pub mod net;
 pub mod shutdown;
 

@@ -46,6 +46,11 @@ pub enum Format {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run a whole cluster on this machine: control plane, node, workers and an HTTP router
+    Dev(Box<crate::dev::Dev>),
+    /// One worker of `ate dev`, which starts it
+    #[command(hide = true)]
+    Worker(ateom_gvisor::Worker),
     /// Create an actor or an atespace
     #[command(subcommand)]
     Create(Create),

@@ -53,6 +53,9 @@ pub enum Failure {
     /// The result could not be shown.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
+    /// The cluster, or a worker of it, could not run.
+    #[error("{0:#}")]
+    Cluster(anyhow::Error),
     /// The process could not be set up.
     #[error("cannot start the async runtime: {0}")]
     Runtime(io::Error),

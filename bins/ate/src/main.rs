@@ -12,6 +12,7 @@
 mod cli;
 mod client;
 mod commands;
+mod dev;
 mod failure;
 mod output;
 mod protojson;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use holdfast_runtime::tokio::runtime::Builder;
 
-use cli::Cli;
+use cli::{Cli, Command};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -37,10 +38,11 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(Failure::Runtime)?;
+    let mut runtime = Builder::new_multi_thread();
+    // A server takes what the machine has; one call needs one thread.
+    if !matches!(cli.command, Command::Dev(_) | Command::Worker(_)) {
+        runtime.worker_threads(1);
+    }
+    let runtime = runtime.enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(commands::run(cli))
 }

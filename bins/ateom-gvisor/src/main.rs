@@ -1,2 +1,34 @@
-//! Placeholder until the wiring lands.
-fn main() {}
+//! The worker's daemon: drives `runsc` for one sandbox slot.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use holdfast_runtime::logging::{self, LogFormat};
+use holdfast_runtime::shutdown::Shutdown;
+use holdfast_runtime::tokio::runtime::Runtime;
+
+/// Drives the sandbox of one worker pod.
+#[derive(Parser, Debug)]
+#[command(name = "ateom-gvisor", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    worker: ateom_gvisor::Worker,
+    /// How log lines look: json or text
+    #[arg(long, value_name = "FORMAT", default_value = "json")]
+    log_format: LogFormat,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::init(cli.log_format);
+    let served = Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(async { Ok(ateom_gvisor::run(cli.worker, Shutdown::on_signal()?).await?) })
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -25,6 +25,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         format: cli.options.output,
     };
     match cli.command {
+        Command::Dev(dev) => crate::dev::run(*dev).await.map_err(Failure::Cluster),
+        Command::Worker(worker) => crate::dev::work(worker).await.map_err(Failure::Cluster),
         Command::Create(what) => create::run(what, &context()).await,
         Command::Get(what) => get::run(what, &context()).await,
         Command::Resume(resume) => actor::resume(resume, &context()).await,

@@ -27,9 +27,14 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// The control plane at these addresses, of which there is at least one.
     pub fn new(addresses: Vec<Address>) -> ControlPlane {
-        let replicas =
-            addresses.into_iter().map(|a| (a.clone(), Channel::new(a, Transport::default()))).collect();
-        ControlPlane { replicas: Arc::new(replicas), current: Arc::default() }
+        let replicas = addresses
+            .into_iter()
+            .map(|a| (a.clone(), Channel::new(a, Transport::default())))
+            .collect();
+        ControlPlane {
+            replicas: Arc::new(replicas),
+            current: Arc::default(),
+        }
     }
 
     /// Every replica's address.
@@ -39,7 +44,10 @@ impl ControlPlane {
 
     /// The first replica's address, for people.
     pub fn first(&self) -> String {
-        self.replicas.first().map(|(address, _)| address.to_string()).unwrap_or_default()
+        self.replicas
+            .first()
+            .map(|(address, _)| address.to_string())
+            .unwrap_or_default()
     }
 
     /// A client of the replica that answered last.
@@ -57,19 +65,33 @@ impl ControlPlane {
 #[async_trait::async_trait]
 impl Activator for ControlPlane {
     async fn resume(&self, actor: &ActorKey, _stale: Option<SocketAddr>) -> Result<Route, RouteFailure> {
-        let actor_ref = ActorRef { atespace: actor.atespace.to_string(), name: actor.name.to_string() };
-        let request = ResumeActorRequest { actor_ref: Some(actor_ref), boot: false };
+        let actor_ref = ActorRef {
+            atespace: actor.atespace.to_string(),
+            name: actor.name.to_string(),
+        };
+        let request = ResumeActorRequest {
+            actor_ref: Some(actor_ref),
+            boot: false,
+        };
         let reply = self.client().resume_actor(request).await.map_err(|status| {
             if status.code() == Code::Unavailable && status.details().is_empty() {
                 self.next();
             }
             failure(&status)
         })?;
-        let ip = reply.into_inner().actor.map(|actor| actor.ateom_pod_ip).unwrap_or_default();
+        let ip = reply
+            .into_inner()
+            .actor
+            .map(|actor| actor.ateom_pod_ip)
+            .unwrap_or_default();
         let ip = ip.parse().map_err(|_| {
-            failure(&Status::unavailable(format!("actor {actor} has no address yet; try again")))
+            failure(&Status::unavailable(format!(
+                "actor {actor} has no address yet; try again"
+            )))
         })?;
-        Ok(Route { address: SocketAddr::new(ip, PORT) })
+        Ok(Route {
+            address: SocketAddr::new(ip, PORT),
+        })
     }
 }
 

@@ -20,9 +20,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use holdfast_core::settings::Settings;
+use holdfast_images::{Layouts, PullOptions};
 use holdfast_manifests::{Manifests, Watcher};
+use holdfast_node::Sandboxes;
 use holdfast_pods::Pods;
 use holdfast_runtime::clock::{Clock, SystemClock};
+use holdfast_runtime::duration;
+use holdfast_runtime::logging::{self, LogFormat};
 use holdfast_runtime::net::{Address, Listener};
 use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::tokio;
@@ -46,7 +50,12 @@ pub struct Dev {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     http: Address,
     /// Use these control planes instead of running one: addresses, separated by commas
-    #[arg(long, value_name = "ADDRESS,...", value_delimiter = ',', conflicts_with = "listen")]
+    #[arg(
+        long,
+        value_name = "ADDRESS,...",
+        value_delimiter = ',',
+        conflicts_with = "listen"
+    )]
     join: Vec<Address>,
     /// Workers of every pool, instead of what its manifest says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -54,19 +63,27 @@ pub struct Dev {
     /// What actors run in; auto takes runsc where it is recent enough, else plain processes
     #[arg(long, value_enum, default_value_t = SandboxChoice::Auto)]
     sandbox: SandboxChoice,
+    /// The runsc to use instead of the one that a SandboxConfig names
+    #[arg(long, value_name = "FILE")]
+    runsc: Option<PathBuf>,
     /// The /16 that workers get their addresses from
     #[arg(long, value_name = "IPV4", default_value = "10.88.0.0")]
     pod_network: Ipv4Addr,
     /// How long a lease on an actor lives without renewal, e.g. 30s
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crate::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::positive)]
     lease_ttl: Duration,
     /// How long an image pull may move no byte before it counts as stalled, e.g. 30s
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crate::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::positive)]
     pull_stall: Duration,
     /// How long a failed transition may stand before it is undone, e.g. 10s
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = crate::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::positive)]
     settle_after: Duration,
 }
+
+/// The one node's name.
+const NODE: &str = "local";
+/// How long workers outlive a cluster that was killed, waiting for it to be started again.
+const ORPHAN_GRACE: &str = "120s";
 
 /// What actors run in.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,12 +105,17 @@ struct Places {
 
 impl Places {
     fn below(dir: &Path) -> Places {
-        Places { store: dir.join("store.redb"), node: dir.join("node"), objects: dir.join("objects") }
+        Places {
+            store: dir.join("store.redb"),
+            node: dir.join("node"),
+            objects: dir.join("objects"),
+        }
     }
 }
 
 /// Runs the cluster until it is told to stop.
 pub async fn run(args: Dev) -> Result<()> {
+    logging::init(LogFormat::Text);
     let settings = settings(&args)?;
     let watcher = Watcher::open(&args.manifests).map_err(|errors| anyhow::anyhow!(listed(&errors)))?;
     let sandbox = sandbox::choose(args.sandbox)?;
@@ -102,6 +124,7 @@ pub async fn run(args: Dev) -> Result<()> {
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let http = Listener::bind(&args.http).await?;
+    let http_address = http.address().clone();
     let control = match args.join.is_empty() {
         true => Some(Listener::bind(&args.listen).await?),
         false => None,
@@ -130,11 +153,17 @@ pub async fn run(args: Dev) -> Result<()> {
             manifests: watcher,
             clock: clock.clone(),
         };
-        running.push(tokio::spawn(named("control plane", holdfast_control::run(config, parts.clone()))));
+        running.push(tokio::spawn(named(
+            "control plane",
+            holdfast_control::run(config, parts.clone()),
+        )));
     }
-    let node = sandbox::node_config(&args, &places, settings, &control_plane)?;
-    running.push(tokio::spawn(named("node", holdfast_node::run(node, clock.clone(), parts.clone()))));
-    let pods = Pods::start(&pods_config(&args, &places, &manifests, &sandbox)?)?;
+    let node = node_config(&args, &places, settings, &control_plane, sandbox)?;
+    running.push(tokio::spawn(named(
+        "node",
+        holdfast_node::run(node, clock.clone(), parts.clone()),
+    )));
+    let pods = Pods::start(&pods_config(&args, &places, &manifests, sandbox)?)?;
     let router = holdfast_router::serve(
         http,
         Arc::new(control_plane.clone()),
@@ -143,7 +172,7 @@ pub async fn run(args: Dev) -> Result<()> {
         parts.triggered(),
     );
     let router = tokio::spawn(router);
-    announce(&args, &control_plane, &manifests);
+    announce(&http_address, &control_plane, &manifests);
 
     let failed = async {
         loop {
@@ -167,6 +196,12 @@ pub async fn run(args: Dev) -> Result<()> {
     outcome
 }
 
+/// Runs one worker, as a child of a cluster.
+pub async fn work(worker: ateom_gvisor::Worker) -> Result<()> {
+    logging::init(LogFormat::Text);
+    Ok(ateom_gvisor::run(worker, Shutdown::on_signal()?).await?)
+}
+
 async fn named<E: std::error::Error + Send + Sync + 'static>(
     name: &'static str,
     part: impl Future<Output = Result<(), E>>,
@@ -178,15 +213,55 @@ fn settings(args: &Dev) -> Result<Settings> {
     let mut settings = Settings::DEFAULT.with_lease_ttl(args.lease_ttl);
     settings.pull.stall_after = args.pull_stall;
     settings.workflow.settle_after = args.settle_after;
-    settings.check().map_err(|broken| anyhow::anyhow!("settings: {broken}"))?;
+    settings
+        .check()
+        .map_err(|broken| anyhow::anyhow!("settings: {broken}"))?;
     Ok(settings)
+}
+
+fn node_config(
+    args: &Dev,
+    places: &Places,
+    settings: Settings,
+    control_plane: &ControlPlane,
+    sandbox: ateom_gvisor::Sandbox,
+) -> Result<holdfast_node::Config> {
+    let objects = places
+        .objects
+        .to_str()
+        .context("the data directory's path is not UTF-8")?
+        .to_owned();
+    let storage = [
+        ("ATE_STORAGE_BACKEND".to_owned(), "file".to_owned()),
+        ("ATE_STORAGE_ROOT".to_owned(), objects),
+    ];
+    Ok(holdfast_node::Config {
+        node_name: NODE.into(),
+        listen: "127.0.0.1:0".parse()?,
+        advertise: None,
+        base_dir: places.node.clone(),
+        control_planes: control_plane.addresses(),
+        settings,
+        storage: holdfast_objects::Config::from_vars(storage)?,
+        // Templates of a cluster on one's own machine may name its directories.
+        images: PullOptions {
+            layouts: Layouts::Allowed,
+            ..PullOptions::default()
+        },
+        sandboxes: match sandbox {
+            ateom_gvisor::Sandbox::Gvisor => Sandboxes::Gvisor {
+                runsc: args.runsc.clone(),
+            },
+            ateom_gvisor::Sandbox::Process => Sandboxes::Process,
+        },
+    })
 }
 
 fn pods_config(
     args: &Dev,
     places: &Places,
     manifests: &Manifests,
-    sandbox: &sandbox::Chosen,
+    sandbox: ateom_gvisor::Sandbox,
 ) -> Result<holdfast_pods::Config> {
     let mut pools = manifests.pools.clone();
     if let Some(workers) = args.workers {
@@ -195,29 +270,50 @@ fn pods_config(
         }
     }
     let base = places.node.display().to_string();
+    let class = match sandbox {
+        ateom_gvisor::Sandbox::Gvisor => "gvisor",
+        ateom_gvisor::Sandbox::Process => "process",
+    };
     Ok(holdfast_pods::Config {
         base: places.node.clone(),
         pools,
         network: args.pod_network,
         program: std::env::current_exe().context("cannot find this program's own file")?,
-        arguments: vec!["worker".into(), "--base-dir".into(), base, "--sandbox".into(), sandbox.name().into()],
+        arguments: [
+            "worker",
+            "--base-dir",
+            &base,
+            "--sandbox",
+            class,
+            "--idle-exit",
+            ORPHAN_GRACE,
+        ]
+        .map(str::to_owned)
+        .into(),
     })
 }
 
-fn announce(args: &Dev, control_plane: &ControlPlane, manifests: &Manifests) {
+fn announce(http: &Address, control_plane: &ControlPlane, manifests: &Manifests) {
     let endpoint = control_plane.first();
-    eprintln!("cluster is up: control plane {endpoint}, router http://{}", args.http);
+    eprintln!("cluster is up: control plane {endpoint}, router http://{http}");
     if let Some(template) = manifests.catalog.templates().next() {
         let (namespace, name) = (&template.namespace, &template.name);
         eprintln!("\ntry, in another terminal:");
         eprintln!("  export ATE_ENDPOINT={endpoint}");
         eprintln!("  ate create atespace demo");
         eprintln!("  ate create actor hello -a demo -t {namespace}/{name}");
-        eprintln!("  curl -H 'Host: hello.demo.{}' http://{}/", holdfast_router::DOMAIN, args.http);
+        eprintln!(
+            "  curl -H 'Host: hello.demo.{}' http://{http}/",
+            holdfast_router::DOMAIN
+        );
         eprintln!("  ate suspend hello -a demo\n");
     }
 }
 
 fn listed(errors: &[holdfast_manifests::ManifestError]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }

@@ -1,9 +1,40 @@
-//! The scenes of the demo.
+//! The order of the scenes.
 
-use anyhow::{Result, bail};
+use std::time::Instant;
 
-use crate::Args;
+use anyhow::{Context, Result};
+
+use crate::cluster::{Cluster, Options};
+use crate::figures::Figures;
+use crate::say;
+use crate::{Args, Store, scenes};
 
 pub fn run(args: &Args) -> Result<()> {
-    bail!("the demo has no scenes yet, so nothing was shown of {args:?}")
+    let began = Instant::now();
+    let mut figures = Figures::default();
+    say::title("Holdfast: many sleeping actors on a few workers");
+    if args.store != Store::Redis {
+        let mut cluster = Cluster::start(&Options::from(args))?;
+        say::note(&format!(
+            "{} workers, sandbox: {}; everything lies in {}",
+            args.workers,
+            cluster.sandbox.describe(),
+            cluster.dir().display()
+        ));
+        scenes::lifecycle::first_requests(&cluster, args, &mut figures)?;
+        scenes::lifecycle::rounds(&cluster, args, &mut figures)?;
+        scenes::pulls::slow(&cluster)?;
+        scenes::pulls::hung(&cluster)?;
+        scenes::deaths::of_a_sandbox(&cluster)?;
+        scenes::deaths::of_a_worker(&cluster)?;
+        scenes::deaths::of_the_control_plane(&mut cluster)?;
+        scenes::corruption::corrupted_snapshot(&cluster)?;
+        figures.measure_bare(&cluster)?;
+        cluster.stop().context("the cluster did not stop cleanly")?;
+    }
+    if args.store != Store::Embedded {
+        scenes::replicas::one_of_two_dies(args)?;
+    }
+    figures.print(began.elapsed());
+    Ok(())
 }

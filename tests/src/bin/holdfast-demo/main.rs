@@ -1,6 +1,13 @@
 //! The demo, as `cargo xtask demo` runs it.
 
+mod bare;
+mod client;
+mod cluster;
 mod demo;
+mod figures;
+mod manifests;
+mod say;
+mod scenes;
 
 use std::process::ExitCode;
 
@@ -10,8 +17,8 @@ use clap::{Parser, ValueEnum};
 #[derive(Parser, Debug)]
 #[command(name = "cargo xtask demo", bin_name = "cargo xtask demo")]
 struct Args {
-    /// Where the control plane keeps its records; with redis, a server is started and two replicas share it
-    #[arg(long, value_enum, default_value_t = Store::Embedded)]
+    /// Where the control plane keeps its records
+    #[arg(long, value_enum, default_value_t = Store::All)]
     store: Store,
     /// What actors run in; auto takes runsc where it is recent enough, else plain processes
     #[arg(long, value_enum, default_value_t = Sandbox::Auto)]
@@ -26,7 +33,11 @@ struct Args {
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum Store {
+    /// Both, one after the other
+    All,
+    /// One process with an embedded store
     Embedded,
+    /// Two control planes on a Redis that is started for it
     Redis,
 }
 
@@ -38,7 +49,12 @@ enum Sandbox {
 }
 
 fn main() -> ExitCode {
-    match demo::run(&Args::parse()) {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let result = match &arguments[..] {
+        [_, argument, bundles] if argument == bare::ARGUMENT => bare::main(bundles.as_ref()),
+        _ => demo::run(&Args::parse()),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("demo: {error:#}");

@@ -1,0 +1,64 @@
+//! What `ateom-gvisor` is told, and how that becomes a worker. `ate dev` starts its workers with the same.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use holdfast_runtime::clock::SystemClock;
+use holdfast_runtime::duration;
+use holdfast_runtime::shutdown::Shutdown;
+use holdfast_worker::{Class, Config, Network, WorkerError};
+
+/// One worker: a sandbox slot in a pod.
+#[derive(Args, Clone, Debug)]
+pub struct Worker {
+    /// UID of the pod it lives in
+    #[arg(long, value_name = "UID")]
+    pub pod_uid: String,
+    /// Where node daemon and workers meet
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/ateom-gvisor")]
+    pub base_dir: PathBuf,
+    /// What actors run in; plain processes have no isolation, and snapshots of data directories only
+    #[arg(long, value_enum, default_value_t = Sandbox::Gvisor)]
+    pub sandbox: Sandbox,
+    /// The pod's address, where plain processes serve
+    #[arg(long, value_name = "IP", env = "POD_IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub pod_ip: IpAddr,
+    /// Stop when no node daemon has called for so long, e.g. 60s; without it, never
+    #[arg(long, value_name = "DURATION", value_parser = duration::positive)]
+    pub idle_exit: Option<Duration>,
+}
+
+/// What actors run in.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sandbox {
+    /// gVisor
+    Gvisor,
+    /// Plain processes
+    Process,
+}
+
+/// Serves until asked to stop.
+///
+/// # Errors
+/// If it cannot begin, or something is left behind at the end.
+pub async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), WorkerError> {
+    let class = match worker.sandbox {
+        Sandbox::Gvisor => Class::Gvisor {
+            network: Network::Netns,
+        },
+        Sandbox::Process => Class::Process {
+            address: worker.pod_ip,
+        },
+    };
+    let config = Config {
+        pod_uid: worker.pod_uid,
+        base_dir: worker.base_dir,
+        class,
+        idle_exit: worker.idle_exit,
+        actor_log: Arc::new(Mutex::new(std::io::stdout())),
+    };
+    holdfast_worker::run(config, Arc::new(SystemClock), shutdown).await
+}

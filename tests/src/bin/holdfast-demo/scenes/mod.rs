@@ -1,0 +1,7 @@
+//! The scenes.
+
+pub mod corruption;
+pub mod deaths;
+pub mod lifecycle;
+pub mod pulls;
+pub mod replicas;
