@@ -22,7 +22,7 @@ use crate::wire::Connector;
 /// | `ATE_STORAGE_BACKEND` | `gcs` (also when empty or unset), `s3` or `file` |
 /// | `ATE_STORAGE_ROOT` | with `file`: an existing directory; each bucket is a directory in it |
 /// | `ATE_STORAGE_ALLOW_HTTP` | `true` allows endpoints without TLS beyond this host |
-/// | `AWS_*` | with `s3`: region, credentials, `AWS_ENDPOINT_URL`, and `AWS_S3_USE_PATH_STYLE=true` |
+/// | `AWS_*` | with `s3`: region, credentials, `AWS_ENDPOINT_URL`, and `AWS_S3_USE_PATH_STYLE=true`; `AWS_CONDITIONAL_PUT=disabled` where the server has no `If-None-Match` |
 /// | `GOOGLE_*`, `STORAGE_EMULATOR_HOST` | with `gcs`: credentials other than the ambient ones; an emulator |
 ///
 /// Values may be secrets: `Debug` shows names only.

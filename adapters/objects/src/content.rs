@@ -171,3 +171,36 @@ impl SourceError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_written_to_while_it_is_read_has_no_digest() {
+        let file = tempfile::tempfile().expect("a file");
+        file.write_all_at(&[1; 3 * STEP], 0).expect("writes");
+        assert!(measure(&file).is_ok());
+        let grown = walk(&file, |_, offset| {
+            file.write_all_at(&[2], 4 * STEP as u64 + offset)
+        });
+        assert!(matches!(grown, Err(SourceError::Changed)), "{grown:?}");
+        let cut = walk(&file, |_, _| file.set_len(10));
+        assert!(matches!(cut, Err(SourceError::Changed)), "{cut:?}");
+    }
+
+    #[test]
+    fn a_copy_tells_which_side_failed() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        file.as_file().write_all_at(b"content", 0).expect("writes");
+        let read_only = File::open(file.path()).expect("opens");
+        assert!(matches!(
+            copy(file.as_file(), &read_only),
+            Err(CopyError::Write(_))
+        ));
+        let target = tempfile::tempfile().expect("a file");
+        let record = copy(&read_only, &target).expect("copies");
+        assert_eq!(record, measure(&target).expect("reads"));
+        assert_eq!(record.sha256, Sha256::of(b"content"));
+    }
+}

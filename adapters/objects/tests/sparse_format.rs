@@ -292,6 +292,24 @@ fn a_stream_that_ends_early_or_late_is_refused() {
     assert!(matches!(decode(HEAD), Err(DecodeError::Truncated)));
 }
 
+/// What the sparse format does not show by itself: the end of the compressed stream.
+#[test]
+fn a_compressed_stream_that_ends_early_is_refused_even_after_the_last_byte_of_content() {
+    let (stored, _) = encode(file_of(4096, &[(0, b"x")])).expect("encodes");
+    for missing in 1..=4 {
+        let refused = decode(&stored[..stored.len() - missing]);
+        assert!(
+            matches!(refused, Err(DecodeError::Truncated)),
+            "without the last {missing} bytes: {refused:?}"
+        );
+    }
+    let plain = zstd::encode_all(&b"plain content"[..], 1).expect("compresses");
+    for len in 0..plain.len() {
+        assert!(decode(&plain[..len]).is_err(), "plain, cut at {len}");
+    }
+    assert_eq!(decode(&plain).expect("decodes"), b"plain content");
+}
+
 /// S26: whatever bit rots in the store, it does not reach the sandbox.
 #[test]
 fn no_flipped_bit_changes_the_content_that_is_accepted() {

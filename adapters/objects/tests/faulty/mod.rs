@@ -1,4 +1,5 @@
 //! An object store in memory that fails on demand, at exactly one of its calls.
+#![allow(dead_code, reason = "each test file takes what it needs")]
 
 use std::collections::BTreeSet;
 use std::fmt;
