@@ -113,6 +113,17 @@ pub enum SandboxError {
     /// A data snapshot of an actor without data.
     #[error("no durable-dir volumes found for DATA snapshot")]
     NoDurableDir,
+    /// A data snapshot in the form of a runtime that this one does not read.
+    #[error(
+        "the snapshot holds no {archive}, and runsc {version} cannot read directory snapshots of its own kind; \
+         restore it on a worker with the runsc that made it"
+    )]
+    ForeignSnapshot {
+        /// The file that is missing.
+        archive: &'static str,
+        /// This runsc's release date.
+        version: u32,
+    },
     /// A program of the image that is not there or not usable.
     #[error("container {container}: program {program:?} {fault}; check `command` against the image")]
     Program {

@@ -430,21 +430,10 @@ mod tests {
             [0; 0]
         );
 
-        fs::rename(
-            activation.dirs.checkpoint_state(),
-            activation.dirs.root().join("kept"),
-        )
-        .unwrap();
-        let activation = Activation { ..activation };
         fs::remove_file(&count).unwrap();
-        fs::rename(
-            activation.dirs.root().join("kept"),
-            activation.dirs.root().join("moved"),
-        )
-        .unwrap();
         fs::remove_dir(activation.dirs.restore_state()).unwrap();
         fs::rename(
-            activation.dirs.root().join("moved"),
+            activation.dirs.checkpoint_state(),
             activation.dirs.restore_state(),
         )
         .unwrap();

@@ -236,6 +236,19 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
 }
 
 #[test]
+fn a_data_snapshot_of_another_kind_is_not_taken_for_an_empty_one() {
+    let worker = Worker::new(11);
+    let driver = worker.driver();
+    let activation = worker.counter_with_data("foreign");
+    fs::write(activation.dirs.restore_state().join("fs.img"), "x").unwrap();
+    let error = worker
+        .inside(|| driver.restore(&activation, Scope::Data))
+        .unwrap_err();
+    assert!(error.to_string().contains("holds no durable-dir.tar"), "{error}");
+    assert!(!error.is_sandbox_failure());
+}
+
+#[test]
 fn what_a_lost_worker_left_running_is_found_and_ended() {
     let worker = Worker::new(9);
     let driver = worker.driver();

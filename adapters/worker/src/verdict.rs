@@ -73,6 +73,7 @@ fn code(error: &SandboxError) -> Code {
         SandboxError::NoRunsc
         | SandboxError::MemoryNotSupported
         | SandboxError::NoDurableDir
+        | SandboxError::ForeignSnapshot { .. }
         | SandboxError::Program { .. }
         | SandboxError::NoNetworkToProbe { .. } => Code::FailedPrecondition,
         SandboxError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {

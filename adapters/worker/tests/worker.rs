@@ -497,7 +497,7 @@ async fn a_new_incarnation_ends_what_the_old_one_left_running() {
 
 #[tokio::test]
 async fn a_worker_nobody_calls_ends_and_takes_its_actor_with_it() {
-    let worker = Worker::start(Some(Duration::from_millis(50))).await;
+    let worker = Worker::start(Some(Duration::from_secs(1))).await;
     let dirs = worker.prepare("a", COUNT);
     worker
         .ateom()

@@ -274,6 +274,8 @@ fn wait(
     what: &str,
     limit: Duration,
 ) -> Result<ExitStatus, RunscError> {
+    // A Ctrl-C in the worker's terminal must not cut an operation short.
+    command.process_group(0);
     let running = reaper.spawn(command).map_err(|source| RunscError::Binary {
         path: path.to_owned(),
         source,

@@ -104,6 +104,12 @@ impl Gvisor {
         let archive = dirs.restore_state().join(data::ARCHIVE);
         let has_archive = matches!(begin, Begin::Restore(_)) && archive.exists();
         let in_sandbox = runtime.snapshots_directories() && !has_archive;
+        if matches!(begin, Begin::Restore(Scope::Data)) && !has_archive && !in_sandbox {
+            return Err(SandboxError::ForeignSnapshot {
+                archive: data::ARCHIVE,
+                version: runtime.version(),
+            });
+        }
         let mut sandbox = GvisorSandbox {
             runtime,
             reaper: self.reaper,
