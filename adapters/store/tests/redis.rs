@@ -10,9 +10,9 @@ use ::redis::Commands;
 use futures_util::future::BoxFuture;
 use holdfast_core::effect::{NodeRow, StoreError, StoreEvent, StoreOp, StoreReply};
 use holdfast_core::id::Version;
-use holdfast_store::Store;
 use holdfast_store::conformance::Subject;
 use holdfast_store::redis::{Redis, Timing};
+use holdfast_store::{Store, Watch};
 use rustix::process::Signal;
 use samples::{actor, put, token};
 use server::Server;
@@ -61,6 +61,13 @@ mod suite {
 
 fn connect(url: &str, timing: Timing) -> Redis {
     Redis::new(url.parse().unwrap(), timing)
+}
+
+/// The next event, which must come.
+async fn heard(watch: &mut Watch) -> Option<StoreEvent> {
+    tokio::time::timeout(Duration::from_secs(60), watch.next())
+        .await
+        .expect("nothing is heard")
 }
 
 fn get(name: &str) -> StoreOp {
@@ -218,13 +225,13 @@ async fn a_server_that_was_away_is_used_again_and_watchers_list_again() {
     let store = store(&server);
     store.execute(put(&actor("a"), None, None)).await.unwrap();
     let mut watch = store.watch();
-    assert_eq!(watch.next().await, Some(StoreEvent::Resync));
+    assert_eq!(heard(&mut watch).await, Some(StoreEvent::Resync));
     server.kill();
     let text = unavailable(&*store, get("a")).await;
     assert!(text.contains(&server.address().to_string()), "{text}");
     unavailable(&*store, put(&actor("a"), Some(1), None)).await;
     server.restart();
-    assert_eq!(watch.next().await, Some(StoreEvent::Resync));
+    assert_eq!(heard(&mut watch).await, Some(StoreEvent::Resync));
     assert_eq!(
         store.execute(get("a")).await,
         Ok(StoreReply::Actor(Some(Box::new(actor("a")))))
@@ -236,7 +243,7 @@ async fn a_server_that_was_away_is_used_again_and_watchers_list_again() {
         sequence: 1,
     };
     store.execute(StoreOp::PutNode(row.clone())).await.unwrap();
-    assert_eq!(watch.next().await, Some(StoreEvent::Node(row)));
+    assert_eq!(heard(&mut watch).await, Some(StoreEvent::Node(row)));
 }
 
 #[tokio::test]
@@ -244,10 +251,12 @@ async fn a_server_that_restarts_between_two_operations_fails_neither() {
     let mut server = Server::start(&[]);
     let store = store(&server);
     store.execute(put(&actor("a"), None, None)).await.unwrap();
+    let mut watch = store.watch();
+    assert_eq!(heard(&mut watch).await, Some(StoreEvent::Resync));
     server.kill();
     server.restart();
-    // The end of the connection is noticed by a task, which runs when this one waits.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Both connections ended at once: when the watch is back, the other one's end has been noticed, too.
+    assert_eq!(heard(&mut watch).await, Some(StoreEvent::Resync));
     assert_eq!(
         store.execute(put(&actor("a"), None, None)).await,
         Ok(StoreReply::Done)
@@ -259,16 +268,16 @@ async fn a_watch_whose_connection_is_cut_is_told_to_list_again() {
     let server = Server::start(&[]);
     let store = store(&server);
     let mut watch = store.watch();
-    assert_eq!(watch.next().await, Some(StoreEvent::Resync));
+    assert_eq!(heard(&mut watch).await, Some(StoreEvent::Resync));
     let cut: u64 = redis::cmd("CLIENT")
         .arg(&["KILL", "TYPE", "pubsub"])
         .query(&mut server.raw())
         .unwrap();
     assert_eq!(cut, 1);
-    assert_eq!(watch.next().await, Some(StoreEvent::Resync));
+    assert_eq!(heard(&mut watch).await, Some(StoreEvent::Resync));
     let _: () = server.raw().publish("worker-changes", "nonsense").unwrap();
     assert_eq!(
-        watch.next().await,
+        heard(&mut watch).await,
         Some(StoreEvent::Resync),
         "it may have been anything"
     );
@@ -282,7 +291,7 @@ async fn a_watch_on_a_server_that_is_not_there_yet_begins_when_it_is() {
     let mut watch = store.watch();
     unavailable(&*store, StoreOp::ListWorkers).await;
     server.restart();
-    assert_eq!(watch.next().await, Some(StoreEvent::Resync));
+    assert_eq!(heard(&mut watch).await, Some(StoreEvent::Resync));
     assert_eq!(
         store.execute(StoreOp::ListWorkers).await,
         Ok(StoreReply::Workers(vec![]))
