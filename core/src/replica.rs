@@ -632,6 +632,16 @@ impl Replica {
         }
         self.phase = Phase::Leaving;
         self.timers = Timers::default();
+        let is_errand = |origin: &Origin| matches!(origin, Origin::Errand(..));
+        let (errands, others) = core::mem::take(&mut self.effects)
+            .into_iter()
+            .partition(|(_, origin)| is_errand(origin));
+        self.effects = others;
+        for origin in BTreeMap::into_values(errands) {
+            if let Origin::Errand(id, ..) = origin {
+                self.reply(id, Err(Failure::shutting_down()));
+            }
+        }
         let numbers: Vec<u64> = self.flows.keys().copied().collect();
         if numbers.is_empty() {
             self.store(Origin::DropSession, StoreOp::DropSession(self.id));

@@ -9,6 +9,9 @@ pub const SECOND: u64 = 1_000_000;
 /// Microseconds per millisecond.
 pub const MILLI: u64 = 1_000;
 
+/// The longest that a process is not scheduled, in microseconds.
+pub const PAUSE_MAX: u64 = 50 * SECOND;
+
 /// Something that goes wrong in the outside world, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
@@ -151,6 +154,6 @@ impl Plan {
         let pulls = (s.pull.stall_after + s.pull.retry_after * 2) * s.pull.attempts;
         let sweeps = (s.workflow.sweep_every + s.workflow.settle_after + s.workflow.retry_to) * 3;
         let silence = s.node.stale_silence();
-        (s.workflow.deadline + s.lease.ttl + pulls + sweeps + silence).as_micros() as u64
+        PAUSE_MAX + (s.workflow.deadline + s.lease.ttl + pulls + sweeps + silence).as_micros() as u64
     }
 }

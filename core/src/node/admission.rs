@@ -53,6 +53,11 @@ impl Node {
         }
         match &order.verb {
             Verb::Run { .. } | Verb::Restore { .. } => {
+                if slot.is_awaited {
+                    // It may be there, with the very sandbox that is asked for.
+                    let message = format!("worker {} has not been heard of yet", order.worker);
+                    return Err(failure(Code::Unavailable, message, NodeFailureKind::Busy));
+                }
                 if slot.described.is_none() {
                     return Err(no_worker(&order.worker));
                 }

@@ -3,7 +3,7 @@
 use super::{Event, World};
 use crate::fact::{Ending, Fact};
 use crate::host::Ateom;
-use crate::plan::{Fault, MILLI, SECOND};
+use crate::plan::{Fault, MILLI, PAUSE_MAX, SECOND};
 use holdfast_core::actor::Snapshot;
 use holdfast_core::id::PodUid;
 use holdfast_core::node;
@@ -27,7 +27,7 @@ impl World {
         match fault {
             Fault::ReplicaDies => self.replicas[replica].fuse = Some(self.rng.between(1, 25) as u32),
             Fault::ReplicaPauses => {
-                self.replicas[replica].paused_until = self.now + self.rng.between(500 * MILLI, 50 * SECOND);
+                self.replicas[replica].paused_until = self.now + self.rng.between(500 * MILLI, PAUSE_MAX);
             }
             Fault::ReplicaLeaves => {
                 let life = self.replicas[replica].life;
@@ -35,7 +35,7 @@ impl World {
             }
             Fault::NodeDies => self.hosts[node].fuse = Some(self.rng.between(1, 25) as u32),
             Fault::NodePauses => {
-                self.hosts[node].paused_until = self.now + self.rng.between(500 * MILLI, 50 * SECOND);
+                self.hosts[node].paused_until = self.now + self.rng.between(500 * MILLI, PAUSE_MAX);
             }
             Fault::AteomDies => {
                 if let Some(uid) = self.some_worker(node) {
@@ -147,7 +147,8 @@ impl World {
         }
     }
 
-    /// From now on nothing goes wrong any more, and what is away comes back.
+    /// From now on nothing goes wrong any more, and what is away comes back; what is paused wakes in its
+    /// own time, because what has reached it must be heard in order.
     pub(super) fn heal(&mut self) {
         self.tell(|| "CALM".into());
         self.calm = true;
@@ -156,11 +157,9 @@ impl World {
         self.registry_hung_until = 0;
         for process in &mut self.replicas {
             process.fuse = None;
-            process.paused_until = 0;
         }
         for host in &mut self.hosts {
             host.fuse = None;
-            host.paused_until = 0;
             host.cut_until = 0;
         }
     }

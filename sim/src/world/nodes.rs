@@ -151,9 +151,12 @@ impl World {
                 self.hosts[index].pulls.remove(&attempt);
             }
             Output::Reply(RequestId(call), reply) => {
-                let is_stale =
-                    matches!(&reply, Err(f) if matches!(f.kind, NodeFailureKind::StaleFence { .. }));
-                if !is_stale {
+                // One that is told to wait has not been heeded either.
+                let is_refused = matches!(
+                    &reply,
+                    Err(f) if matches!(f.kind, NodeFailureKind::StaleFence { .. } | NodeFailureKind::Busy)
+                );
+                if !is_refused {
                     self.note_heeded(index, call);
                 }
                 self.answer_call(call, reply);

@@ -194,11 +194,7 @@ impl World {
                 self.after(MILLI, 10 * MILLI, Event::Told(id, Some(Box::new(verdict))));
             }
             Output::Ready => self.replicas[index].is_ready = true,
-            Output::Left => {
-                self.replicas[index].machine = None;
-                self.replicas[index].is_ready = false;
-                self.after(10 * MILLI, 5 * SECOND, Event::ReplicaStarts(index));
-            }
+            Output::Left => self.kill_replica(index),
             Output::Event(_) => {}
         }
     }
