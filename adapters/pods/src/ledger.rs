@@ -62,6 +62,21 @@ impl Ledger {
         line
     }
 
+    /// Gives a pod another index, that no pod has had: something else on this machine has its subnet.
+    pub fn renumber(&mut self, uid: &str) -> io::Result<u16> {
+        let next = self
+            .lines
+            .iter()
+            .map(|line| line.index)
+            .max()
+            .map_or(0, |last| last.saturating_add(1));
+        if let Some(line) = self.lines.iter_mut().find(|line| line.uid == uid) {
+            line.index = next;
+        }
+        self.save()?;
+        Ok(next)
+    }
+
     /// Notes which process is a pod's worker.
     pub fn started(&mut self, uid: &str, process: Option<(u32, u64)>) -> io::Result<()> {
         if let Some(line) = self.lines.iter_mut().find(|line| line.uid == uid) {
@@ -119,6 +134,15 @@ mod tests {
         let found = again.line("ns", "p", "p-0");
         assert_eq!((&found.uid, found.index, found.pid), (&a.uid, a.index, Some(7)));
         assert_eq!(again.running().count(), 1);
+    }
+
+    #[test]
+    fn a_pod_whose_subnet_is_taken_gets_one_that_no_other_pod_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&dir.path().join("pods.json")).unwrap();
+        let (a, b) = (ledger.line("ns", "p", "p-0"), ledger.line("ns", "p", "p-1"));
+        assert_eq!(ledger.renumber(&a.uid).unwrap(), b.index + 1);
+        assert_eq!(ledger.line("ns", "p", "p-0").index, b.index + 1);
     }
 
     #[test]

@@ -110,6 +110,7 @@ impl Pods {
                 line,
                 uid,
                 subnet,
+                base: config.network,
                 layout: layout.clone(),
                 logs: config.base.join("logs"),
                 program: config.program.clone(),

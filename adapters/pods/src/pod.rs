@@ -2,14 +2,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_sandbox::layout::Layout;
 use holdfast_sandbox::names::Label;
-use holdfast_sandbox::network::{Pod as PodNetwork, Subnet};
+use holdfast_sandbox::network::{NetworkError, Pod as PodNetwork, Subnet};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -54,6 +55,7 @@ pub struct Pod {
     pub line: Line,
     pub uid: Label,
     pub subnet: Subnet,
+    pub base: Ipv4Addr,
     pub layout: Layout,
     pub logs: PathBuf,
     pub program: PathBuf,
@@ -114,8 +116,23 @@ impl Pod {
         })
     }
 
+    /// The pod's network, in another subnet if something else on this machine has the one it had.
+    fn network(&mut self) -> io::Result<PodNetwork> {
+        loop {
+            match PodNetwork::create(&self.uid, self.subnet) {
+                Err(NetworkError::SubnetTaken { subnet, routed }) => {
+                    tracing::info!(pod = %self.line.pod, subnet, routed, "subnet is taken; trying another");
+                    let index = lock(&self.ledger).renumber(&self.line.uid)?;
+                    self.subnet = Subnet::nth(self.base, index)
+                        .ok_or_else(|| io::Error::other(format!("no free subnet in {}/16", self.base)))?;
+                }
+                made => return made.map_err(io::Error::other),
+            }
+        }
+    }
+
     fn begin(&mut self) -> io::Result<Worker> {
-        let network = PodNetwork::create(&self.uid, self.subnet).map_err(io::Error::other)?;
+        let network = self.network()?;
         let dir = self.layout.worker(&self.uid);
         fs::create_dir_all(&dir)?;
         let identity = serde_json::json!({
@@ -126,8 +143,11 @@ impl Pod {
         });
         fs::write(dir.join("worker.json"), serde_json::to_vec(&identity)?)?;
         let log = self.log()?;
-        let mut command = Command::new(&self.program);
+        // As in a container, whatever the worker starts dies with it, and its mounts are its own.
+        let mut command = Command::new("unshare");
         command
+            .args(["--fork", "--pid", "--mount-proc", "--kill-child", "--"])
+            .arg(&self.program)
             .args(&self.arguments)
             .args(["--pod-uid", self.uid.as_str()])
             .env("POD_IP", network.address().to_string())
@@ -156,7 +176,7 @@ impl Pod {
         while !has_ended(&worker.handle, GLANCE) {
             glances = glances.saturating_add(1);
             if stop.is_requested() {
-                let _ = pidfd_send_signal(&worker.handle, Signal::TERM);
+                ask_to_end(&worker);
                 if !has_ended(&worker.handle, GRACE) {
                     tracing::warn!(pod = %self.line.pod, pid = worker.pid, "worker does not end; killing it");
                     let _ = pidfd_send_signal(&worker.handle, Signal::KILL);
@@ -175,8 +195,7 @@ impl Pod {
     }
 
     fn note(&self, process: Option<(u32, u64)>) {
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = ledger.started(&self.line.uid, process) {
+        if let Err(error) = lock(&self.ledger).started(&self.line.uid, process) {
             tracing::error!(%error, "the ledger of pods could not be written");
         }
     }
@@ -187,6 +206,29 @@ impl Pod {
             .create(true)
             .append(true)
             .open(self.logs.join(format!("{}.log", self.line.pod)))
+    }
+}
+
+fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The process that we started waits for the worker, which is its only child and the one to be asked.
+fn ask_to_end(worker: &Worker) {
+    let pid = worker.pid;
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let inner = children
+        .split_whitespace()
+        .next()
+        .and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+    let asked = match inner {
+        Some(inner) => {
+            pidfd_open(inner, PidfdFlags::empty()).and_then(|h| pidfd_send_signal(&h, Signal::TERM))
+        }
+        None => pidfd_send_signal(&worker.handle, Signal::TERM),
+    };
+    if let Err(error) = asked {
+        tracing::debug!(pid, %error, "the worker has ended already");
     }
 }
 

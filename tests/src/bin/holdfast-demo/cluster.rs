@@ -297,6 +297,15 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // After a scene that failed: the workers must not outlive the demo.
+        if self.process.exit().is_ok_and(|exit| exit.is_none()) {
+            let _ = self.process.terminate(PATIENCE);
+        }
+    }
+}
+
 /// What a counter answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counted {

@@ -63,7 +63,7 @@ pub fn hung(cluster: &Cluster) -> Result<()> {
     say::scene(4, "a pull that hangs: ended by stall detection");
     let fault = cluster
         .registry
-        .inject("/holdfast/hung/blobs/", Fault::HangAfter(200_000), Times::Always);
+        .inject("/holdfast/hung/blobs/", Fault::HangAfter(0), Times::Always);
     cluster.client.create("hostage", "hung")?;
     let began = Instant::now();
     let status = cluster
