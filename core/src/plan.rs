@@ -382,8 +382,9 @@ fn go_on_resuming(op: OpId, on: &Assignment, boot: Boot, actor: &Actor, facts: &
         NodeFailureKind::StaleFence {
             of: Fenced::Worker, ..
         }
-        | NodeFailureKind::Occupied
-        | NodeFailureKind::SandboxGone => reset(None),
+        | NodeFailureKind::Occupied => reset(None),
+        // An earlier try of the same order may still be on its way to it: the promise is taken back.
+        NodeFailureKind::SandboxGone => undo_resume(on, actor, facts),
         NodeFailureKind::Busy | NodeFailureKind::Unreachable => Next::CallAgain,
         NodeFailureKind::Failed => refuse(Failure::node(failure)),
     }

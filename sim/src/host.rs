@@ -41,6 +41,8 @@ pub struct Host {
     pub captures: BTreeMap<OpId, u64>,
     /// The workers.
     pub ateoms: BTreeMap<PodUid, Ateom>,
+    /// When the last question to each ateom arrives there.
+    pub asked_until: BTreeMap<PodUid, u64>,
     /// Pulls under way.
     pub pulls: BTreeSet<Attempt>,
     /// Images that are here.
@@ -108,6 +110,7 @@ impl Host {
             staged: BTreeMap::new(),
             captures: BTreeMap::new(),
             ateoms: BTreeMap::new(),
+            asked_until: BTreeMap::new(),
             pulls: BTreeSet::new(),
             images: BTreeSet::new(),
         }

@@ -264,12 +264,7 @@ impl Node {
             _ => None,
         };
         let hosts_other = slot.entry.hosted.as_ref().is_some_and(|h| !h.is_of(&order));
-        if order.verb == Verb::Stop && (hosts_other || slot.described.is_none()) {
-            if !hosts_other {
-                slot.entry.vacate();
-                slot.entry.void(order.worker_fence);
-                self.keep(&uid);
-            }
+        if order.verb == Verb::Stop && hosts_other {
             return self.reply(id, Ok(()));
         }
         // A boot whose sandbox is alive has happened; only its answer was lost (S04).
@@ -486,17 +481,27 @@ impl Node {
     }
 
     fn failed(&mut self, now: Instant, uid: &PodUid, work: &Work, cause: WorkFailure) {
-        let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) else {
+        let Some(slot) = self.slots.get_mut(uid) else {
             return;
         };
+        let is_worker_gone = slot.described.is_none() && !slot.is_awaited;
+        let Some(running) = &mut slot.running else { return };
         running.failures = running.failures.saturating_add(1);
         let tries = running.failures;
         // What has crashed is answered only when nothing of it is left that could go on by itself.
         let is_cleaning = matches!(running.stage, Stage::Stopping(Err(_)));
+        let is_gone = is_worker_gone && cause.kind == WorkFailureKind::Unreachable;
+        if let (Stage::Stopping(reply), true) = (&running.stage, is_gone) {
+            // Where nothing is, nothing runs.
+            let reply = reply.clone();
+            return self.end(now, uid, reply);
+        }
         let can_retry = match (work, cause.kind) {
             (Work::Save(_), WorkFailureKind::Transient) => tries < SAVES_MAX,
             (Work::Stop, _) if is_cleaning => true,
-            (Work::Boot | Work::Capture | Work::Stop, WorkFailureKind::Unreachable) => tries < ASKS_MAX,
+            (Work::Boot | Work::Capture | Work::Stop, WorkFailureKind::Unreachable) => {
+                !is_gone && tries < ASKS_MAX
+            }
             _ => false,
         };
         if can_retry {
@@ -510,6 +515,7 @@ impl Node {
         let is_restore = matches!(running.order.verb, Verb::Restore { .. });
         let kind = match (work, cause.kind) {
             (Work::Boot | Work::Capture | Work::Stop, WorkFailureKind::Gone) => NodeFailureKind::SandboxGone,
+            (Work::Boot | Work::Capture, _) if is_gone => NodeFailureKind::SandboxGone,
             (Work::Fetch, WorkFailureKind::Fatal) => NodeFailureKind::Crash,
             (Work::Boot, WorkFailureKind::Fatal) if is_restore => NodeFailureKind::Crash,
             (Work::Capture | Work::Save(_), _) => NodeFailureKind::Crash,
@@ -634,7 +640,7 @@ impl Node {
                 if let Some(slot) = self.slots.get_mut(&uid) {
                     slot.running = None;
                 }
-                self.take_note_of_death(&uid);
+                self.look_again(&uid);
                 for caller in callers {
                     self.reply(caller, reply.clone());
                 }

@@ -1,9 +1,7 @@
 //! What ateom says of workers, and what the control plane is told of it.
 
-use super::admission::failure;
-use super::{Alive, Described, Hosted, Node, Output, Sandbox, Stage, Timer};
-use crate::effect::{NodeFailureKind, Verb};
-use crate::failure::Code;
+use super::{Alive, Described, Hosted, Node, Output, Sandbox, Timer};
+use crate::effect::Verb;
 use crate::id::{ActorKey, Incarnation, OpId, PodUid, ReplicaId};
 use crate::registry::{Hosting, Report, Sighting};
 use crate::time::{Duration, Instant};
@@ -16,29 +14,13 @@ impl Node {
         if slot.described.as_ref() == Some(&described) {
             return;
         }
-        let is_restarted = slot
-            .described
-            .as_ref()
-            .is_some_and(|before| before.incarnation != described.incarnation);
         let alive = described.sandbox.clone();
         let last_op = described.last_op;
         slot.described = Some(described);
         slot.is_awaited = false;
-        if let Some(running) = &slot.running {
-            let is_lost = is_restarted
-                && !matches!(
-                    running.stage,
-                    Stage::Saving(_) | Stage::Uploading | Stage::Ending(_)
-                );
-            if is_lost {
-                let message = format!("worker {uid} was restarted");
-                self.end(
-                    now,
-                    &uid,
-                    Err(failure(Code::Unavailable, message, NodeFailureKind::SandboxGone)),
-                );
-            }
-        } else {
+        // While an operation is under way its own answer tells what became of it, also when ateom was
+        // restarted meanwhile: what is asked of the new one is under the same promise.
+        if slot.running.is_none() {
             self.take_note_of(&uid, alive, last_op);
         }
         self.changed(now);
@@ -91,23 +73,29 @@ impl Node {
         }
     }
 
-    /// What ateom said while an operation was under way was not looked at. If it was that the sandbox
-    /// which the operation brought is dead, nobody will say so again.
-    pub(super) fn take_note_of_death(&mut self, uid: &PodUid) {
+    /// What ateom said while an operation was under way was not looked at, and will not be said again.
+    /// If it was about the sandbox that the operation brought, it is the truth now.
+    pub(super) fn look_again(&mut self, uid: &PodUid) {
         let Some(slot) = self.slots.get_mut(uid) else {
             return;
         };
-        let is_dead = match (&slot.entry.hosted, &slot.described) {
-            (Some(hosted), Some(said)) => {
-                hosted.sandbox == Sandbox::Running
-                    && said.sandbox.is_none()
-                    && said.last_op == Some(hosted.op)
-            }
-            (Some(_), None) => true,
-            (None, _) => false,
+        let (Some(hosted), Some(said)) = (&mut slot.entry.hosted, &slot.described) else {
+            return;
         };
-        if is_dead {
-            slot.entry.vacate();
+        if said.last_op != Some(hosted.op) {
+            return;
+        }
+        let before = hosted.sandbox;
+        match &said.sandbox {
+            Some(alive) if alive.op == Some(hosted.op) && alive.sandbox == Sandbox::Running => {
+                hosted.sandbox = Sandbox::Running;
+            }
+            None if hosted.sandbox == Sandbox::Running => {
+                slot.entry.vacate();
+            }
+            Some(_) | None => {}
+        }
+        if slot.entry.hosted.as_ref().map(|h| h.sandbox) != Some(before) {
             self.keep(uid);
         }
     }
@@ -120,21 +108,7 @@ impl Node {
         if slot.described.take().is_none() && !was_awaited {
             return;
         }
-        if slot
-            .running
-            .as_ref()
-            .is_some_and(|r| !matches!(r.stage, Stage::Ending(_) | Stage::Saving(_)))
-        {
-            let message = format!("worker {uid} is gone");
-            self.end(
-                now,
-                uid,
-                Err(failure(Code::Unavailable, message, NodeFailureKind::SandboxGone)),
-            );
-        } else if let Some(slot) = self.slots.get_mut(uid)
-            && slot.running.is_none()
-            && slot.entry.current.as_ref().is_none_or(|p| p.captured.is_none())
-        {
+        if slot.running.is_none() && slot.entry.current.as_ref().is_none_or(|p| p.captured.is_none()) {
             slot.entry.vacate();
             self.keep(uid);
         }

@@ -229,7 +229,12 @@ impl World {
     }
 
     pub(super) fn count(&mut self, actor: &ActorKey, node: usize, uid: &PodUid) {
-        let Some(live) = self.hosts[node].serving(uid, actor) else {
+        // A destination can tell whether the actor is served there (scenario S11).
+        let is_there = self.store.actors.get(actor).is_some_and(|a| match &a.state {
+            State::Running { on } => on.pod_uid == *uid,
+            _ => false,
+        });
+        let Some(live) = self.hosts[node].serving(uid, actor).filter(|_| is_there) else {
             return;
         };
         live.count += 1;

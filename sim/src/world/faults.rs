@@ -27,7 +27,9 @@ impl World {
         match fault {
             Fault::ReplicaDies => self.replicas[replica].fuse = Some(self.rng.between(1, 25) as u32),
             Fault::ReplicaPauses => {
-                self.replicas[replica].paused_until = self.now + self.rng.between(500 * MILLI, PAUSE_MAX);
+                let until = self.now + self.rng.between(500 * MILLI, PAUSE_MAX);
+                let process = &mut self.replicas[replica];
+                process.paused_until = process.paused_until.max(until);
             }
             Fault::ReplicaLeaves => {
                 let life = self.replicas[replica].life;
@@ -35,7 +37,8 @@ impl World {
             }
             Fault::NodeDies => self.hosts[node].fuse = Some(self.rng.between(1, 25) as u32),
             Fault::NodePauses => {
-                self.hosts[node].paused_until = self.now + self.rng.between(500 * MILLI, PAUSE_MAX);
+                let until = self.now + self.rng.between(500 * MILLI, PAUSE_MAX);
+                self.hosts[node].paused_until = self.hosts[node].paused_until.max(until);
             }
             Fault::AteomDies => {
                 if let Some(uid) = self.some_worker(node) {

@@ -313,7 +313,15 @@ impl World {
         });
         match work {
             Work::Boot | Work::Capture | Work::Stop => {
-                self.after(MILLI, 5 * MILLI, Event::AtAteom(index, life, effect, work, order));
+                // One connection: what is asked of an ateom arrives in order.
+                let asked = self.now + self.rng.between(MILLI, 5 * MILLI);
+                let last = self.hosts[index]
+                    .asked_until
+                    .entry(order.worker.clone())
+                    .or_default();
+                *last = asked.max(*last);
+                let at = *last;
+                self.at(at, Event::AtAteom(index, life, effect, work, order));
             }
             Work::Clear | Work::Assemble => {
                 self.after(MILLI, 10 * MILLI, Event::Step(index, life, effect, work, order))
