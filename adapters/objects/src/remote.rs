@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
-use holdfast_runtime::tokio::task::spawn_blocking;
+use holdfast_runtime::tokio::task;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
@@ -226,7 +226,7 @@ async fn off_thread<T: Send + 'static>(
     at: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, SnapshotError> {
-    spawn_blocking(work)
+    task::spawn_blocking(work)
         .await
         .map_err(|error| SnapshotError::retryable(at, error))
 }
