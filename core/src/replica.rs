@@ -564,22 +564,24 @@ impl Replica {
     }
 
     fn sweep_on(&mut self, now: Instant) {
+        // Two workers may be promised to one actor, of which one must be freed: each has its turn.
+        let mut waiting = BTreeSet::new();
         while self.settling.len() < SWEEPERS_MAX {
             let Some(worker) = self.to_sweep.pop_first() else {
-                return;
+                break;
             };
             let hosted = self.registry.row(&worker).and_then(|row| row.hosts.as_ref());
-            if let Some(actor) = hosted.map(|hosted| hosted.actor.clone()) {
-                let goal = Goal::Settle {
-                    worker,
-                    resume: Unfinished::Finish,
-                };
-                // The one that fails to start has its actor looked at already.
-                if !self.settling.contains(&actor) {
-                    self.settle(now, actor, goal);
-                }
+            let Some(actor) = hosted.map(|hosted| hosted.actor.clone()) else {
+                continue;
+            };
+            if self.settling.contains(&actor) {
+                waiting.insert(worker);
+                continue;
             }
+            let resume = Unfinished::Finish;
+            self.settle(now, actor, Goal::Settle { worker, resume });
         }
+        self.to_sweep.append(&mut waiting);
     }
 
     /// Grants the registry its wishes, and tells workflows that wait for what is gone.

@@ -64,6 +64,8 @@ pub struct Ateom {
     pub current: Option<Act>,
     /// The last operation that was begun.
     pub last_op: Option<OpId>,
+    /// The actor whose checkpoint was the last thing it did.
+    pub captured: Option<ActorKey>,
     /// How the last operation ended: repeated under the same id, it gets the same answer.
     pub last: Option<(OpId, Work, WorkResult)>,
     /// When the atelet will have seen the last change.
@@ -144,6 +146,7 @@ impl Ateom {
             sandbox: None,
             current: None,
             last_op: None,
+            captured: None,
             last: None,
             seen_until: 0,
         }

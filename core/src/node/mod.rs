@@ -201,11 +201,13 @@ impl Node {
     ) {
         self.fences = fences;
         for (uid, entry) in entries {
+            // Orders that concern only the node's disk name no worker.
+            let is_awaited = !uid.is_empty();
             self.slots.insert(
                 uid,
                 Slot {
                     entry,
-                    is_awaited: true,
+                    is_awaited,
                     ..Slot::default()
                 },
             );

@@ -20,7 +20,8 @@ impl Oracle for CrashCause {
                 actor,
                 how: Ending::Killed,
                 ..
-            } => {
+            }
+            | Fact::Forgotten(actor) => {
                 self.harmed.insert(actor.clone());
                 Ok(())
             }

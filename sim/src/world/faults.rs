@@ -82,8 +82,16 @@ impl World {
         }
     }
 
-    fn kill_ateom(&mut self, node: usize, uid: &PodUid) {
+    fn kill_sandbox_and_ateom(&mut self, node: usize, uid: &PodUid) {
         self.sandbox_ends(node, uid, Ending::Killed);
+        let captured = self.hosts[node].ateoms.get(uid).and_then(|a| a.captured.clone());
+        if let Some(actor) = captured {
+            self.fact(Fact::Forgotten(actor));
+        }
+    }
+
+    fn kill_ateom(&mut self, node: usize, uid: &PodUid) {
+        self.kill_sandbox_and_ateom(node, uid);
         let Some(ateom) = self.hosts[node].ateoms.get_mut(uid) else {
             return;
         };
@@ -104,7 +112,7 @@ impl World {
     }
 
     fn replace_pod(&mut self, node: usize, uid: &PodUid) {
-        self.sandbox_ends(node, uid, Ending::Killed);
+        self.kill_sandbox_and_ateom(node, uid);
         let Some(old) = self.hosts[node].ateoms.remove(uid) else {
             return;
         };

@@ -46,7 +46,11 @@ impl World {
         );
         // Workers that the journal knows and that are not there any more, or not now.
         let is_up = |uid: &PodUid| self.hosts[index].ateoms.get(uid).is_some_and(|a| a.is_up);
-        for uid in entries.into_keys().filter(|uid| !is_up(uid)).collect::<Vec<_>>() {
+        for uid in entries
+            .into_keys()
+            .filter(|uid| !uid.is_empty() && !is_up(uid))
+            .collect::<Vec<_>>()
+        {
             self.after(
                 MILLI,
                 100 * MILLI,
@@ -554,6 +558,7 @@ impl World {
             return;
         };
         let Some(act) = ateom.current.take() else { return };
+        ateom.captured = (act.work == Work::Capture).then(|| act.actor.clone());
         let result = self.act(index, uid, &act, order, is_unlucky);
         if let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) {
             ateom.last = Some((op, act.work, result.clone()));
