@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use holdfast_objects::{Backend, Config, Manifest, Progress, SnapshotError, SnapshotUri};
 use holdfast_runtime::tokio;
 use http_body_util::Full;
@@ -169,6 +170,25 @@ async fn a_snapshot_of_several_parts_goes_to_s3_and_back() {
     ));
     let left = content_names(&root.path().join("bucket"));
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// The programs of sandboxes are larger than one answer of the store may be.
+#[tokio::test]
+async fn one_object_of_several_ranges_is_read_whole() {
+    let root = tempfile::tempdir().expect("a directory");
+    let backend = backend(&s3(&root).await, SECRET);
+    let program: Vec<u8> = (0..9u32 << 18).flat_map(u32::to_le_bytes).collect();
+    fs::write(root.path().join("bucket/runsc"), &program).expect("writes");
+    let uri: SnapshotUri = "s3://bucket/runsc".parse().expect("a prefix");
+    let read: Vec<Bytes> = backend.read_object(uri).try_collect().await.expect("reads");
+    assert!(read.concat() == program, "the content differs");
+    let absent: SnapshotUri = "s3://bucket/absent".parse().expect("a prefix");
+    let error = backend
+        .read_object(absent)
+        .try_collect::<Vec<Bytes>>()
+        .await
+        .expect_err("is not there");
+    assert!(matches!(error, SnapshotError::NotFound { .. }), "{error}");
 }
 
 /// Files, however deep.

@@ -336,3 +336,16 @@ async fn uploads_never_wait_for_each_other_in_a_circle() {
         assert_eq!(uploaded.expect("uploads").files.len(), names.len());
     }
 }
+
+/// A node lets transfers go on when the caller has left: they must be fit for a task of their own.
+#[test]
+fn transfers_may_be_tasks() {
+    fn fit<T: Send>(_: T) {}
+    let backend = Backend::over(Arc::new(Faulty::new()));
+    let (uri, plan, progress, path) = (uri(), plan(), Progress::default(), Path::new("unused"));
+    fit(backend.upload(&uri, path, &plan, &progress));
+    fit(backend.download(&uri, &plan, path, &progress));
+    fit(backend.read_manifest(&uri));
+    fit(backend.delete(&uri));
+    fit(backend.read_object(uri.clone()));
+}

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _, stream};
-use object_store::ObjectStoreExt as _;
+use object_store::{GetOptions, ObjectStoreExt as _};
 
-use super::{Backend, PART_BYTES};
+use super::{Backend, RANGE_BYTES};
 use crate::error::SnapshotError;
 use crate::uri::SnapshotUri;
 
@@ -22,16 +22,25 @@ impl Backend {
             let place = self.place(&uri)?;
             let (store, path) = (place.store, place.prefix);
             let found = store.head(&path).await;
-            let size = found.map_err(|error| SnapshotError::store(&*at, error))?.size;
+            let found = found.map_err(|error| SnapshotError::store(&*at, error))?;
             Ok(stream::try_unfold(0, move |start| {
-                let (store, path, at) = (store.clone(), path.clone(), at.clone());
+                let (store, path, at, found) = (store.clone(), path.clone(), at.clone(), found.clone());
                 async move {
-                    if start >= size {
+                    if start >= found.size {
                         return Ok(None);
                     }
-                    let end = size.min(start + PART_BYTES as u64);
-                    let part = store.get_range(&path, start..end).await;
-                    let part = part.map_err(|error| SnapshotError::store(&*at, error))?;
+                    let end = found.size.min(start + RANGE_BYTES as u64);
+                    // All of one and the same object, even if somebody replaces it meanwhile.
+                    let options = GetOptions {
+                        range: Some((start..end).into()),
+                        if_match: found.e_tag,
+                        ..GetOptions::default()
+                    };
+                    let answer = match store.get_opts(&path, options).await {
+                        Ok(answer) => answer.bytes().await,
+                        Err(error) => Err(error),
+                    };
+                    let part = answer.map_err(|error| SnapshotError::store(&*at, error))?;
                     Ok(Some((part, end)))
                 }
             }))
