@@ -65,6 +65,9 @@ pub struct Facts<'a> {
     pub leaving: Option<&'a Assignment>,
     /// How the last node call of this workflow ended, and which it was.
     pub outcome: Option<(&'a CallOf, &'a NodeReply)>,
+    /// Whether a Stop has been sent to undo the Resume that is recorded. It may arrive late, so there is
+    /// no way back from it under the same fence.
+    pub is_undoing: bool,
     /// Whether the worker that the record points at has been freed ahead of a crash.
     pub is_freed: bool,
 }
@@ -290,10 +293,7 @@ fn settle(worker: &WorkerKey, unfinished: Unfinished, actor: &Actor, facts: &Fac
                 Some((CallOf::Recorded(called), Err(failure)))
                     if called == op && failure.kind == NodeFailureKind::Failed
             );
-            let is_being_undone = matches!(facts.outcome, Some((CallOf::Stop, _)));
-            if facts.worker == Fact::Present
-                && (unfinished == Unfinished::Undo || has_failed || is_being_undone)
-            {
+            if facts.worker == Fact::Present && (unfinished == Unfinished::Undo || has_failed) {
                 return undo_resume(on, actor, facts);
             }
             go_on_resuming(*op, on, *boot, actor, facts)
@@ -346,8 +346,8 @@ fn undo_resume(on: &Assignment, actor: &Actor, facts: &Facts<'_>) -> Next {
 fn go_on_resuming(op: OpId, on: &Assignment, boot: Boot, actor: &Actor, facts: &Facts<'_>) -> Next {
     let is_replaced = matches!(facts.worker, Fact::Gone(Going::Worker | Going::Restarted));
     let reply = match facts.outcome {
+        _ if facts.is_undoing => return undo_resume(on, actor, facts),
         Some((CallOf::Recorded(called), reply)) if *called == op => reply,
-        Some((CallOf::Stop, _)) => return undo_resume(on, actor, facts),
         // An order that is still on its way would boot the actor in whatever has taken the worker's place.
         Some(_) | None if is_replaced => return undo_resume(on, actor, facts),
         Some(_) | None if !actor.is_claimed_by(facts.token) => return write(Change::Claim, Then::GoOn),

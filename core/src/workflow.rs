@@ -59,6 +59,7 @@ pub struct Workflow {
     promised: Option<Box<Worker>>,
     leaving: Option<Assignment>,
     outcome: Option<(CallOf, NodeReply)>,
+    is_undoing: bool,
     is_freed: bool,
     avoid: BTreeSet<WorkerKey>,
     claims: u32,
@@ -148,6 +149,7 @@ impl Workflow {
             promised: None,
             leaving: None,
             outcome: None,
+            is_undoing: false,
             is_freed: false,
             avoid: BTreeSet::new(),
             claims: 0,
@@ -533,6 +535,7 @@ impl Workflow {
             promised,
             leaving: self.leaving.as_ref(),
             outcome: self.outcome.as_ref().map(|(call, reply)| (call, reply)),
+            is_undoing: self.is_undoing,
             is_freed: self.is_freed,
         }
     }
@@ -571,6 +574,7 @@ impl Workflow {
         ) {
             // How an earlier operation of this workflow ended says nothing about the one that begins.
             self.outcome = None;
+            self.is_undoing = false;
         }
         let change = match change {
             WishedChange::Exactly(change) => change,
@@ -672,6 +676,7 @@ impl Workflow {
             CallOf::Recorded(op) => op,
             CallOf::Stop | CallOf::Upload => self.next_op(),
         };
+        self.is_undoing |= call == CallOf::Stop;
         let fence = actor.claim.map(|claim| claim.fence).unwrap_or_default();
         let call_data = NodeCall {
             node,

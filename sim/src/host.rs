@@ -41,6 +41,8 @@ pub struct Host {
     pub captures: BTreeMap<OpId, u64>,
     /// The workers.
     pub ateoms: BTreeMap<PodUid, Ateom>,
+    /// When the atelet will have seen the last change of each worker.
+    pub seen_until: BTreeMap<PodUid, u64>,
     /// When the last question to each ateom arrives there.
     pub asked_until: BTreeMap<PodUid, u64>,
     /// Pulls under way.
@@ -68,8 +70,6 @@ pub struct Ateom {
     pub captured: Option<ActorKey>,
     /// How the last operation ended: repeated under the same id, it gets the same answer.
     pub last: Option<(OpId, Work, WorkResult)>,
-    /// When the atelet will have seen the last change.
-    pub seen_until: u64,
 }
 
 /// A sandbox.
@@ -112,6 +112,7 @@ impl Host {
             staged: BTreeMap::new(),
             captures: BTreeMap::new(),
             ateoms: BTreeMap::new(),
+            seen_until: BTreeMap::new(),
             asked_until: BTreeMap::new(),
             pulls: BTreeSet::new(),
             images: BTreeSet::new(),
@@ -148,7 +149,6 @@ impl Ateom {
             last_op: None,
             captured: None,
             last: None,
-            seen_until: 0,
         }
     }
 

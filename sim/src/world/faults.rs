@@ -99,14 +99,7 @@ impl World {
         ateom.current = None;
         // The atelet may notice that it is away, or only that it is back as another.
         if self.rng.permille(500) {
-            let life = self.hosts[node].life;
-            let at = self.now + self.rng.between(MILLI, 40 * MILLI);
-            let Some(ateom) = self.hosts[node].ateoms.get_mut(uid) else {
-                return;
-            };
-            ateom.seen_until = ateom.seen_until.max(at);
-            let at = ateom.seen_until;
-            self.at(at, Event::Node(node, life, node::Input::WorkerLost(uid.clone())));
+            self.sighted(node, uid, node::Input::WorkerLost(uid.clone()));
         }
         self.after(100 * MILLI, 5 * SECOND, Event::AteomStarts(node, uid.clone()));
     }
@@ -116,12 +109,7 @@ impl World {
         let Some(old) = self.hosts[node].ateoms.remove(uid) else {
             return;
         };
-        let life = self.hosts[node].life;
-        let gone = old.seen_until.max(self.now + self.rng.between(MILLI, 40 * MILLI));
-        self.at(
-            gone,
-            Event::Node(node, life, node::Input::WorkerLost(uid.clone())),
-        );
+        self.sighted(node, uid, node::Input::WorkerLost(uid.clone()));
         let fresh: PodUid = format!("uid-{}", self.id()).into();
         let mut ateom = Ateom::new(old.key, 0);
         ateom.is_up = false;

@@ -51,11 +51,7 @@ impl World {
             .filter(|uid| !uid.is_empty() && !is_up(uid))
             .collect::<Vec<_>>()
         {
-            self.after(
-                MILLI,
-                100 * MILLI,
-                Event::Node(index, life, Input::WorkerLost(uid)),
-            );
+            self.sighted(index, &uid, Input::WorkerLost(uid.clone()));
         }
         for uid in self.hosts[index].ateoms.keys().cloned().collect::<Vec<_>>() {
             self.describe(index, &uid);
@@ -636,29 +632,27 @@ impl World {
 
     /// The atelet will see the worker as it is now, after what it was before.
     pub(super) fn describe(&mut self, index: usize, uid: &PodUid) {
+        let ateom = self.hosts[index].ateoms.get(uid).filter(|a| a.is_up);
+        if let Some(described) = ateom.map(|a| a.describe(uid)) {
+            self.sighted(index, uid, Input::Worker(uid.clone(), described));
+        }
+    }
+
+    /// What happens to a worker is seen in order.
+    pub(super) fn sighted(&mut self, index: usize, uid: &PodUid, input: Input) {
         let at = self.now + self.rng.between(MILLI, 40 * MILLI);
         let host = &mut self.hosts[index];
-        let life = host.life;
-        let Some(ateom) = host.ateoms.get_mut(uid).filter(|a| a.is_up) else {
-            return;
-        };
-        ateom.seen_until = ateom.seen_until.max(at);
-        let at = ateom.seen_until;
-        let described = ateom.describe(uid);
-        self.at(
-            at,
-            Event::Node(index, life, Input::Worker(uid.clone(), described)),
-        );
+        let seen = host.seen_until.entry(uid.clone()).or_default();
+        *seen = at.max(*seen);
+        let (at, life) = (*seen, host.life);
+        self.at(at, Event::Node(index, life, input));
     }
 
     pub(super) fn start_ateom(&mut self, index: usize, uid: &PodUid) {
         let Some(ateom) = self.hosts[index].ateoms.get_mut(uid).filter(|a| !a.is_up) else {
             return;
         };
-        *ateom = Ateom {
-            seen_until: ateom.seen_until,
-            ..Ateom::new(ateom.key.clone(), ateom.run + 1)
-        };
+        *ateom = Ateom::new(ateom.key.clone(), ateom.run + 1);
         self.describe(index, uid);
     }
 }
