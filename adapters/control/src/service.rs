@@ -11,7 +11,8 @@ use holdfast_rpc::failure::to_status;
 use holdfast_rpc::holdfast_v1::admin_server::Admin;
 use holdfast_rpc::holdfast_v1::nodes_server::Nodes;
 use holdfast_rpc::holdfast_v1::{
-    HeartbeatRequest, HeartbeatResponse, RevertActorRequest, RevertActorResponse,
+    ExplainActorRequest, ExplainActorResponse, HeartbeatRequest, HeartbeatResponse, RevertActorRequest,
+    RevertActorResponse,
 };
 use holdfast_rpc::message;
 use tonic::{Request, Response, Status};
@@ -245,6 +246,14 @@ impl Admin for Service {
         let key = known_key(request.into_inner().actor_ref)?;
         let actor = self.actor(Ask::Revert(key)).await?;
         Ok(Response::new(RevertActorResponse { actor }))
+    }
+
+    async fn explain_actor(&self, request: Request<ExplainActorRequest>) -> Reply<ExplainActorResponse> {
+        let key = known_key(request.into_inner().actor_ref)?;
+        match self.ask(Ask::GetActor(key)).await? {
+            Answer::Actor(actor) => Ok(Response::new(message::explained(&actor))),
+            other => Err(misfit(&other)),
+        }
     }
 }
 

@@ -53,7 +53,11 @@ pub fn node_from_status(status: &Status) -> NodeFailure {
         | tonic::Code::DeadlineExceeded => NodeFailureKind::Unreachable,
         _ => NodeFailureKind::Failed,
     });
-    NodeFailure { code: from_tonic(status.code()), message: status.message().to_owned(), kind }
+    NodeFailure {
+        code: from_tonic(status.code()),
+        message: status.message().to_owned(),
+        kind,
+    }
 }
 
 /// The core's code in tonic's words.
@@ -95,13 +99,29 @@ mod tests {
         for (code, kind) in [
             (Code::DataLoss, NodeFailureKind::Crash),
             (Code::DataLoss, NodeFailureKind::SandboxGone),
-            (Code::FailedPrecondition, NodeFailureKind::StaleFence { of: Fenced::Actor, highest }),
-            (Code::FailedPrecondition, NodeFailureKind::StaleFence { of: Fenced::Worker, highest }),
+            (
+                Code::FailedPrecondition,
+                NodeFailureKind::StaleFence {
+                    of: Fenced::Actor,
+                    highest,
+                },
+            ),
+            (
+                Code::FailedPrecondition,
+                NodeFailureKind::StaleFence {
+                    of: Fenced::Worker,
+                    highest,
+                },
+            ),
             (Code::Aborted, NodeFailureKind::Busy),
             (Code::FailedPrecondition, NodeFailureKind::Occupied),
             (Code::Unavailable, NodeFailureKind::Failed),
         ] {
-            let failure = NodeFailure { code, message: "why".into(), kind };
+            let failure = NodeFailure {
+                code,
+                message: "why".into(),
+                kind,
+            };
             assert_eq!(node_from_status(&node_to_status(&failure)), failure);
         }
     }

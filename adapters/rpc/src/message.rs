@@ -1,11 +1,12 @@
 //! Records as messages.
 
-use holdfast_core::actor::{Actor, Snapshot, Status};
+use holdfast_core::actor::{Actor, Snapshot, State, Status};
 use holdfast_core::catalog::{Labels, Selector};
 use holdfast_core::id::Name;
 use holdfast_core::worker::Worker;
 
 use crate::ateapi;
+use crate::holdfast_v1::ExplainActorResponse;
 
 /// An actor as callers see it.
 pub fn actor(actor: &Actor) -> ateapi::Actor {
@@ -26,6 +27,35 @@ pub fn actor(actor: &Actor) -> ateapi::Actor {
         worker_selector: selector(&actor.selector),
         worker_pool_name: text(on.map(|on| &on.worker.pool)),
         atespace: actor.key.atespace.to_string(),
+    }
+}
+
+/// An actor with all that its record says.
+pub fn explained(actor: &Actor) -> ExplainActorResponse {
+    let crash = match &actor.state {
+        State::Crashed(crash) => Some(crash),
+        _ => None,
+    };
+    let node = crash
+        .map(|crash| &crash.node)
+        .or_else(|| actor.assignment().map(|on| &on.node));
+    let loss = actor
+        .loss
+        .as_ref()
+        .map(|loss| format!("worker {}: {}", loss.worker, loss.reason));
+    ExplainActorResponse {
+        actor: Some(self::actor(actor)),
+        operation_id: actor.operation().map(|op| op.to_string()).unwrap_or_default(),
+        claimed_by: actor
+            .claim
+            .map(|claim| format!("{:016x}", claim.token.replica.0))
+            .unwrap_or_default(),
+        fence: actor.claim.map(|claim| claim.fence.0).unwrap_or_default(),
+        node_name: node.map(Name::to_string).unwrap_or_default(),
+        crashed_during: crash.map(|crash| crash.during.to_string()).unwrap_or_default(),
+        crash_cause: crash.map(|crash| crash.reason.to_string()).unwrap_or_default(),
+        loss: loss.unwrap_or_default(),
+        last_good_snapshot: actor.last_good().map(Name::to_string).unwrap_or_default(),
     }
 }
 
@@ -51,14 +81,17 @@ pub fn worker(worker: &Worker) -> ateapi::Worker {
 /// A selector as it came; an absent one matches everything.
 pub fn to_selector(message: Option<&ateapi::Selector>) -> Selector {
     let pair = |(key, value): (&String, &String)| (Name::from(key.as_str()), Name::from(value.as_str()));
-    let match_labels: Labels = message.map(|m| m.match_labels.iter().map(pair).collect()).unwrap_or_default();
+    let match_labels: Labels = message
+        .map(|m| m.match_labels.iter().map(pair).collect())
+        .unwrap_or_default();
     Selector { match_labels }
 }
 
 fn selector(selector: &Selector) -> Option<ateapi::Selector> {
     let pair = |(key, value): (&Name, &Name)| (key.to_string(), value.to_string());
-    (!selector.match_labels.is_empty())
-        .then(|| ateapi::Selector { match_labels: selector.match_labels.iter().map(pair).collect() })
+    (!selector.match_labels.is_empty()).then(|| ateapi::Selector {
+        match_labels: selector.match_labels.iter().map(pair).collect(),
+    })
 }
 
 fn snapshot(snapshot: &Snapshot) -> ateapi::SnapshotInfo {
@@ -66,7 +99,9 @@ fn snapshot(snapshot: &Snapshot) -> ateapi::SnapshotInfo {
     let (kind, data) = match snapshot {
         Snapshot::External(prefix) => (
             ateapi::SnapshotType::External,
-            Data::External(ateapi::ExternalSnapshotInfo { snapshot_uri_prefix: prefix.to_string() }),
+            Data::External(ateapi::ExternalSnapshotInfo {
+                snapshot_uri_prefix: prefix.to_string(),
+            }),
         ),
         Snapshot::Local { name, nodes } => (
             ateapi::SnapshotType::Local,
@@ -76,7 +111,10 @@ fn snapshot(snapshot: &Snapshot) -> ateapi::SnapshotInfo {
             }),
         ),
     };
-    ateapi::SnapshotInfo { r#type: kind as i32, data: Some(data) }
+    ateapi::SnapshotInfo {
+        r#type: kind as i32,
+        data: Some(data),
+    }
 }
 
 fn status(status: Status) -> ateapi::actor::Status {

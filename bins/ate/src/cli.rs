@@ -69,6 +69,9 @@ pub enum Command {
     /// Bring a crashed actor back to its last good snapshot
     #[command(override_usage = "ate revert [actor] <NAME> --atespace <ATESPACE> [OPTIONS]")]
     Revert(OneActor),
+    /// Tell why an actor is where it is: operation, fence, crash cause, loss, last good snapshot
+    #[command(override_usage = "ate explain [actor] <NAME> --atespace <ATESPACE> [OPTIONS]")]
+    Explain(OneActor),
     /// Delete an actor that does not run, or an empty atespace
     #[command(
         override_usage = "ate delete [actor] <NAME> --atespace <ATESPACE> [OPTIONS]\n       \

@@ -7,8 +7,8 @@ use holdfast_core::id::ActorKey;
 use holdfast_core::time::Instant;
 use holdfast_rpc::ateapi::control_client::ControlClient;
 use holdfast_rpc::ateapi::{self, Actor, ActorRef, Atespace, Worker};
-use holdfast_rpc::holdfast_v1::RevertActorRequest;
 use holdfast_rpc::holdfast_v1::admin_client::AdminClient;
+use holdfast_rpc::holdfast_v1::{ExplainActorRequest, ExplainActorResponse, RevertActorRequest};
 use holdfast_rpc::status::retry_after;
 use holdfast_runtime::clock::{Clock, SystemClock};
 use holdfast_runtime::net::{Address, Channel, Transport};
@@ -113,6 +113,14 @@ impl Client {
         };
         let call = async || self.admin.clone().revert_actor(request.clone()).await;
         self.present(self.persist(key, call).await?.actor)
+    }
+
+    pub async fn explain_actor(&self, key: &ActorKey) -> Result<ExplainActorResponse, Failure> {
+        let request = ExplainActorRequest {
+            actor_ref: reference(key),
+        };
+        let call = async || self.admin.clone().explain_actor(request.clone()).await;
+        self.persist(key, call).await
     }
 
     pub async fn delete_actor(&self, key: &ActorKey) -> Result<(), Failure> {

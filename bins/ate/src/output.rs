@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use clap::builder::styling::{AnsiColor, Style};
 use holdfast_rpc::ateapi::actor::Status;
 use holdfast_rpc::ateapi::{Actor, Atespace, Worker};
+use holdfast_rpc::holdfast_v1::ExplainActorResponse;
 
 use crate::cli::Format;
 use crate::failure::Failure;
@@ -12,6 +13,45 @@ use crate::protojson::{self, Json};
 use crate::table::{self, Cell};
 
 const NONE: &str = "<none>";
+
+/// What an actor's record says, a line each; what has nothing to tell is left out.
+pub fn explained(explained: &ExplainActorResponse, format: Format) -> String {
+    let actor = explained.actor.clone().unwrap_or_default();
+    let state =
+        Status::try_from(actor.status).map_or(actor.status.to_string(), |s| s.as_str_name().to_owned());
+    let pod = match actor.ateom_pod_name.as_str() {
+        "" => String::new(),
+        pod => format!("{}/{pod}", actor.ateom_pod_namespace),
+    };
+    let fence = if explained.fence > 0 {
+        explained.fence.to_string()
+    } else {
+        String::new()
+    };
+    let lines = [
+        ("actor", format!("{}/{}", actor.atespace, actor.actor_id)),
+        ("status", state),
+        ("worker", pod),
+        ("node", explained.node_name.clone()),
+        ("operation", explained.operation_id.clone()),
+        ("claimed by replica", explained.claimed_by.clone()),
+        ("fence", fence),
+        ("crashed during", explained.crashed_during.clone()),
+        ("crash cause", explained.crash_cause.clone()),
+        ("lost", explained.loss.clone()),
+        ("last good snapshot", explained.last_good_snapshot.clone()),
+    ];
+    let line = |(name, value): &(&str, String)| format!("{name:<20}{value}\n");
+    match format {
+        Format::Table => lines
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(line)
+            .collect(),
+        Format::Json => json(&protojson::explained(explained)),
+        Format::Yaml => yaml(&protojson::explained(explained)),
+    }
+}
 
 /// Actors, ordered by atespace, template and name.
 pub fn actors(mut actors: Vec<Actor>, format: Format) -> String {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use holdfast_rpc::ateapi::{self, Actor, Atespace, Worker};
+use holdfast_rpc::holdfast_v1::ExplainActorResponse;
 use serde::Serialize;
 
 /// A value in JSON or YAML.
@@ -20,6 +21,21 @@ pub enum Json {
 /// `ateapi.ListActorsResponse`, with all its pages in one.
 pub fn actors(actors: &[Actor]) -> Json {
     Message::default().list("actors", actors.iter().map(actor)).into()
+}
+
+/// `holdfast.v1.ExplainActorResponse`.
+pub fn explained(explained: &ExplainActorResponse) -> Json {
+    Message::default()
+        .message("actor", explained.actor.as_ref().map(actor))
+        .text("operationId", &explained.operation_id)
+        .text("claimedBy", &explained.claimed_by)
+        .int64("fence", i64::try_from(explained.fence).unwrap_or(i64::MAX))
+        .text("nodeName", &explained.node_name)
+        .text("crashedDuring", &explained.crashed_during)
+        .text("crashCause", &explained.crash_cause)
+        .text("loss", &explained.loss)
+        .text("lastGoodSnapshot", &explained.last_good_snapshot)
+        .into()
 }
 
 /// `ateapi.ListWorkersResponse`.

@@ -3,6 +3,7 @@
 mod actor;
 mod create;
 mod delete;
+mod explain;
 mod get;
 
 use clap::CommandFactory;
@@ -33,6 +34,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Suspend(actor) => actor::suspend(actor, &context()).await,
         Command::Pause(actor) => actor::pause(actor, &context()).await,
         Command::Revert(actor) => actor::revert(actor, &context()).await,
+        Command::Explain(actor) => explain::run(actor, &context()).await,
         Command::Delete(what) => delete::run(what, &context()).await,
         Command::Completion { shell } => completion(shell),
     }

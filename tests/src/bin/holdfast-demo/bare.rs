@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use holdfast_sandbox::reaper::Reaper;
+use holdfast_sandbox::reaper::{Process, Reaper};
 
 use crate::cluster::{Cluster, runsc};
 use crate::figures::percentile;
@@ -23,8 +23,10 @@ pub struct Bare {
     pub checkpoint: Duration,
 }
 
-/// Medians over some rounds, on the bundles of an actor that sleeps in the cluster.
+/// Medians over some rounds, on the bundles of an actor of the cluster.
 pub fn measure(cluster: &Cluster) -> Result<Bare> {
+    // Its bundles are laid out while it runs.
+    cluster.client.resume("actor-00")?;
     let actors = fs::read_dir(cluster.node_dir().join("actors"))?;
     let bundles = actors
         .filter_map(|entry| Some(entry.ok()?.path().join("bundles")))
@@ -36,6 +38,7 @@ pub fn measure(cluster: &Cluster) -> Result<Bare> {
         .stderr(Stdio::inherit())
         .output()
         .context("run the bare commands")?;
+    cluster.client.suspend("actor-00")?;
     ensure!(
         output.status.success(),
         "the bare commands failed: {}",
@@ -70,6 +73,7 @@ pub fn main(bundles: &Path) -> Result<()> {
             bare.run(&["run", "-detach"], container, &[])?;
         }
         let image = bare.root.join("image");
+        let sandbox = bare.sandbox()?;
         checkpoints.push(timed(|| {
             let path = image.display().to_string();
             bare.command(&[
@@ -80,6 +84,8 @@ pub fn main(bundles: &Path) -> Result<()> {
                 &path,
                 "pause",
             ])?;
+            // Containers cannot be deleted before their sandbox has ended.
+            sandbox.wait();
             bare.command(&["delete", "-force", "counter", "pause"])
         })?);
         bare.lay_out(bundles)?;
@@ -115,12 +121,9 @@ impl Bench {
         }
         fs::create_dir_all(&bundles)?;
         for container in ["pause", "counter"] {
-            let status = Command::new("cp")
-                .args(["-a", "--"])
-                .arg(from.join(container))
-                .arg(&bundles)
-                .status()
-                .context("copy a bundle")?;
+            let mut copy = Command::new("cp");
+            copy.args(["-a", "--"]).arg(from.join(container)).arg(&bundles);
+            let status = self.reaper.spawn(&mut copy).context("copy a bundle")?.wait();
             ensure!(status.success(), "cp: {status}");
             let rootfs = bundles.join(container).join("rootfs");
             for entry in fs::read_dir(&rootfs)? {
@@ -142,6 +145,12 @@ impl Bench {
             fs::write(&file, serde_json::to_vec(&config)?)?;
         }
         Ok(())
+    }
+
+    /// The sandbox's process, which has become ours to reap.
+    fn sandbox(&self) -> Result<Process> {
+        let pid = fs::read_to_string(self.root.join("pause.pid"))?.trim().parse()?;
+        self.reaper.adopt(pid).context("the sandbox has no process")
     }
 
     fn run(&self, subcommand: &[&str], container: &str, more: &[&str]) -> Result<()> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use holdfast_rpc::ateapi::control_client::ControlClient;
 use holdfast_rpc::ateapi::{self, ActorRef};
-use holdfast_rpc::holdfast_v1::RevertActorRequest;
 use holdfast_rpc::holdfast_v1::admin_client::AdminClient;
+use holdfast_rpc::holdfast_v1::{ExplainActorRequest, RevertActorRequest};
 use holdfast_runtime::net::{Channel, Transport, deadline};
 use holdfast_runtime::tokio::runtime::Runtime;
 use holdfast_tests::wait;
@@ -100,6 +100,16 @@ impl Client {
         let mut admin = AdminClient::new(self.replicas[0].clone());
         self.wait(admin.revert_actor(request))
             .map(|reply| reply.actor.unwrap_or_default())
+    }
+
+    /// Why the actor crashed.
+    pub fn crash_cause(&self, actor: &str) -> Result<String, Status> {
+        let request = ExplainActorRequest {
+            actor_ref: actor_ref(actor),
+        };
+        let mut admin = AdminClient::new(self.replicas[0].clone());
+        self.wait(admin.explain_actor(request))
+            .map(|reply| reply.crash_cause)
     }
 
     pub fn workers(&self) -> Result<Vec<ateapi::Worker>, Status> {

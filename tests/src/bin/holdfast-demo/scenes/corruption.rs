@@ -61,12 +61,15 @@ pub fn corrupted_snapshot(cluster: &Cluster) -> Result<()> {
         again.code(),
         again.message()
     );
+    let cause = cluster.client.crash_cause(actor)?;
+    ensure!(!cause.is_empty(), "the record does not say why the actor crashed");
     say::seen(format!(
         "one flipped bit: {} ({:?}); then: {}",
         status.message(),
         status.code(),
         again.message()
     ));
+    say::seen(format!("the cause is on record: {cause}"));
 
     cluster.client.revert(actor)?;
     let counted = cluster.count(actor, "/")?;

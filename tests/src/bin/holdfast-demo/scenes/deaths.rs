@@ -79,7 +79,16 @@ pub fn of_a_worker(cluster: &Cluster) -> Result<()> {
         .get(&pod)
         .with_context(|| format!("no process of worker {pod}"))?;
     kill(pid)?;
-    answers_again(cluster, actor, &before, Instant::now())
+    let began = Instant::now();
+    // What is answered in the moment of dying is answered by the old sandbox, and rightly so.
+    wait::until("the worker's sandbox to be dead", PATIENCE, || {
+        Ok(cluster
+            .sandboxes()?
+            .iter()
+            .all(|(_, dir)| !dir.contains(actor))
+            .then_some(()))
+    })?;
+    answers_again(cluster, actor, &before, began)
 }
 
 pub fn of_the_control_plane(cluster: &mut Cluster) -> Result<()> {
