@@ -1,2 +1,132 @@
-//! Placeholder until the wiring lands.
-fn main() {}
+//! `ateapi`: one replica of the control plane.
+//!
+//! ```text
+//! flags -> plan (everything checked, nothing touched) -> listener, store -> holdfast_control::run
+//! ```
+//!
+//! Exit codes: 0 when it was asked to stop and did, 1 when it could not serve, 2 when a flag or a manifest
+//! is wrong.
+
+mod flags;
+mod log;
+mod plan;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use holdfast_control::Config;
+use holdfast_core::effect::StoreError;
+use holdfast_runtime::clock::{Clock, SystemClock};
+use holdfast_runtime::net::{Address, BindError, Listener};
+use holdfast_runtime::shutdown::Shutdown;
+use holdfast_runtime::tokio::runtime::Builder;
+use holdfast_store::Store;
+use holdfast_store::embedded::{Embedded, OpenError};
+use holdfast_store::redis::{Redis, Timing};
+
+use flags::Flags;
+use plan::{Plan, StorePlace};
+
+const WRONG_INPUT: u8 = 2;
+
+/// Why a replica that was started correctly could not serve.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("cannot set the process up: {0}")]
+    Process(#[from] std::io::Error),
+    #[error("--grpc-listen-addr: {0}")]
+    Bind(#[from] BindError),
+    #[error("--store: {0}")]
+    Open(#[from] OpenError),
+    #[error("--store: {0}")]
+    Refused(String),
+    #[error(transparent)]
+    Control(#[from] holdfast_control::Error),
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let (mode, lines) = (flags.mode(), flags.lines());
+    let plan = match Plan::new(flags) {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(WRONG_INPUT);
+        }
+    };
+    if mode == flags::Mode::Check {
+        println!("OK");
+        return ExitCode::SUCCESS;
+    }
+    log::start(lines);
+    match serve(plan) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(plan: Plan) -> Result<(), Failure> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(run(plan))
+}
+
+/// The listener comes first: where the address is taken, no store is made.
+async fn run(plan: Plan) -> Result<(), Failure> {
+    let shutdown = Shutdown::on_signal()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let listener = Listener::bind(&plan.listen).await?;
+    let _socket = SocketFile::of(listener.address());
+    let store = open(plan.store, clock.clone()).await?;
+    let config = Config {
+        settings: plan.settings,
+        listener,
+        store,
+        manifests: plan.manifests,
+        clock,
+    };
+    Ok(holdfast_control::run(config, shutdown).await?)
+}
+
+async fn open(place: StorePlace, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, Failure> {
+    match place {
+        StorePlace::Embedded(path) => Ok(Arc::new(Embedded::open(path, clock)?)),
+        StorePlace::Redis(url) => {
+            let redis = Redis::new(url, Timing::default());
+            match redis.ping().await {
+                Ok(()) => {}
+                // It may still be starting; the replica asks again until it answers.
+                Err(StoreError::Unavailable(why)) => tracing::warn!(why, "the store does not answer yet"),
+                Err(StoreError::Refused(why)) => return Err(Failure::Refused(why)),
+            }
+            Ok(Arc::new(redis))
+        }
+    }
+}
+
+/// The file of a Unix socket, removed when nobody listens on it any more.
+struct SocketFile(Option<PathBuf>);
+
+impl SocketFile {
+    fn of(address: &Address) -> SocketFile {
+        match address {
+            Address::Unix(path) => SocketFile(Some(path.clone())),
+            Address::Tcp { .. } => SocketFile(None),
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // Gone already, or not ours to remove: the next server sees to it.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The flags and environment variables of `ateapi`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgGroup, Parser, ValueEnum};
+use holdfast_runtime::duration;
+use holdfast_runtime::net::Address;
+
+/// One replica of the Agent Substrate control plane.
+///
+/// It serves the gRPC services ateapi.Control, holdfast.v1.Admin and holdfast.v1.Nodes, and keeps its
+/// records in a store. Replicas that share a Redis store share the work; an embedded store has one replica.
+/// SIGTERM and SIGINT stop it: leases are handed over and calls in flight are answered.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ateapi",
+    version,
+    max_term_width = 100,
+    group = ArgGroup::new("records").required(true),
+    after_help = "Durations are numbers with units (h, m, s, ms, us, ns), such as 5m, 1h30m or 250ms.\n\
+                  Exit codes: 0 stopped when asked to, 1 could not serve, 2 a flag or a manifest is wrong."
+)]
+pub struct Flags {
+    /// Where to serve gRPC: host:port, or unix:/path. It is plaintext, so other than loopback addresses
+    /// need --insecure-plaintext
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "HOLDFAST_GRPC_LISTEN_ADDR",
+        default_value = "127.0.0.1:8443"
+    )]
+    pub grpc_listen_addr: Address,
+
+    /// Serve without TLS and without authentication where other hosts can reach it
+    #[arg(long, env = "HOLDFAST_INSECURE_PLAINTEXT", value_parser = BoolishValueParser::new())]
+    pub insecure_plaintext: bool,
+
+    /// Where records are kept: embedded:PATH (a file, made if there is none; one replica) or
+    /// redis://[user[:password]@]host:port[/database] (shared by replicas)
+    #[arg(long, group = "records", env = "HOLDFAST_STORE", hide_env_values = true)]
+    pub store: Option<String>,
+
+    /// Where the Redis server is; the original's name for --store redis://host:port
+    #[arg(
+        long,
+        group = "records",
+        value_name = "HOST:PORT",
+        env = "HOLDFAST_REDIS_CLUSTER_ADDRESS",
+        hide_env_values = true
+    )]
+    pub redis_cluster_address: Option<String>,
+
+    /// The directory of Kubernetes manifests (*.yaml) that declare ActorTemplates, WorkerPools,
+    /// SandboxConfigs and Secrets. It is followed while this runs
+    #[arg(long, value_name = "DIRECTORY", env = "HOLDFAST_MANIFESTS")]
+    pub manifests: PathBuf,
+
+    /// The longest that one Resume, Suspend, Pause, Delete or Revert may take
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_ACTOR_WORKFLOW_DEADLINE", default_value = "5m", value_parser = duration::positive)]
+    pub actor_workflow_deadline: Duration,
+
+    /// How long a lease on an actor outlives a replica that died; renewed at every third of it
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_LEASE_TTL", default_value = "30s", value_parser = ttl)]
+    pub lease_ttl: Duration,
+
+    /// How long a replica that died counts as alive to its peers, who then take over its leases; renewed
+    /// at every third of it
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_REPLICA_SESSION_TTL", default_value = "6s", value_parser = ttl)]
+    pub replica_session_ttl: Duration,
+
+    /// How long a node may run sandboxes without hearing from the control plane
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_SESSION_TTL", default_value = "90s", value_parser = ttl)]
+    pub session_ttl: Duration,
+
+    /// How often nodes report
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_HEARTBEAT_INTERVAL", default_value = "30s", value_parser = duration::positive)]
+    pub heartbeat_interval: Duration,
+
+    /// After how many missing reports the workers of a node get no new actors
+    #[arg(long, value_name = "COUNT", env = "HOLDFAST_STALE_AFTER", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub stale_after: u32,
+
+    /// How long an actor may stand between two states before it is taken care of without being asked
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_SETTLE_AFTER", default_value = "10s", value_parser = duration::positive)]
+    pub settle_after: Duration,
+
+    /// How often workers and the actors they host are compared
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_SWEEP_INTERVAL", default_value = "10s", value_parser = duration::positive)]
+    pub sweep_interval: Duration,
+
+    /// Check flags and manifests, print OK and exit. Neither the network nor the store is touched
+    #[arg(long)]
+    check: bool,
+
+    /// How the log on standard output is written
+    #[arg(long, value_enum, env = "HOLDFAST_LOG_FORMAT", default_value_t)]
+    log_format: LogFormat,
+
+    /// The least important lines that are logged
+    #[arg(long, value_enum, env = "HOLDFAST_LOG_LEVEL", default_value_t)]
+    log_level: LogLevel,
+}
+
+/// What the process is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Check,
+    Serve,
+}
+
+/// What the log is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Lines {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum LogFormat {
+    #[default]
+    Json,
+    Text,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Flags {
+    /// What the process is to do.
+    pub fn mode(&self) -> Mode {
+        if self.check { Mode::Check } else { Mode::Serve }
+    }
+
+    /// What the log is to be like.
+    pub fn lines(&self) -> Lines {
+        Lines {
+            format: self.log_format,
+            level: self.log_level,
+        }
+    }
+}
+
+/// What is renewed at every third of its life must leave time for a round trip to the store.
+const TTL_MIN: Duration = Duration::from_millis(100);
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    match duration::parse(text) {
+        Ok(ttl) if ttl < TTL_MIN => Err(format!(
+            "must be {} or longer, to be renewed in time",
+            duration::show(TTL_MIN)
+        )),
+        Ok(ttl) => Ok(ttl),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_declaration_holds_together() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_can_come_from_the_environment() {
+        for argument in Flags::command()
+            .get_arguments()
+            .filter(|argument| argument.get_id() != "check")
+        {
+            let flag = argument.get_long().unwrap();
+            let variable = format!("HOLDFAST_{}", flag.replace('-', "_").to_uppercase());
+            assert_eq!(argument.get_env(), Some(variable.as_ref()), "{flag}");
+            assert!(argument.get_help().is_some(), "{flag}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What the flags amount to, checked as a whole before anything is opened.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use holdfast_core::settings::{BrokenRelation, Settings};
+use holdfast_manifests::{ManifestError, Watcher};
+use holdfast_runtime::duration;
+use holdfast_runtime::net::Address;
+use holdfast_store::redis::{Url, UrlError};
+
+use crate::flags::Flags;
+
+/// Everything that a replica is started with.
+pub struct Plan {
+    pub listen: Address,
+    pub store: StorePlace,
+    pub manifests: Watcher,
+    pub settings: Settings,
+}
+
+/// Where records are kept.
+#[derive(Debug, PartialEq, Eq)]
+pub enum StorePlace {
+    Embedded(PathBuf),
+    Redis(Url),
+}
+
+/// What is wrong with flags that are well-formed one by one.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error(
+        "--grpc-listen-addr {address}: other hosts can reach this address, and nothing there is encrypted or \
+         authenticated; TLS comes with a later release. Listen on 127.0.0.1:8443 or unix:/path behind a proxy that \
+         terminates TLS, or say --insecure-plaintext if you trust everyone on this network"
+    )]
+    Exposed { address: Address },
+    #[error("--store {shown}: is neither embedded:PATH nor redis://host:port")]
+    StoreKind { shown: String },
+    #[error(
+        "--store embedded: has no path; write embedded:PATH, such as embedded:/var/lib/holdfast/ateapi.redb"
+    )]
+    NoPath,
+    #[error("--store embedded:{}: is a directory; name a file in it", .path.display())]
+    Directory { path: PathBuf },
+    #[error("--store embedded:{}: the directory {} does not exist; make it, or name another", .path.display(), .parent.display())]
+    NoParent { path: PathBuf, parent: PathBuf },
+    #[error("{flag}: {source}")]
+    Redis { flag: &'static str, source: UrlError },
+    #[error("--redis-cluster-address: is not host:port; a URL goes to --store")]
+    RedisAddress,
+    #[error(
+        "--heartbeat-interval {} must be shorter than --session-ttl {}, or sessions lapse between two reports",
+        duration::show(*.interval), duration::show(*.ttl)
+    )]
+    Heartbeat {
+        interval: std::time::Duration,
+        ttl: std::time::Duration,
+    },
+    #[error("settings do not fit together: {0}")]
+    Settings(BrokenRelation),
+    #[error("--manifests {}: {}", .directory.display(), lines(.errors))]
+    Manifests {
+        directory: PathBuf,
+        errors: Vec<ManifestError>,
+    },
+}
+
+impl Plan {
+    /// Checks everything that can be checked without touching the network or the store.
+    ///
+    /// # Errors
+    /// The first flag that is wrong, or everything that is wrong with the manifests.
+    pub fn new(flags: Flags) -> Result<Plan, PlanError> {
+        let settings = settings(&flags)?;
+        if !flags.insecure_plaintext && !is_local(&flags.grpc_listen_addr) {
+            return Err(PlanError::Exposed {
+                address: flags.grpc_listen_addr,
+            });
+        }
+        let store = match (&flags.store, &flags.redis_cluster_address) {
+            (Some(store), _) => place(store)?,
+            (None, address) => cluster_address(address.as_deref().unwrap_or_default())?,
+        };
+        let manifests = Watcher::open(&flags.manifests).map_err(|errors| PlanError::Manifests {
+            directory: flags.manifests,
+            errors,
+        })?;
+        Ok(Plan {
+            listen: flags.grpc_listen_addr,
+            store,
+            manifests,
+            settings,
+        })
+    }
+}
+
+fn settings(flags: &Flags) -> Result<Settings, PlanError> {
+    let mut settings = Settings::DEFAULT.with_lease_ttl(flags.lease_ttl);
+    settings.session.ttl = flags.replica_session_ttl;
+    settings.session.renew_every = flags.replica_session_ttl / 3;
+    settings.node.session_ttl = flags.session_ttl;
+    settings.node.heartbeat_every = flags.heartbeat_interval;
+    settings.node.stale_after = flags.stale_after;
+    settings.workflow.deadline = flags.actor_workflow_deadline;
+    settings.workflow.settle_after = flags.settle_after;
+    settings.workflow.sweep_every = flags.sweep_interval;
+    // Pulls are the nodes' business, and so is their setting; here it must only not be in the way.
+    settings.pull.stall_after = settings.pull.stall_after.min(flags.actor_workflow_deadline / 2);
+    match settings.check() {
+        Ok(()) => Ok(settings),
+        Err(BrokenRelation::Order {
+            less_name: "node.heartbeat_every",
+            less,
+            more,
+            ..
+        }) => Err(PlanError::Heartbeat {
+            interval: less,
+            ttl: more,
+        }),
+        Err(broken) => Err(PlanError::Settings(broken)),
+    }
+}
+
+/// Whether only this host can reach it.
+fn is_local(address: &Address) -> bool {
+    match address {
+        Address::Unix(_) => true,
+        Address::Tcp { host, .. } => {
+            host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+        }
+    }
+}
+
+fn place(text: &str) -> Result<StorePlace, PlanError> {
+    if text.starts_with("redis://") || text.starts_with("rediss://") {
+        return redis("--store", text);
+    }
+    let Some(path) = text.strip_prefix("embedded:").map(PathBuf::from) else {
+        // What looks like it holds a password is not repeated.
+        let shown = if text.contains('@') {
+            "(not shown)".to_owned()
+        } else {
+            text.to_owned()
+        };
+        return Err(PlanError::StoreKind { shown });
+    };
+    if path.as_os_str().is_empty() {
+        return Err(PlanError::NoPath);
+    }
+    if path.is_dir() {
+        return Err(PlanError::Directory { path });
+    }
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) if !parent.is_dir() => {
+            let parent = parent.to_owned();
+            Err(PlanError::NoParent { path, parent })
+        }
+        _ => Ok(StorePlace::Embedded(path)),
+    }
+}
+
+/// Only an address, so that what is meant as a URL is not taken for a strange user of a strange host.
+fn cluster_address(text: &str) -> Result<StorePlace, PlanError> {
+    if text.contains(['/', '@']) {
+        return Err(PlanError::RedisAddress);
+    }
+    redis("--redis-cluster-address", &format!("redis://{text}"))
+}
+
+fn redis(flag: &'static str, url: &str) -> Result<StorePlace, PlanError> {
+    url.parse()
+        .map(StorePlace::Redis)
+        .map_err(|source| PlanError::Redis { flag, source })
+}
+
+/// One fault stands on the line; several have one each.
+fn lines(errors: &[ManifestError]) -> String {
+    match errors {
+        [error] => error.to_string(),
+        errors => errors
+            .iter()
+            .fold(format!("{} faults", errors.len()), |mut text, error| {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\n  {error}");
+                text
+            }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn flags(more: &[&str]) -> Flags {
+        Flags::parse_from([&["ateapi", "--manifests", "m", "--store", "embedded:s"], more].concat())
+    }
+
+    #[test]
+    fn the_defaults_of_the_flags_are_those_of_the_core() {
+        assert_eq!(settings(&flags(&[])).unwrap(), Settings::DEFAULT);
+    }
+
+    #[test]
+    fn each_flag_reaches_its_setting() {
+        use std::time::Duration;
+        let read = settings(&flags(&[
+            "--actor-workflow-deadline=20s",
+            "--lease-ttl=3s",
+            "--replica-session-ttl=1500ms",
+            "--session-ttl=40s",
+            "--heartbeat-interval=4s",
+            "--stale-after=5",
+            "--settle-after=6s",
+            "--sweep-interval=7s",
+        ]))
+        .unwrap();
+        let mut expected = Settings::DEFAULT.with_lease_ttl(Duration::from_secs(3));
+        expected.workflow.deadline = Duration::from_secs(20);
+        expected.session.ttl = Duration::from_millis(1500);
+        expected.session.renew_every = Duration::from_millis(500);
+        expected.node.session_ttl = Duration::from_secs(40);
+        expected.node.heartbeat_every = Duration::from_secs(4);
+        expected.node.stale_after = 5;
+        expected.workflow.settle_after = Duration::from_secs(6);
+        expected.workflow.sweep_every = Duration::from_secs(7);
+        expected.pull.stall_after = Duration::from_secs(10);
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn the_shortest_lives_that_flags_accept_hold_together() {
+        let shortest = [
+            "--lease-ttl=100ms",
+            "--replica-session-ttl=100ms",
+            "--session-ttl=100ms",
+            "--heartbeat-interval=1ms",
+        ];
+        assert!(settings(&flags(&shortest)).is_ok());
+    }
+
+    #[test]
+    fn only_loopback_and_unix_sockets_are_out_of_reach_of_others() {
+        for (text, expected) in [
+            ("127.0.0.1:1", true),
+            ("127.8.0.1:1", true),
+            ("[::1]:1", true),
+            ("localhost:1", true),
+            ("unix:/run/x.sock", true),
+            (":1", false),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("10.0.0.1:1", false),
+            ("localhost.example:1", false),
+        ] {
+            assert_eq!(is_local(&text.parse().unwrap()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn both_spellings_of_a_redis_server_mean_the_same() {
+        let by_url = place("redis://db:7000").unwrap();
+        assert_eq!(cluster_address("db:7000").unwrap(), by_url);
+        assert_eq!(place("embedded:s").unwrap(), StorePlace::Embedded("s".into()));
+    }
+}
