@@ -29,9 +29,9 @@ pub enum Fact {
     },
     /// A step for an actor was begun in a worker where a sandbox was alive, which it would destroy.
     Trampled(ActorKey, PodUid, &'static str),
-    /// The ateom that took the last checkpoint of an actor died: whoever has not heard of the checkpoint
-    /// will not hear of it any more.
-    Forgotten(ActorKey),
+    /// An actor came to harm without its sandbox being killed: its checkpoint failed, or the ateom that
+    /// took it died, so that whoever has not heard of it will not hear of it any more.
+    Harmed(ActorKey),
     /// A request to the actor was acknowledged: its counter stands here now.
     Counted(ActorKey, u64),
     /// An actor's record was written, or deleted.

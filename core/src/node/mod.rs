@@ -279,15 +279,14 @@ impl Node {
         if is_booted {
             return self.reply(id, Ok(()));
         }
-        // It is under way there, begun before this atelet: nothing is cleared under its feet.
-        let is_booting = matches!(order.verb, Verb::Run { .. } | Verb::Restore { .. })
-            && slot
-                .described
-                .as_ref()
-                .and_then(|d| d.sandbox.as_ref())
-                .is_some_and(|alive| alive.op == Some(op) && alive.sandbox == Sandbox::Busy);
-        if is_booting {
-            let message = format!("operation {op} is under way on worker {uid}");
+        // Nothing is cleared under the feet of what is alive there: begun before this atelet was, or not
+        // yet ended by what was to end it.
+        let alive = slot.described.as_ref().and_then(|d| d.sandbox.as_ref());
+        if let (Verb::Run { .. } | Verb::Restore { .. }, Some(alive)) = (&order.verb, alive) {
+            if alive.op == Some(op) && alive.sandbox == Sandbox::Running {
+                return self.reply(id, Ok(()));
+            }
+            let message = format!("worker {uid} is busy with actor {}", alive.actor);
             return self.reply(id, Err(failure(Code::Aborted, message, NodeFailureKind::Busy)));
         }
         if matches!(order.verb, Verb::Run { .. } | Verb::Restore { .. }) {
@@ -560,7 +559,11 @@ impl Node {
         let sandbox = match (&result, is_boot) {
             (Ok(()), true) => Some(Sandbox::Running),
             (Err(failure), true) if failure.kind == NodeFailureKind::Failed => Some(Sandbox::Stopped),
-            (Err(failure), false) if failure.kind == NodeFailureKind::Failed => Some(Sandbox::Running),
+            (Err(failure), false) if failure.kind == NodeFailureKind::Failed => match running.order.verb {
+                // Whatever it was that should be stopped, it does not serve.
+                Verb::Stop => Some(Sandbox::Stopped),
+                _ => Some(Sandbox::Running),
+            },
             _ => None,
         };
         match (sandbox, &mut slot.entry.hosted) {

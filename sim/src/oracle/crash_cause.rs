@@ -21,7 +21,7 @@ impl Oracle for CrashCause {
                 how: Ending::Killed,
                 ..
             }
-            | Fact::Forgotten(actor) => {
+            | Fact::Harmed(actor) => {
                 self.harmed.insert(actor.clone());
                 Ok(())
             }

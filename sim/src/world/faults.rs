@@ -86,7 +86,7 @@ impl World {
         self.sandbox_ends(node, uid, Ending::Killed);
         let captured = self.hosts[node].ateoms.get(uid).and_then(|a| a.captured.clone());
         if let Some(actor) = captured {
-            self.fact(Fact::Forgotten(actor));
+            self.fact(Fact::Harmed(actor));
         }
     }
 

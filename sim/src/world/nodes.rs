@@ -611,6 +611,7 @@ impl World {
                 };
                 let count = live.count;
                 if is_unlucky {
+                    self.fact(Fact::Harmed(act.actor.clone()));
                     // It may have been left running, or not.
                     if self.rng.permille(500) {
                         self.sandbox_ends(index, uid, Ending::Killed);
