@@ -29,7 +29,7 @@ pub fn one_of_two_dies(args: &Args) -> Result<()> {
         join: vec![first_address, second_address],
         network: "10.89.0.0",
     };
-    let cluster = Cluster::start_on(parts, registry, kind, &options)?;
+    let mut cluster = Cluster::start_on(parts, registry, kind, &options)?;
     let (first_client, second_client) = (cluster.client.only(0), cluster.client.only(1));
     first_client.create_atespace()?;
     first_client.create("heir", "held")?;
@@ -43,6 +43,7 @@ pub fn one_of_two_dies(args: &Args) -> Result<()> {
         Ok((is_resuming && cluster.registry.bytes_served("/holdfast/held/blobs/") > 100_000).then_some(()))
     })?;
     first.kill()?;
+    cluster.client = second_client.clone();
     let began = Instant::now();
     ensure!(
         resume.join().is_ok_and(|verdict| verdict.is_err()),
