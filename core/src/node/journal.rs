@@ -81,9 +81,12 @@ pub struct Kept {
 }
 
 impl Entry {
-    /// Nothing is hosted any more, and the promise under which it was is used up.
+    /// Nothing is hosted any more, and the promise under which it was is used up. What was found here
+    /// and is not known was under no promise.
     pub(super) fn vacate(&mut self) {
-        if self.hosted.take().is_some() {
+        if let Some(hosted) = self.hosted.take()
+            && hosted.incarnation != Incarnation(0)
+        {
             self.void(self.highest);
         }
     }

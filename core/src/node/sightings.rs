@@ -1,6 +1,6 @@
 //! What ateom says of workers, and what the control plane is told of it.
 
-use super::{Alive, Described, Hosted, Node, Output, Sandbox, Timer};
+use super::{Alive, Described, Hosted, Node, Output, Sandbox, Stage, Timer};
 use crate::effect::Verb;
 use crate::id::{ActorKey, Incarnation, OpId, PodUid, ReplicaId};
 use crate::registry::{Hosting, Report, Sighting};
@@ -108,7 +108,11 @@ impl Node {
         if slot.described.take().is_none() && !was_awaited {
             return;
         }
-        if slot.running.is_none() && slot.entry.current.as_ref().is_none_or(|p| p.captured.is_none()) {
+        let is_idle = slot
+            .running
+            .as_ref()
+            .is_none_or(|r| matches!(r.stage, Stage::Ending(_)));
+        if is_idle && slot.entry.current.as_ref().is_none_or(|p| p.captured.is_none()) {
             slot.entry.vacate();
             self.keep(uid);
         }

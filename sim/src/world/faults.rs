@@ -29,7 +29,9 @@ impl World {
             Fault::ReplicaPauses => {
                 let until = self.now + self.rng.between(500 * MILLI, PAUSE_MAX);
                 let process = &mut self.replicas[replica];
-                process.paused_until = process.paused_until.max(until);
+                if process.paused_until <= self.now {
+                    process.paused_until = until;
+                }
             }
             Fault::ReplicaLeaves => {
                 let life = self.replicas[replica].life;
@@ -38,7 +40,9 @@ impl World {
             Fault::NodeDies => self.hosts[node].fuse = Some(self.rng.between(1, 25) as u32),
             Fault::NodePauses => {
                 let until = self.now + self.rng.between(500 * MILLI, PAUSE_MAX);
-                self.hosts[node].paused_until = self.hosts[node].paused_until.max(until);
+                if self.hosts[node].paused_until <= self.now {
+                    self.hosts[node].paused_until = until;
+                }
             }
             Fault::AteomDies => {
                 if let Some(uid) = self.some_worker(node) {
