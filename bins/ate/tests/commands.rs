@@ -184,6 +184,26 @@ actors:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_explanation_has_a_line_for_each_thing_there_is_to_tell() {
+    let plane = Plane::start(state(), "127.0.0.1:0").await;
+    let endpoint = plane.address.to_string();
+    let expected = "\
+actor               demo/one
+status              STATUS_SUSPENDED
+fence               7
+crashed during      resume
+crash cause         snapshot corrupt
+";
+    assert_eq!(done(&ate(&endpoint, "explain one -a demo").await), expected);
+    let json = done(&ate(&endpoint, "explain actor one -a demo -o json").await);
+    assert!(
+        json.contains("\n  \"fence\": \"7\"") && json.contains("\n  \"actor\": {"),
+        "{json}"
+    );
+    assert_eq!(plane.asked(), ["explain demo/one", "explain demo/one"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn actors_are_listed_page_by_page() {
     let many = (0..2500).map(|n| actor(&format!("actor-{n:04}"))).collect();
     let plane = Plane::start(

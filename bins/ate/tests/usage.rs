@@ -4,7 +4,7 @@
 use std::process::{Command, Output};
 
 /// The arguments, and what must be said about them.
-const WRONG: [(&[&str], &[&str]); 42] = [
+const WRONG: [(&[&str], &[&str]); 53] = [
     (&[], &["Usage: ate", "create", "completion"]),
     (&["frobnicate"], &["unrecognized subcommand 'frobnicate'"]),
     (&["get"], &["Usage: ate get", "actors", "atespaces", "workers"]),
@@ -95,6 +95,44 @@ const WRONG: [(&[&str], &[&str]); 42] = [
         &["unexpected word 'pod'", "can only be actor"],
     ),
     (&["pause", "actor", "x", "y", "-a", "demo"], &["'y'"]),
+    (&["explain", "x"], &["--atespace <ATESPACE>"]),
+    (&["dev"], &["--manifests <DIR>"]),
+    (
+        &["dev", "--manifests", "m", "--listen", "x"],
+        &["'x' for '--listen <ADDRESS>'", "host:port"],
+    ),
+    (
+        &["dev", "--manifests", "m", "--http", ":y"],
+        &["':y' for '--http <ADDRESS>'", "0 to 65535"],
+    ),
+    (
+        &["dev", "--manifests", "m", "--join", "x"],
+        &["'x' for '--join <ADDRESS,...>'", "host:port"],
+    ),
+    (
+        &["dev", "--manifests", "m", "--workers", "0"],
+        &["'0' for '--workers <N>'", "1..=256"],
+    ),
+    (
+        &["dev", "--manifests", "m", "--sandbox", "vm"],
+        &["'vm' for '--sandbox <SANDBOX>'", "runsc, process"],
+    ),
+    (
+        &["dev", "--manifests", "m", "--pod-network", "10.88"],
+        &["'10.88' for '--pod-network <IPV4>'"],
+    ),
+    (
+        &["dev", "--manifests", "m", "--lease-ttl", "5"],
+        &["'5' for '--lease-ttl <DURATION>'", "write 5s"],
+    ),
+    (
+        &["dev", "--manifests", "m", "--pull-stall", "x"],
+        &["'x' for '--pull-stall <DURATION>'"],
+    ),
+    (
+        &["dev", "--manifests", "m", "--settle-after", "0"],
+        &["'0' for '--settle-after <DURATION>'"],
+    ),
     (
         &["revert", "X", "-a", "demo"],
         &["'X' for '<NAME>", "lower case alphanumeric"],

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgGroup, Parser, ValueEnum};
+use clap::{ArgGroup, Parser};
 use holdfast_runtime::duration;
+use holdfast_runtime::logging::LogFormat;
 use holdfast_runtime::net::Address;
 
 /// One replica of the Agent Substrate control plane.
@@ -94,13 +95,15 @@ pub struct Flags {
     #[arg(long)]
     check: bool,
 
-    /// How the log on standard output is written
-    #[arg(long, value_enum, env = "HOLDFAST_LOG_FORMAT", default_value_t)]
-    log_format: LogFormat,
-
-    /// The least important lines that are logged
-    #[arg(long, value_enum, env = "HOLDFAST_LOG_LEVEL", default_value_t)]
-    log_level: LogLevel,
+    /// How the log on standard error is written: json (a line per event) or text. RUST_LOG says what is
+    /// logged
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "HOLDFAST_LOG_FORMAT",
+        default_value = "json"
+    )]
+    pub log_format: LogFormat,
 }
 
 /// What the process is to do.
@@ -110,42 +113,10 @@ pub enum Mode {
     Serve,
 }
 
-/// What the log is to be like.
-#[derive(Clone, Copy, Debug)]
-pub struct Lines {
-    pub format: LogFormat,
-    pub level: LogLevel,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub enum LogFormat {
-    #[default]
-    Json,
-    Text,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub enum LogLevel {
-    Error,
-    Warn,
-    #[default]
-    Info,
-    Debug,
-    Trace,
-}
-
 impl Flags {
     /// What the process is to do.
     pub fn mode(&self) -> Mode {
         if self.check { Mode::Check } else { Mode::Serve }
-    }
-
-    /// What the log is to be like.
-    pub fn lines(&self) -> Lines {
-        Lines {
-            format: self.log_format,
-            level: self.log_level,
-        }
     }
 }
 

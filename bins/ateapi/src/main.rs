@@ -8,7 +8,6 @@
 //! is wrong.
 
 mod flags;
-mod log;
 mod plan;
 
 use std::path::PathBuf;
@@ -19,6 +18,7 @@ use clap::Parser;
 use holdfast_control::Config;
 use holdfast_core::effect::StoreError;
 use holdfast_runtime::clock::{Clock, SystemClock};
+use holdfast_runtime::logging;
 use holdfast_runtime::net::{Address, BindError, Listener};
 use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::tokio::runtime::Builder;
@@ -48,7 +48,7 @@ enum Failure {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    let (mode, lines) = (flags.mode(), flags.lines());
+    let (mode, log_format) = (flags.mode(), flags.log_format);
     let plan = match Plan::new(flags) {
         Ok(plan) => plan,
         Err(error) => {
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         println!("OK");
         return ExitCode::SUCCESS;
     }
-    log::start(lines);
+    logging::init(log_format);
     match serve(plan) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

