@@ -305,6 +305,12 @@ impl Registry {
         for key in named.iter().chain(&unnamed) {
             self.review(key);
         }
+        // What this node has said of a worker that is gone is forgotten like the rest when it has told
+        // another replica something newer.
+        unnamed.retain(|key| self.workers.contains_key(key));
+        if let Some(node) = self.nodes.get_mut(&name) {
+            node.workers.append(&mut unnamed);
+        }
     }
 
     /// When a node falls silent for too long.

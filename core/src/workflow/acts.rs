@@ -1,0 +1,325 @@
+//! What a workflow does about the record: the plan's wishes become effects.
+
+use super::{CLAIMS_MAX, Step, Workflow, World};
+use crate::actor::{Actor, Assignment, Change};
+use crate::catalog::Template;
+use crate::effect::{Fenced, NodeCall, NodeFailureKind, Verb};
+use crate::failure::Failure;
+use crate::id::{ActorKey, Name, NodeName, OpId, Version};
+use crate::plan::{self, CallOf, CallVerb, Facts, Goal, Next, Then, WishedChange};
+use crate::registry::Fact;
+use crate::time::Instant;
+use crate::worker::Worker;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+impl Workflow {
+    pub(super) fn decide(&mut self, now: Instant, world: World<'_>) {
+        self.step = Step::Rest;
+        self.wake = None;
+        let Some(actor) = self.actor.clone() else {
+            return self.decide_on_nothing(now, world);
+        };
+        let next = plan::next(&self.goal, &actor, &self.facts(world));
+        match next {
+            Next::Finish(result) => self.finish(now, result),
+            Next::Place { nodes } => self.place(now, &actor, nodes.as_deref(), world),
+            Next::Write { change, then } => self.write(now, &actor, change, then, world),
+            Next::Delete => self.enter(now, Step::Delete),
+            Next::Call {
+                call,
+                node,
+                worker,
+                verb,
+            } => self.call(now, &actor, call, node, worker, verb, world),
+            Next::Free(on) => match world.registry.row(&on.worker) {
+                Some(row) if is_promise(row, &self.key, &on) => self.free(now, &on, Some(row), world),
+                _ => self.enter(now, Step::ReadRow(on)),
+            },
+            Next::CallAgain => self.rest(now, world),
+        }
+    }
+
+    /// There is no such actor; a worker may still be promised to it.
+    pub(super) fn decide_on_nothing(&mut self, now: Instant, world: World<'_>) {
+        if let Goal::Settle { worker, .. } = &self.goal
+            && let Some(row) = world.registry.row(worker)
+            && let Some(on) = Assignment::of(row)
+            && is_promise(row, &self.key, &on)
+        {
+            return self.free(now, &on, Some(row), world);
+        }
+        let result = match self.goal {
+            Goal::Settle { .. } => Ok(()),
+            _ => Err(Failure::actor_not_found(&self.key.name)),
+        };
+        self.finish(now, result);
+    }
+
+    pub(super) fn facts<'a>(&'a self, world: World<'a>) -> Facts<'a> {
+        let actor = self.actor.as_deref();
+        let declared = actor.and_then(|a| world.catalog.template(&a.template_namespace, &a.template_name));
+        let promised = match &self.goal {
+            Goal::Settle { worker, .. } => world
+                .registry
+                .row(worker)
+                .filter(|row| row.hosts.as_ref().is_some_and(|hosted| hosted.actor == self.key)),
+            _ => self.promised.as_deref(),
+        };
+        Facts {
+            token: self.token,
+            template: template_of(actor, declared),
+            golden: declared.and_then(|t| t.golden_snapshot.as_ref()),
+            worker: actor
+                .and_then(|a| a.assignment())
+                .map_or(Fact::Present, |on| world.registry.fact(on)),
+            promised,
+            leaving: self.leaving.as_ref(),
+            outcome: self.outcome.as_ref().map(|(call, reply)| (call, reply)),
+            is_undoing: self.is_undoing,
+            is_freed: self.is_freed,
+        }
+    }
+
+    pub(super) fn place(
+        &mut self,
+        now: Instant,
+        actor: &Actor,
+        nodes: Option<&[NodeName]>,
+        world: World<'_>,
+    ) {
+        let facts = self.facts(world);
+        let Some(template) = facts.template else {
+            let failure = Failure::template_missing("LoadActorForResume", &actor.template_name);
+            return self.finish(now, Err(failure));
+        };
+        let pools = world.catalog.eligible(template, &actor.selector);
+        if pools.is_empty() {
+            return self.finish(now, Err(Failure::no_pool()));
+        }
+        let seed = self.token.replica.0 ^ self.token.seq.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let Some(worker) = world.registry.place(&pools, nodes, &self.avoid, seed) else {
+            let failure = match nodes {
+                Some(nodes) => {
+                    let names: Vec<&str> = nodes.iter().map(Name::as_str).collect();
+                    Failure::local_snapshot_unreachable(&self.key.name, &names.join(", "))
+                }
+                None => Failure::no_free_worker(),
+            };
+            return self.finish(now, Err(failure));
+        };
+        let template = (actor.template_namespace.clone(), actor.template_name.clone());
+        let promised = worker.promised(actor.key.clone(), actor.incarnation, template);
+        self.enter(now, Step::Promise(Box::new(promised)));
+    }
+
+    pub(super) fn write(
+        &mut self,
+        now: Instant,
+        actor: &Actor,
+        change: WishedChange,
+        then: Then,
+        world: World<'_>,
+    ) {
+        let mut at_least = Version::FIRST;
+        if matches!(
+            change,
+            WishedChange::Resume(..) | WishedChange::Suspend | WishedChange::Pause
+        ) {
+            // How an earlier operation of this workflow ended says nothing about the one that begins.
+            self.outcome = None;
+            self.is_undoing = false;
+        }
+        let change = match change {
+            WishedChange::Exactly(change) => change,
+            WishedChange::ClaimAbove(highest) => {
+                self.claims += 1;
+                if self.claims > CLAIMS_MAX {
+                    let failure = Failure::fences_ran_away(&self.key.name, actor.version);
+                    return self.finish(now, Err(failure));
+                }
+                self.outcome = None;
+                at_least = Version(highest.0).next();
+                Change::Claim
+            }
+            WishedChange::Resume(on, boot) => Change::Resume {
+                op: self.next_op(),
+                on: *on,
+                boot,
+            },
+            WishedChange::Suspend => {
+                let Some(template) = self.template(actor, world) else {
+                    let failure = Failure::template_missing("LoadActorForSuspend", &actor.template_name);
+                    return self.finish(now, Err(failure));
+                };
+                let op = self.next_op();
+                Change::Suspend {
+                    op,
+                    snapshot: snapshot_uri(actor, &template, &snapshot_name(actor, op)),
+                }
+            }
+            WishedChange::Pause => {
+                let op = self.next_op();
+                Change::Pause {
+                    op,
+                    snapshot: snapshot_name(actor, op),
+                }
+            }
+            WishedChange::Uploaded(name) => {
+                let Some(template) = self.template(actor, world) else {
+                    let failure = Failure::template_missing("LoadActorForSuspend", &actor.template_name);
+                    return self.finish(now, Err(failure));
+                };
+                Change::Uploaded {
+                    snapshot: snapshot_uri(actor, &template, &name),
+                }
+            }
+        };
+        // A claim that moves past a node's fence must raise ours although the lease is the same.
+        let mut before = actor.clone();
+        if at_least > Version::FIRST {
+            before.claim = None;
+        }
+        match before.after(&change, Some(self.token), at_least) {
+            Ok(next) => {
+                let is_release = then != Then::GoOn;
+                self.enter(
+                    now,
+                    Step::Write {
+                        actor: Box::new(next),
+                        then,
+                        is_release,
+                    },
+                );
+            }
+            // The plan never wishes for it; if it did, nothing is written and the caller may retry.
+            Err(illegal) => {
+                let failure = Failure::new(crate::failure::Code::Internal, format!("{illegal}"));
+                self.finish(now, Err(failure));
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn call(
+        &mut self,
+        now: Instant,
+        actor: &Actor,
+        call: CallOf,
+        node: NodeName,
+        worker: Option<crate::effect::Target>,
+        verb: CallVerb,
+        world: World<'_>,
+    ) {
+        let Some(template) = self.template(actor, world) else {
+            let failure = Failure::template_missing("LoadActorForResume", &actor.template_name);
+            return self.finish(now, Err(failure));
+        };
+        let verb = match verb {
+            CallVerb::Exactly(verb) => verb,
+            CallVerb::Upload(name) => Verb::Upload {
+                to: snapshot_uri(actor, &template, &name),
+                name,
+            },
+            CallVerb::Boot(worker) => match world.catalog.assets(&(worker.namespace, worker.pool)) {
+                Ok(assets) => Verb::Run { assets },
+                Err(error) => return self.finish(now, Err(Failure::assets(&error))),
+            },
+        };
+        let op = match call {
+            CallOf::Recorded(op) => op,
+            CallOf::Stop | CallOf::Upload => self.next_op(),
+        };
+        self.is_undoing |= call == CallOf::Stop;
+        let fence = actor.claim.map(|claim| claim.fence).unwrap_or_default();
+        let call_data = NodeCall {
+            node,
+            worker,
+            actor: self.key.clone(),
+            incarnation: actor.incarnation,
+            template,
+            fence,
+            op,
+            verb,
+        };
+        self.enter(now, Step::Call(Box::new(call_data), call));
+    }
+
+    pub(super) fn template(&self, actor: &Actor, world: World<'_>) -> Option<Arc<Template>> {
+        let declared = || {
+            world
+                .catalog
+                .template(&actor.template_namespace, &actor.template_name)
+                .cloned()
+        };
+        actor.pinned.clone().or_else(declared)
+    }
+
+    /// Writes the row of a worker as free, if its promise is still the one that the actor left.
+    pub(super) fn free(&mut self, now: Instant, on: &Assignment, row: Option<&Worker>, world: World<'_>) {
+        match row {
+            Some(row) if is_promise(row, &self.key, on) => {
+                let above = match &self.outcome {
+                    Some((_, Err(failure))) => match failure.kind {
+                        NodeFailureKind::StaleFence {
+                            of: Fenced::Worker,
+                            highest,
+                        } => Version(highest.0).next(),
+                        _ => Version::FIRST,
+                    },
+                    _ => Version::FIRST,
+                };
+                let to = Box::new(row.freed(above));
+                self.enter(
+                    now,
+                    Step::Free {
+                        from: row.version,
+                        to,
+                    },
+                );
+            }
+            _ => self.freed(now, world),
+        }
+    }
+
+    pub(super) fn freed(&mut self, now: Instant, world: World<'_>) {
+        if self.leaving.take().is_none() {
+            let is_current = self.actor.as_ref().is_some_and(|a| a.assignment().is_some());
+            self.is_freed = is_current;
+            if !is_current {
+                return self.finish(now, Ok(()));
+            }
+        }
+        self.decide(now, world);
+    }
+
+    pub(super) fn leaving_or_current(&self) -> Option<Assignment> {
+        self.leaving
+            .clone()
+            .or_else(|| self.actor.as_ref().and_then(|a| a.assignment()).cloned())
+    }
+}
+
+/// Sorts by version within an actor's name, and is unique by its operation.
+fn snapshot_name(actor: &Actor, op: OpId) -> Name {
+    format!("{}-{:010}-{op}", actor.key.name, actor.version.0).into()
+}
+
+/// Where a snapshot of that name goes in the object store.
+fn snapshot_uri(actor: &Actor, template: &Template, name: &Name) -> Name {
+    format!("{}/{}/{name}", template.snapshot_location, actor.key.atespace).into()
+}
+
+fn is_promise(row: &Worker, actor: &ActorKey, on: &Assignment) -> bool {
+    row.hosts
+        .as_ref()
+        .is_some_and(|h| h.actor == *actor && (h.fence == on.fence || on.fence.0 == 0))
+}
+
+fn template_of<'a>(actor: Option<&'a Actor>, declared: Option<&'a Arc<Template>>) -> Option<&'a Template> {
+    actor
+        .and_then(|a| a.pinned.as_deref())
+        .or_else(|| declared.map(|t| &**t))
+}

@@ -1,0 +1,163 @@
+//! What the store's answers mean to a workflow.
+
+use super::{Step, Workflow, World};
+use crate::actor::Actor;
+use crate::effect::{StoreError, StoreReply};
+use crate::failure::Failure;
+use crate::id::LeaseToken;
+use crate::lease;
+use crate::machine::Machine;
+use crate::plan::{self, Goal, Next, Then};
+use crate::time::Instant;
+use alloc::boxed::Box;
+
+impl Workflow {
+    pub(super) fn replied(&mut self, now: Instant, reply: StoreReply, world: World<'_>) {
+        match (core::mem::replace(&mut self.step, Step::Over), reply) {
+            (Step::Load, StoreReply::Actor(actor)) => self.loaded(now, actor, world),
+            (Step::Acquire { .. }, StoreReply::Acquired(actor)) => {
+                self.lease.handle(now, lease::Input::Granted);
+                self.actor = actor;
+                // Decided when the keeper confirms that the grant came in time.
+                self.step = Step::Rest;
+            }
+            (Step::Acquire { .. }, StoreReply::Held(holder)) => self.held(now, holder),
+            (Step::AskHolder(holder), StoreReply::Missing) => {
+                self.enter(now, Step::Acquire { steal: Some(holder) });
+            }
+            (Step::AskHolder(_), _) => self.end(Err(Failure::lease_held())),
+            (
+                Step::Write {
+                    actor,
+                    then,
+                    is_release,
+                },
+                StoreReply::Done,
+            ) => {
+                self.written(now, actor, then, is_release, world);
+            }
+            (
+                Step::Write {
+                    actor,
+                    then,
+                    is_release,
+                },
+                StoreReply::ActorConflict(stored),
+            ) => {
+                // Our own write, whose first acknowledgement was lost?
+                if stored.as_deref() == Some(&*actor) {
+                    self.written(now, actor, then, is_release, world);
+                } else {
+                    self.reload(now, stored, world);
+                }
+            }
+            (Step::Delete, StoreReply::Done | StoreReply::ActorConflict(None)) => {
+                self.lease.handle(now, lease::Input::Release);
+                self.end(Ok(()));
+            }
+            (Step::Delete, StoreReply::ActorConflict(stored)) => self.reload(now, stored, world),
+            (Step::Promise(worker), StoreReply::Done) => {
+                self.promised = Some(worker);
+                self.decide(now, world);
+            }
+            (Step::Promise(worker), StoreReply::WorkerConflict(stored)) => {
+                if stored.as_deref() == Some(&*worker) {
+                    self.promised = Some(worker);
+                }
+                self.decide(now, world);
+            }
+            (Step::ReadRow(on), StoreReply::Worker(row)) => self.free(now, &on, row.as_deref(), world),
+            (Step::Free { .. }, StoreReply::Done) => self.freed(now, world),
+            (Step::Free { to, .. }, StoreReply::WorkerConflict(stored)) => {
+                let promise = self.leaving_or_current();
+                match (stored, promise) {
+                    (Some(row), Some(on)) if *row != *to => self.free(now, &on, Some(&row), world),
+                    _ => self.freed(now, world),
+                }
+            }
+            (Step::Release, _) => self.over(),
+            (Step::Over, _) => {}
+            // An answer that does not fit its question is a defect of the store; ask again.
+            (step, _) => {
+                self.step = step;
+                self.store_failed(
+                    now,
+                    &StoreError::Unavailable("the answer does not fit".into()),
+                    world,
+                );
+            }
+        }
+    }
+
+    pub(super) fn loaded(&mut self, now: Instant, actor: Option<Box<Actor>>, world: World<'_>) {
+        self.actor = actor;
+        let next = match (&self.goal, &self.actor) {
+            (Goal::Resume(_), None) => Next::Finish(Err(Failure::actor_not_found(&self.key.name))),
+            // A worker may be promised to an actor that is no more.
+            (_, None) => Next::CallAgain,
+            (_, Some(actor)) => plan::next(&self.goal, actor, &self.facts(world)),
+        };
+        match next {
+            Next::Finish(result) => self.end(result),
+            _ => self.enter(now, Step::Acquire { steal: None }),
+        }
+    }
+
+    pub(super) fn held(&mut self, now: Instant, holder: LeaseToken) {
+        if holder.replica == self.token.replica {
+            self.end(Err(Failure::lease_held()));
+        } else {
+            self.enter(now, Step::AskHolder(holder));
+        }
+    }
+
+    pub(super) fn written(
+        &mut self,
+        now: Instant,
+        actor: Box<Actor>,
+        then: Then,
+        is_release: bool,
+        world: World<'_>,
+    ) {
+        let left = self
+            .actor
+            .as_ref()
+            .and_then(|before| before.assignment())
+            .filter(|_| actor.assignment().is_none());
+        if !self.is_freed {
+            self.leaving = left.cloned();
+        }
+        self.is_freed = false;
+        self.promised = None;
+        self.actor = Some(actor);
+        if is_release {
+            self.lease.handle(now, lease::Input::Release);
+        }
+        match then {
+            Then::GoOn => self.decide(now, world),
+            Then::Finish => self.finish(now, Ok(())),
+            Then::FinishCrashed => {
+                let failure = Failure::crashed(&self.key.name);
+                self.finish(now, Err(failure));
+            }
+        }
+    }
+
+    /// Somebody else wrote. Under our claim that is nobody's business of ours: go on from what is
+    /// stored. Under another claim, our time is over.
+    pub(super) fn reload(&mut self, now: Instant, stored: Option<Box<Actor>>, world: World<'_>) {
+        let Some(stored) = stored else {
+            self.actor = None;
+            let failure = Failure::actor_not_found(&self.key.name);
+            return self.finish(now, Err(failure));
+        };
+        let known = self.actor.as_ref().and_then(|a| a.claim);
+        let is_overtaken = stored.claim != known && !stored.is_claimed_by(self.token);
+        self.actor = Some(stored);
+        if is_overtaken {
+            self.finish(now, Err(Failure::conflict()));
+        } else {
+            self.decide(now, world);
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! One workflow: from a request, or a wish of the reconciler, to its verdict.
+//!
+//! A workflow takes the actor's lease, asks [`plan::next`] what to do about the record, does it, and
+//! asks again, until the goal is reached or cannot be. At most one effect of it is in flight, besides
+//! renewals of its lease. When the lease is lost nothing further leaves the machine.
+
+mod acts;
+mod answers;
+
+use crate::actor::{Actor, Assignment, State};
+use crate::catalog::Catalog;
+use crate::effect::{NodeCall, NodeFailureKind, NodeReply, StoreError, StoreOp, StoreReply};
+use crate::failure::Failure;
+use crate::id::{ActorKey, LeaseToken, OpId, Version, WorkerKey};
+use crate::lease::{self, Keeper};
+use crate::machine::Machine;
+use crate::plan::{CallOf, Goal, Then};
+use crate::registry::{Fact, Going, Registry};
+use crate::settings::Settings;
+use crate::time::{Instant, backoff};
+use crate::worker::Worker;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeSet, VecDeque};
+
+/// How often the store is asked again before a caller that waits for the lease is told.
+const TRIES_WITHOUT_LEASE: u32 = 4;
+/// How often a workflow moves past a node's fence before it gives up.
+const CLAIMS_MAX: u32 = 5;
+/// How many operations one workflow may name: far more than any path through the plan.
+const OPS_MAX: u64 = 256;
+
+/// What a workflow may look at, and never changes.
+#[derive(Clone, Copy, Debug)]
+pub struct World<'a> {
+    /// Nodes and workers.
+    pub registry: &'a Registry,
+    /// Templates and pools.
+    pub catalog: &'a Catalog,
+    /// Durations.
+    pub settings: &'a Settings,
+}
+
+/// One workflow.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Workflow {
+    goal: Goal,
+    key: ActorKey,
+    token: LeaseToken,
+    lease: Keeper,
+    deadline: Instant,
+    step: Step,
+    /// How often the current store operation failed.
+    failures: u32,
+    /// How often in a row the node could not be asked, or was busy.
+    call_failures: u32,
+    /// When the current step is tried again.
+    wake: Option<Instant>,
+    actor: Option<Box<Actor>>,
+    promised: Option<Box<Worker>>,
+    leaving: Option<Assignment>,
+    outcome: Option<(CallOf, NodeReply)>,
+    is_undoing: bool,
+    is_freed: bool,
+    avoid: BTreeSet<WorkerKey>,
+    claims: u32,
+    ops: u64,
+    verdict: Option<Result<(), Failure>>,
+    /// The verdict has been given, and is given once.
+    is_told: bool,
+    outputs: VecDeque<Output>,
+}
+
+/// The effect that a workflow waits for. Each can be repeated as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    /// Reading the actor without a lease: most Resumes find it running.
+    Load,
+    Acquire {
+        steal: Option<LeaseToken>,
+    },
+    /// Asking whether the replica that holds the lease is alive.
+    AskHolder(LeaseToken),
+    Write {
+        actor: Box<Actor>,
+        then: Then,
+        is_release: bool,
+    },
+    Delete,
+    Promise(Box<Worker>),
+    /// Reading the row of a worker that is to be freed.
+    ReadRow(Box<Assignment>),
+    Free {
+        from: Version,
+        to: Box<Worker>,
+    },
+    Call(Box<NodeCall>, CallOf),
+    /// Pausing before the node is called again.
+    Rest,
+    Release,
+    Over,
+}
+
+/// Which of its effects an answer belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// The step it is at.
+    Step,
+    /// The renewal of its lease.
+    Renewal,
+}
+
+/// What a workflow asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// A store operation.
+    Store(Lane, StoreOp),
+    /// A node call.
+    Node(Box<NodeCall>),
+    /// The answer to the node call no longer matters.
+    CancelNode,
+    /// It is over.
+    Verdict(Result<(), Failure>),
+}
+
+impl Workflow {
+    /// A workflow that begins at `now`. Resumes and the reconciler look before they take the lease.
+    pub fn start(
+        goal: Goal,
+        key: ActorKey,
+        token: LeaseToken,
+        now: Instant,
+        settings: &Settings,
+    ) -> Workflow {
+        let step = match goal {
+            Goal::Resume(_) | Goal::Settle { .. } => Step::Load,
+            Goal::Suspend | Goal::Pause | Goal::Delete | Goal::Revert => Step::Acquire { steal: None },
+        };
+        let mut workflow = Workflow {
+            goal,
+            key,
+            token,
+            lease: Keeper::new(settings.lease, token.replica.0 ^ token.seq),
+            deadline: now.plus(settings.workflow.deadline),
+            step: Step::Load,
+            failures: 0,
+            call_failures: 0,
+            wake: None,
+            actor: None,
+            promised: None,
+            leaving: None,
+            outcome: None,
+            is_undoing: false,
+            is_freed: false,
+            avoid: BTreeSet::new(),
+            claims: 0,
+            ops: 0,
+            verdict: None,
+            is_told: false,
+            outputs: VecDeque::new(),
+        };
+        workflow.enter(now, step);
+        workflow
+    }
+
+    /// The actor.
+    pub fn key(&self) -> &ActorKey {
+        &self.key
+    }
+
+    /// What it is for.
+    pub fn goal(&self) -> &Goal {
+        &self.goal
+    }
+
+    /// The record as this workflow last read or wrote it.
+    pub fn actor(&self) -> Option<&Actor> {
+        self.actor.as_deref()
+    }
+
+    /// The acquisition that it works under, or wants to.
+    pub fn token(&self) -> LeaseToken {
+        self.token
+    }
+
+    /// Whether it has asked for the lease.
+    pub fn is_exclusive(&self) -> bool {
+        !matches!(self.step, Step::Load | Step::Over)
+    }
+
+    /// What it is doing, for those who ask.
+    pub fn step(&self) -> &'static str {
+        match self.step {
+            Step::Load => "Load",
+            Step::Acquire { .. } => "Acquire",
+            Step::AskHolder(_) => "AskHolder",
+            Step::Write { .. } => "Write",
+            Step::Delete => "Delete",
+            Step::Promise(_) => "Promise",
+            Step::ReadRow(_) => "ReadRow",
+            Step::Free { .. } => "Free",
+            Step::Call(..) => "Call",
+            Step::Rest => "Rest",
+            Step::Release => "Release",
+            Step::Over => "Over",
+        }
+    }
+
+    /// The worker that is about to be claimed and must not be given to another workflow.
+    pub fn reserved(&self) -> Option<&WorkerKey> {
+        match &self.step {
+            Step::Promise(worker) => Some(&worker.key),
+            _ => self.promised.as_ref().map(|w| &w.key),
+        }
+    }
+
+    /// The store answered.
+    pub fn stored(
+        &mut self,
+        now: Instant,
+        lane: Lane,
+        answer: Result<StoreReply, StoreError>,
+        world: World<'_>,
+    ) {
+        match lane {
+            Lane::Renewal => self.lease.handle(
+                now,
+                match answer {
+                    Ok(StoreReply::Done) => lease::Input::Renewed,
+                    Ok(_) => lease::Input::NotOwner,
+                    Err(_) => lease::Input::Failed,
+                },
+            ),
+            Lane::Step => match answer {
+                Ok(reply) => {
+                    self.failures = 0;
+                    self.replied(now, reply, world);
+                }
+                Err(error) => self.store_failed(now, &error, world),
+            },
+        }
+        self.heed_lease(now, world);
+    }
+
+    /// The node answered.
+    pub fn called(&mut self, now: Instant, reply: NodeReply, world: World<'_>) {
+        let Step::Call(_, call) = &self.step else { return };
+        let call = *call;
+        match &reply {
+            Err(failure)
+                if matches!(
+                    failure.kind,
+                    NodeFailureKind::Occupied | NodeFailureKind::SandboxGone
+                ) =>
+            {
+                if let Some(on) = self.actor.as_ref().and_then(|a| a.assignment()) {
+                    self.avoid.insert(on.worker.clone());
+                }
+            }
+            Err(failure) if matches!(failure.kind, NodeFailureKind::Busy | NodeFailureKind::Unreachable) => {}
+            _ => self.call_failures = 0,
+        }
+        self.outcome = Some((call, reply));
+        self.decide(now, world);
+        self.heed_lease(now, world);
+    }
+
+    /// What is known of workers has changed: a boot on one that is gone is not waited for. (A checkpoint
+    /// is: its node knows whether it was taken.)
+    pub fn nudge(&mut self, now: Instant, world: World<'_>) {
+        let is_booting = match &self.step {
+            Step::Call(_, call) => matches!(call, CallOf::Recorded(_)),
+            step => *step == Step::Rest,
+        };
+        let is_gone = match self.actor.as_deref().map(|a| &a.state) {
+            Some(State::Resuming { on, .. }) => matches!(
+                world.registry.fact(on),
+                Fact::Gone(Going::Worker | Going::Restarted)
+            ),
+            _ => false,
+        };
+        if is_booting && is_gone {
+            self.cancel_call();
+            self.outcome = None;
+            self.decide(now, world);
+            self.heed_lease(now, world);
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to wake it.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.step == Step::Over {
+            return None;
+        }
+        let lease = self.lease.poll_timeout().map(|(at, _)| at);
+        let deadline = self.verdict.is_none().then_some(self.deadline);
+        [self.wake, lease, deadline].into_iter().flatten().min()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant, world: World<'_>) {
+        if self.step == Step::Over {
+            return;
+        }
+        self.lease.handle_timeout(now);
+        self.heed_lease(now, world);
+        if self.verdict.is_none() && now >= self.deadline {
+            self.cancel_call();
+            let failure = Failure::deadline(world.settings.workflow.deadline.as_secs());
+            self.finish(now, Err(failure));
+        } else if self.wake.is_some_and(|at| now >= at) {
+            self.wake = None;
+            if self.step == Step::Rest {
+                self.outcome = None;
+                self.decide(now, world);
+            } else {
+                self.emit(now);
+            }
+        }
+    }
+
+    /// Ends it from outside: the replica is going away. What it began others finish.
+    pub fn abandon(&mut self, now: Instant) {
+        if self.verdict.is_none() {
+            self.cancel_call();
+            self.finish(now, Err(Failure::shutting_down()));
+        }
+    }
+
+    fn rest(&mut self, now: Instant, world: World<'_>) {
+        let pauses = world.settings.workflow;
+        self.wake = Some(now.plus(backoff(
+            pauses.retry_from,
+            pauses.retry_to,
+            self.call_failures,
+            self.token.seq,
+        )));
+        self.call_failures = self.call_failures.saturating_add(1);
+        self.step = Step::Rest;
+    }
+
+    fn store_failed(&mut self, now: Instant, error: &StoreError, world: World<'_>) {
+        let has_lease = self.lease.is_valid(now);
+        let is_final = match error {
+            StoreError::Refused(_) => true,
+            StoreError::Unavailable(_) => !has_lease && self.failures + 1 >= TRIES_WITHOUT_LEASE,
+        };
+        if self.step == Step::Release || self.step == Step::Over {
+            // Best effort: the lease runs out by itself.
+            return self.over();
+        }
+        if is_final {
+            return self.finish(now, Err(Failure::store(error)));
+        }
+        let pauses = world.settings.workflow;
+        self.wake = Some(now.plus(backoff(
+            pauses.retry_from,
+            pauses.retry_to,
+            self.failures,
+            self.token.seq,
+        )));
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Passes on what the lease keeper has to say.
+    fn heed_lease(&mut self, now: Instant, world: World<'_>) {
+        while let Some(output) = self.lease.poll_output() {
+            match output {
+                lease::Output::Acquire => {}
+                lease::Output::Renew => self.outputs.push_back(Output::Store(
+                    Lane::Renewal,
+                    StoreOp::RenewLease {
+                        key: self.key.clone(),
+                        token: self.token,
+                        ttl: world.settings.lease.ttl,
+                    },
+                )),
+                lease::Output::Granted => self.decide(now, world),
+                lease::Output::Lost(cause) => {
+                    if self.verdict.is_none() {
+                        self.cancel_call();
+                        self.verdict = Some(Err(Failure::lost_lease(cause.describe())));
+                    }
+                    self.over();
+                }
+            }
+        }
+    }
+
+    fn cancel_call(&mut self) {
+        if matches!(self.step, Step::Call(..)) {
+            self.outputs.push_back(Output::CancelNode);
+        }
+    }
+
+    /// The verdict stands; the lease is given back before the caller hears of it.
+    fn finish(&mut self, now: Instant, result: Result<(), Failure>) {
+        self.verdict = Some(result);
+        let is_held = self.lease.is_valid(now);
+        self.lease.handle(now, lease::Input::Release);
+        if is_held {
+            self.enter(now, Step::Release)
+        } else {
+            self.over()
+        }
+    }
+
+    /// The verdict stands, and there is no lease to give back.
+    fn end(&mut self, result: Result<(), Failure>) {
+        self.verdict = Some(result);
+        self.over();
+    }
+
+    fn over(&mut self) {
+        self.step = Step::Over;
+        self.wake = None;
+        if !core::mem::replace(&mut self.is_told, true) {
+            let verdict = self.verdict.clone().unwrap_or(Ok(()));
+            self.outputs.push_back(Output::Verdict(verdict));
+        }
+    }
+
+    fn enter(&mut self, now: Instant, step: Step) {
+        self.step = step;
+        self.failures = 0;
+        self.wake = None;
+        self.emit(now);
+    }
+
+    /// Asks for the current step's effect, for the first time or again.
+    fn emit(&mut self, now: Instant) {
+        let key = self.key.clone();
+        let op = match &self.step {
+            Step::Load => StoreOp::GetActor(key),
+            Step::Acquire { steal } => {
+                self.lease.handle(now, lease::Input::Acquire);
+                // The keeper's own request is this very operation.
+                let _ = self.lease.poll_output();
+                StoreOp::AcquireLease {
+                    key,
+                    token: self.token,
+                    ttl: self.lease.ttl(),
+                    steal: *steal,
+                }
+            }
+            Step::AskHolder(holder) => StoreOp::GetSession(holder.replica),
+            Step::Write {
+                actor, is_release, ..
+            } => StoreOp::PutActor {
+                expect: self.actor.as_ref().map(|a| a.version),
+                actor: actor.clone(),
+                release: is_release.then_some(self.token),
+            },
+            Step::Delete => StoreOp::DeleteActor {
+                key,
+                expect: self.actor.as_ref().map(|a| a.version).unwrap_or_default(),
+                release: self.token,
+            },
+            Step::Promise(worker) => StoreOp::PutWorker {
+                expect: Some(Version(worker.version.0 - 1)),
+                worker: worker.clone(),
+            },
+            Step::ReadRow(on) => StoreOp::GetWorker(on.worker.clone()),
+            Step::Free { from, to } => StoreOp::PutWorker {
+                expect: Some(*from),
+                worker: to.clone(),
+            },
+            Step::Release => StoreOp::ReleaseLease {
+                key,
+                token: self.token,
+            },
+            Step::Call(call, _) => {
+                self.outputs.push_back(Output::Node(call.clone()));
+                return;
+            }
+            Step::Rest | Step::Over => return,
+        };
+        self.outputs.push_back(Output::Store(Lane::Step, op));
+    }
+
+    fn next_op(&mut self) -> OpId {
+        self.ops += 1;
+        assert!(self.ops < OPS_MAX, "a workflow that names ever more operations");
+        OpId {
+            replica: self.token.replica,
+            seq: self.token.seq * OPS_MAX + self.ops,
+        }
+    }
+}
