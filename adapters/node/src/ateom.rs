@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_core::catalog::{Container, Scope};
-use holdfast_core::id::{OpId, PodUid};
+use holdfast_core::id::PodUid;
 use holdfast_core::node::Order;
 use holdfast_rpc::ateom::ateom_client::AteomClient;
 use holdfast_rpc::ateom::{
@@ -33,16 +33,8 @@ pub(crate) struct Ateoms {
 
 struct Worker {
     channel: Channel,
-    occupant: Option<Occupant>,
-}
-
-/// Who is in a worker's sandbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Occupant {
-    /// The actor.
-    pub actor: ActorRef,
-    /// The operation that brought it, if it was named.
-    pub operation: Option<OpId>,
+    /// Whose sandbox is there, alive or not.
+    occupant: Option<ActorRef>,
 }
 
 impl Ateoms {
@@ -69,14 +61,14 @@ impl Ateoms {
     }
 
     /// Takes note of what a worker's ateom says of its sandbox.
-    pub fn note(&self, worker: &PodUid, occupant: Option<Occupant>) {
+    pub fn note(&self, worker: &PodUid, occupant: Option<ActorRef>) {
         if let Some(known) = self.lock().get_mut(worker) {
             known.occupant = occupant;
         }
     }
 
-    /// Who is in a worker's sandbox, as its ateom said last.
-    pub fn occupant(&self, worker: &PodUid) -> Option<Occupant> {
+    /// Whose sandbox a worker has, alive or not, as its ateom said last.
+    pub fn occupant(&self, worker: &PodUid) -> Option<ActorRef> {
         self.lock().get(worker)?.occupant.clone()
     }
 
@@ -148,11 +140,11 @@ impl Ateoms {
     }
 
     /// Ends an actor's sandbox on the order's worker, if it is there.
-    pub async fn stop(&self, order: &Order, occupant: &Occupant) -> Result<(), StepError> {
+    pub async fn stop(&self, order: &Order, actor: &ActorRef) -> Result<(), StepError> {
         let request = StopWorkloadRequest {
-            actor_template_namespace: occupant.actor.template_namespace().to_owned(),
-            actor_template_name: occupant.actor.template_name().to_owned(),
-            actor_id: occupant.actor.actor_id().to_owned(),
+            actor_template_namespace: actor.template_namespace().to_owned(),
+            actor_template_name: actor.template_name().to_owned(),
+            actor_id: actor.actor_id().to_owned(),
         };
         let mut client = WorkerControlClient::new(self.channel(&order.worker)?);
         let call = async { client.stop(with_credentials(order, request)?).await };

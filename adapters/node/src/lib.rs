@@ -26,7 +26,7 @@ mod workers;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,10 @@ pub use journal::{FORMAT as JOURNAL_FORMAT, JournalError};
 
 /// The base directory in a cluster.
 pub const BASE_DIR: &str = "/var/lib/ateom-gvisor";
+
+/// How often, and after which pause, a journal is tried that another process has open.
+const JOURNAL_TRIES: u32 = 50;
+const JOURNAL_RETRY: Duration = Duration::from_millis(100);
 
 /// How much longer than its calls a node that stops may live, to report what became of them.
 const LAST_REPORT: Duration = Duration::from_secs(1);
@@ -141,10 +145,20 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
     let layout = Layout::new(&config.base_dir);
     let architecture: Arc<str> = config.images.platform.architecture.as_str().into();
     let backend = Arc::new(Backend::new(config.storage));
-    let (base, sandboxes) = (config.base_dir, config.sandboxes);
-    let (files, arch, store) = (layout.static_files(), architecture.clone(), backend.clone());
-    let opened = spawn_blocking(move || open(base, files, sandboxes, arch, store));
-    let (journal, memory, cache, assets) = opened.await.map_err(|_| Error::StoppedEarly)??;
+    let (journal, memory) = open_journal(&config.base_dir).await?;
+    let (images, files, sandboxes) = (
+        config.base_dir.join("images"),
+        layout.static_files(),
+        config.sandboxes,
+    );
+    let (arch, store) = (architecture.clone(), backend.clone());
+    let opened = off_thread(move || {
+        let cache = Cache::open(&images)?;
+        let assets = assets::Assets::open(files.clone(), sandboxes, arch, store);
+        let assets = assets.map_err(|source| Error::Disk { path: files, source })?;
+        Ok((cache, assets))
+    });
+    let (cache, assets) = opened.await?;
 
     let (inbox, queue) = driver::inbox();
     let desk = desk::Desk::new(inbox.clone());
@@ -165,6 +179,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
         ateoms.clone(),
         clock.clone(),
     ));
+    let known = memory.entries.keys().cloned().collect();
     for (worker, entry) in &memory.entries {
         workshop.note(worker, entry);
     }
@@ -189,7 +204,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
         heartbeat.clone(),
     );
     let driving = driver::drive(machine, queue, clock.clone(), effects);
-    let discovering = workers::discover(layout, ateoms, inbox);
+    let discovering = workers::discover(layout, ateoms, inbox, known);
 
     let service = service::Service {
         desk,
@@ -220,28 +235,37 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
     Ok(())
 }
 
-type Opened = (journal::Journal, journal::Memory, Cache, assets::Assets);
+/// Opens the journal in the base directory, which is made if need be. An atelet that is just ending may
+/// have it open for a moment yet.
+async fn open_journal(base: &Path) -> Result<(journal::Journal, journal::Memory), Error> {
+    let mut tries = 0;
+    loop {
+        let base = base.to_owned();
+        let opened = off_thread(move || {
+            let mut directory = std::fs::DirBuilder::new();
+            let made = directory.recursive(true).mode(0o700).create(&base);
+            made.map_err(|source| Error::Disk {
+                path: base.clone(),
+                source,
+            })?;
+            let journal = journal::Journal::open(&base.join("journal.redb"))?;
+            let memory = journal.load()?;
+            Ok((journal, memory))
+        });
+        match opened.await {
+            Err(Error::Journal(JournalError::InUse { .. })) if tries < JOURNAL_TRIES => tries += 1,
+            opened => return opened,
+        }
+        tokio::time::sleep(JOURNAL_RETRY).await;
+    }
+}
 
-/// Everything that is opened on disk. Blocks.
-fn open(
-    base: PathBuf,
-    static_files: PathBuf,
-    sandboxes: Sandboxes,
-    architecture: Arc<str>,
-    backend: Arc<Backend>,
-) -> Result<Opened, Error> {
-    let disk = |path: PathBuf| move |source| Error::Disk { path, source };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&base)
-        .map_err(disk(base.clone()))?;
-    let journal = journal::Journal::open(&base.join("journal.redb"))?;
-    let memory = journal.load()?;
-    let cache = Cache::open(&base.join("images"))?;
-    let assets = assets::Assets::open(static_files.clone(), sandboxes, architecture, backend)
-        .map_err(disk(static_files))?;
-    Ok((journal, memory, cache, assets))
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(Error::StoppedEarly))
 }
 
 /// Waits until nothing is under way any more, the report of that included.

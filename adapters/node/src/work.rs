@@ -22,7 +22,7 @@ use holdfast_sandbox::layout::{ActorDirs, Layout};
 use holdfast_sandbox::names::ActorRef;
 
 use crate::assets::{Assets, Paths};
-use crate::ateom::{Ateoms, Occupant};
+use crate::ateom::Ateoms;
 use crate::images::Images;
 pub(crate) use failure::StepError;
 use rooms::Rooms;
@@ -107,9 +107,6 @@ impl Workshop {
 
     /// Empties the actor's directories, once nothing runs in them any more.
     async fn clear(&self, order: &Order) -> Result<(), StepError> {
-        if self.is_begun(order) {
-            return Ok(());
-        }
         let site = self.site(order)?;
         self.tenants.move_in(&order.worker, &site.actor)?;
         if let Some(leftover) = self.ateoms.occupant(&order.worker) {
@@ -142,20 +139,9 @@ impl Workshop {
 
     async fn stop(&self, order: &Order) -> Result<(), StepError> {
         let site = self.site(order)?;
-        let occupant = Occupant {
-            actor: site.actor.clone(),
-            operation: None,
-        };
-        self.ateoms.stop(order, &occupant).await?;
+        self.ateoms.stop(order, &site.actor).await?;
         self.tidy(order, site).await;
         Ok(())
-    }
-
-    /// Whether ateom has begun this very operation. Then all was laid out for it, and is in use: nothing
-    /// of it may be touched, and asking ateom again joins what it is doing.
-    fn is_begun(&self, order: &Order) -> bool {
-        let occupant = self.ateoms.occupant(&order.worker);
-        order.op.is_some() && occupant.is_some_and(|occupant| occupant.operation == order.op)
     }
 
     fn site(&self, order: &Order) -> Result<Site, StepError> {

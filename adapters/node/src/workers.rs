@@ -4,7 +4,7 @@
 //! directories are looked through now and again; each ateom is watched on a connection of its own, whose
 //! end is how its death is noticed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use holdfast_sandbox::names::{ActorRef, Label};
 use serde::Deserialize;
 use tonic::Status;
 
-use crate::ateom::{Ateoms, Occupant};
+use crate::ateom::Ateoms;
 use crate::tasks::Tasks;
 
 /// How often the directories are looked through.
@@ -49,8 +49,14 @@ struct WorkerFile {
     draining: bool,
 }
 
-/// Looks for workers until the machine has gone.
-pub(crate) async fn discover(layout: Layout, ateoms: Arc<Ateoms>, inbox: Inbox<Input>) {
+/// Looks for workers until the machine has gone. Of those that were `known` before, it says at once which
+/// are not there any more.
+pub(crate) async fn discover(
+    layout: Layout,
+    ateoms: Arc<Ateoms>,
+    inbox: Inbox<Input>,
+    mut known: BTreeSet<PodUid>,
+) {
     let mut watching: BTreeMap<PodUid, watch::Sender<WorkerFile>> = BTreeMap::new();
     let mut tasks = Tasks::default();
     let mut complaints = BTreeMap::new();
@@ -66,9 +72,14 @@ pub(crate) async fn discover(layout: Layout, ateoms: Arc<Ateoms>, inbox: Inbox<I
                     .filter_map(|(uid, file)| Some((uid, file.ok()?)))
                     .collect();
                 watching.retain(|uid, _| found.contains_key(uid));
+                for uid in std::mem::take(&mut known) {
+                    if !found.contains_key(&uid) {
+                        inbox.send(Input::WorkerLost(uid));
+                    }
+                }
                 for (uid, file) in found {
-                    if let Some(known) = watching.get(&uid) {
-                        known.send_if_modified(|current| {
+                    if let Some(watched) = watching.get(&uid) {
+                        watched.send_if_modified(|current| {
                             let is_new = *current != file;
                             *current = file;
                             is_new
@@ -152,8 +163,8 @@ struct Watcher {
 impl Watcher {
     /// Watches until the worker's directory is gone.
     async fn run(mut self) {
-        // Tries in a row without a word from ateom; `None` while its worker counts as lost.
-        let mut silent_tries = None;
+        // Tries in a row without a word from ateom; `None` once its worker counts as lost.
+        let mut silent_tries = Some(0);
         loop {
             match self.follow(&mut silent_tries).await {
                 Ended::Directory => break,
@@ -271,20 +282,14 @@ fn described(uid: &PodUid, file: &WorkerFile, state: &WorkerState) -> Result<Des
     })
 }
 
-/// Who is in the sandbox, alive or not: whatever is left is in the way of the next.
-fn occupant(state: &WorkerState) -> Result<Option<Occupant>, String> {
-    let Some(hosted) = &state.hosted else {
-        return Ok(None);
-    };
-    let actor = ActorRef::parse(
-        &hosted.actor_template_namespace,
-        &hosted.actor_template_name,
-        &hosted.actor_id,
-    );
-    Ok(Some(Occupant {
-        actor: actor.map_err(|error| error.to_string())?,
-        operation: operation(&hosted.operation_id),
-    }))
+/// Whose sandbox is there, alive or not: whatever is left is in the way of the next.
+fn occupant(state: &WorkerState) -> Result<Option<ActorRef>, String> {
+    let hosted = state.hosted.as_ref();
+    let actor = hosted.map(|hosted| {
+        let (namespace, template) = (&hosted.actor_template_namespace, &hosted.actor_template_name);
+        ActorRef::parse(namespace, template, &hosted.actor_id)
+    });
+    actor.transpose().map_err(|error| error.to_string())
 }
 
 fn operation(text: &str) -> Option<OpId> {

@@ -25,9 +25,6 @@ impl Workshop {
     /// Lays out the bundles of all containers; for an actor that boots from its images also fetches what
     /// its sandbox is made with, and records that.
     pub(super) async fn assemble(&self, order: &Order) -> Result<(), StepError> {
-        if self.is_begun(order) {
-            return Ok(());
-        }
         let site = self.site(order)?;
         let room = self.rooms.shared(&site.actor).await;
         let assets = async {

@@ -119,20 +119,24 @@ impl StepError {
 }
 
 /// What ateom's answer means. Without a reason, codes that a broken connection may produce leave it open
-/// whether ateom did it; any other code is its verdict on the sandbox.
+/// whether ateom did it; a request that it refuses has done nothing; any other code is its verdict on the
+/// sandbox, as every error of the original's is.
 fn verdict(status: &Status) -> WorkFailureKind {
     match reasons(status).first() {
-        Some(Reason::SandboxGone) => return WorkFailureKind::Gone,
-        Some(Reason::Busy) => return WorkFailureKind::Unreachable,
-        Some(Reason::OperationFailed) => return WorkFailureKind::Transient,
-        _ => {}
-    }
-    match status.code() {
-        tonic::Code::Unavailable
-        | tonic::Code::Unknown
-        | tonic::Code::Cancelled
-        | tonic::Code::DeadlineExceeded => WorkFailureKind::Unreachable,
-        _ => WorkFailureKind::Fatal,
+        Some(Reason::CrashActor) => WorkFailureKind::Fatal,
+        Some(Reason::SandboxGone) => WorkFailureKind::Gone,
+        Some(Reason::Busy) => WorkFailureKind::Unreachable,
+        Some(Reason::OperationFailed | Reason::Occupied | Reason::StaleFence { .. }) => {
+            WorkFailureKind::Transient
+        }
+        None => match status.code() {
+            tonic::Code::Unavailable
+            | tonic::Code::Unknown
+            | tonic::Code::Cancelled
+            | tonic::Code::DeadlineExceeded => WorkFailureKind::Unreachable,
+            tonic::Code::InvalidArgument | tonic::Code::Unimplemented => WorkFailureKind::Transient,
+            _ => WorkFailureKind::Fatal,
+        },
     }
 }
 
@@ -218,6 +222,7 @@ mod tests {
         for (error, kind) in [
             (ateom(Status::internal("runsc restore failed")), Fatal),
             (ateom(crash_actor("runsc restore failed")), Fatal),
+            (ateom(Status::invalid_argument("no container")), Transient),
             (ateom(Status::unavailable("cannot connect")), Unreachable),
             (ateom(Status::deadline_exceeded("late")), Unreachable),
             (ateom(Status::unknown("transport")), Unreachable),
@@ -225,6 +230,7 @@ mod tests {
             (with(tonic::Code::Unavailable, Reason::SandboxGone), Gone),
             (with(tonic::Code::Aborted, Reason::Busy), Unreachable),
             (with(tonic::Code::Unavailable, Reason::OperationFailed), Transient),
+            (with(tonic::Code::FailedPrecondition, Reason::Occupied), Transient),
         ] {
             assert_eq!(error.into_failure(&Work::Capture).kind, kind);
         }

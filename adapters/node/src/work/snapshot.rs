@@ -19,9 +19,6 @@ impl Workshop {
         let Verb::Restore { from, .. } = &order.verb else {
             return Err(StepError::Misdirected);
         };
-        if self.is_begun(order) {
-            return Ok(());
-        }
         let site = self.site(order)?;
         let room = self.rooms.shared(&site.actor).await;
         match from {

@@ -1,0 +1,335 @@
+//! An ateom that runs nothing: it looks at what was laid out for it, writes down who asked for what, and
+//! does as it is told.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use holdfast_rpc::ateom::ateom_server::{Ateom, AteomServer};
+use holdfast_rpc::ateom::{
+    CheckpointWorkloadRequest, CheckpointWorkloadResponse, RestoreWorkloadRequest, RestoreWorkloadResponse,
+    RunWorkloadRequest, RunWorkloadResponse,
+};
+use holdfast_rpc::holdfast_v1::worker_control_server::{WorkerControl, WorkerControlServer};
+use holdfast_rpc::holdfast_v1::worker_state::Hosted;
+use holdfast_rpc::holdfast_v1::{
+    DescribeRequest, FreezeWorkloadRequest, FreezeWorkloadResponse, SandboxState, StopWorkloadRequest,
+    StopWorkloadResponse, ThawWorkloadRequest, ThawWorkloadResponse, WatchRequest, WorkerState,
+};
+use holdfast_rpc::metadata::Credentials;
+use holdfast_rpc::server::serve;
+use holdfast_rpc::status::{Reason, with_reason};
+use holdfast_runtime::clock::SystemClock;
+use holdfast_runtime::net::{Address, Listener, Transport};
+use holdfast_runtime::tokio;
+use holdfast_runtime::tokio::sync::watch;
+use holdfast_runtime::tokio::task::AbortHandle;
+use tonic::metadata::MetadataMap;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+/// What a checkpoint holds: the memory of every actor here.
+pub const MEMORY: &[u8] = b"count=42";
+
+/// A fake ateom and the way to steer it.
+#[derive(Clone)]
+pub struct FakeAteom(Arc<Inner>);
+
+struct Inner {
+    base: PathBuf,
+    uid: String,
+    state: watch::Sender<WorkerState>,
+    /// What was asked, in order.
+    calls: watch::Sender<Vec<String>>,
+    /// Operations wait here while it is closed.
+    is_open: watch::Sender<bool>,
+    orders: Mutex<Orders>,
+    serving: Mutex<Option<AbortHandle>>,
+}
+
+struct Orders {
+    /// What the next operation fails with.
+    failure: Option<Status>,
+    /// The names under which a checkpoint reports its files.
+    files: Vec<String>,
+}
+
+impl FakeAteom {
+    /// An ateom for worker `uid`, serving and described.
+    pub async fn start(base: &Path, uid: &str) -> Self {
+        let ateom = Self(Arc::new(Inner {
+            base: base.to_owned(),
+            uid: uid.to_owned(),
+            state: watch::Sender::new(WorkerState {
+                ateom_incarnation: "1".into(),
+                pod_uid: uid.to_owned(),
+                ..WorkerState::default()
+            }),
+            calls: watch::Sender::default(),
+            is_open: watch::Sender::new(true),
+            orders: Mutex::new(Orders {
+                failure: None,
+                files: vec!["checkpoint.img".into()],
+            }),
+            serving: Mutex::default(),
+        }));
+        let directory = ateom.directory();
+        std::fs::create_dir_all(&directory).unwrap();
+        ateom.serve().await;
+        let file = format!(r#"{{"namespace":"ns","pool":"pool","pod":"{uid}","ip":"127.0.0.1"}}"#);
+        std::fs::write(directory.join("worker.json"), file).unwrap();
+        ateom
+    }
+
+    async fn serve(&self) {
+        let address = Address::Unix(self.directory().join("ateom.sock"));
+        let listener = Listener::bind(&address).await.unwrap();
+        let routes =
+            Routes::new(AteomServer::new(self.clone())).add_service(WorkerControlServer::new(self.clone()));
+        let transport = Transport {
+            drain_timeout: std::time::Duration::ZERO,
+            ..Transport::default()
+        };
+        let server = serve(
+            listener,
+            routes,
+            transport,
+            Arc::new(SystemClock),
+            std::future::pending(),
+        );
+        let serving = tokio::spawn(server).abort_handle();
+        *self.0.serving.lock().unwrap() = Some(serving);
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.0.base.join("ateoms").join(&self.0.uid)
+    }
+
+    /// Ends it as a kill would: the socket is dead, connections are cut.
+    pub fn kill(&self) {
+        self.0.serving.lock().unwrap().take().unwrap().abort();
+        // The streams of a dead process end.
+        self.0.state.send_modify(|state| state.ateom_incarnation.clear());
+    }
+
+    /// Lets the sandbox die.
+    pub fn lose_sandbox(&self) {
+        self.0.state.send_modify(|state| state.hosted = None);
+    }
+
+    /// Lets the sandbox die, and its remains stay where they are.
+    pub fn leave_remains(&self) {
+        let stopped = SandboxState::Stopped as i32;
+        self.0.state.send_modify(|state| {
+            state.hosted.as_mut().unwrap().state = stopped;
+        });
+    }
+
+    /// Keeps operations waiting, or lets them go on.
+    pub fn open(&self, is_open: bool) {
+        self.0.is_open.send_replace(is_open);
+    }
+
+    /// Lets the next operation fail.
+    pub fn fail_next(&self, status: Status) {
+        self.0.orders.lock().unwrap().failure = Some(status);
+    }
+
+    /// The names under which checkpoints report their files from now on.
+    pub fn report_files(&self, files: &[&str]) {
+        self.0.orders.lock().unwrap().files = files.iter().map(ToString::to_string).collect();
+    }
+
+    /// All that was asked so far, as `verb operation`.
+    pub fn calls(&self) -> Vec<String> {
+        self.0.calls.borrow().clone()
+    }
+
+    /// Waits until this was asked.
+    pub async fn asked(&self, call: String) {
+        let mut calls = self.0.calls.subscribe();
+        let is_asked = |calls: &Vec<String>| calls.iter().any(|asked| *asked == call);
+        calls.wait_for(is_asked).await.unwrap();
+    }
+
+    /// Who is in the sandbox.
+    pub fn hosts(&self) -> Option<Hosted> {
+        self.0.state.borrow().hosted.clone()
+    }
+
+    /// Writes a call down, then waits at the door.
+    async fn admit(&self, verb: &str, metadata: &MetadataMap) -> Result<String, Status> {
+        let operation = Credentials::read(metadata)?.operation;
+        let operation = operation
+            .map(|operation| operation.to_string())
+            .unwrap_or_default();
+        let call = format!("{verb} {operation}");
+        self.0.calls.send_modify(|calls| calls.push(call));
+        let mut is_open = self.0.is_open.subscribe();
+        is_open.wait_for(|is_open| *is_open).await.unwrap();
+        self.0
+            .state
+            .send_modify(|state| state.last_operation_id.clone_from(&operation));
+        match self.0.orders.lock().unwrap().failure.take() {
+            Some(failure) => Err(failure),
+            None => Ok(operation),
+        }
+    }
+
+    fn actor_dir(&self, namespace: &str, template: &str, actor: &str) -> PathBuf {
+        self.0.base.join(format!("actors/{namespace}:{template}:{actor}"))
+    }
+
+    fn host(&self, operation: String, namespace: String, template: String, actor: String) {
+        let hosted = Hosted {
+            actor_template_namespace: namespace,
+            actor_template_name: template,
+            actor_id: actor,
+            state: SandboxState::Running as i32,
+            operation_id: operation,
+        };
+        self.0.state.send_modify(|state| state.hosted = Some(hosted));
+    }
+}
+
+/// What must be there before anything is started.
+fn check_bundles(dir: &Path, runsc_path: &str) -> Result<(), Status> {
+    let lacking = |what: &str| Err(Status::internal(format!("{} lacks {what}", dir.display())));
+    for container in ["pause", "main"] {
+        let bundle = dir.join("bundles").join(container);
+        let program = if container == "pause" { "pause" } else { "app" };
+        let config = std::fs::read(bundle.join("config.json")).unwrap_or_default();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+        if config["process"]["args"][0] != format!("/{program}") {
+            return lacking("a configuration");
+        }
+        if !bundle.join("rootfs").join(program).exists() {
+            return lacking("a root file system");
+        }
+    }
+    let identity = std::fs::read_to_string(dir.join("identity/actor-id")).unwrap_or_default();
+    if !dir.ends_with(format!("ns:counter:{identity}")) {
+        return lacking("an identity");
+    }
+    if !Path::new(runsc_path).exists() {
+        return lacking("runsc");
+    }
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl Ateom for FakeAteom {
+    async fn run_workload(
+        &self,
+        request: Request<RunWorkloadRequest>,
+    ) -> Result<Response<RunWorkloadResponse>, Status> {
+        let operation = self.admit("run", request.metadata()).await?;
+        let asked = request.into_inner();
+        let (ns, template, actor) = (
+            asked.actor_template_namespace,
+            asked.actor_template_name,
+            asked.actor_id,
+        );
+        check_bundles(&self.actor_dir(&ns, &template, &actor), &asked.runsc_path)?;
+        self.host(operation, ns, template, actor);
+        Ok(Response::new(RunWorkloadResponse {}))
+    }
+
+    async fn checkpoint_workload(
+        &self,
+        request: Request<CheckpointWorkloadRequest>,
+    ) -> Result<Response<CheckpointWorkloadResponse>, Status> {
+        self.admit("checkpoint", request.metadata()).await?;
+        let asked = request.into_inner();
+        let is_here = self
+            .hosts()
+            .is_some_and(|hosted| hosted.actor_id == asked.actor_id);
+        if !is_here {
+            return Err(with_reason(
+                &Status::data_loss("no sandbox"),
+                &Reason::SandboxGone,
+            ));
+        }
+        let dir = self.actor_dir(
+            &asked.actor_template_namespace,
+            &asked.actor_template_name,
+            &asked.actor_id,
+        );
+        std::fs::write(dir.join("checkpoint-state/checkpoint.img"), MEMORY)?;
+        self.0.state.send_modify(|state| state.hosted = None);
+        let snapshot_files = self.0.orders.lock().unwrap().files.clone();
+        Ok(Response::new(CheckpointWorkloadResponse { snapshot_files }))
+    }
+
+    async fn restore_workload(
+        &self,
+        request: Request<RestoreWorkloadRequest>,
+    ) -> Result<Response<RestoreWorkloadResponse>, Status> {
+        let operation = self.admit("restore", request.metadata()).await?;
+        let asked = request.into_inner();
+        let (ns, template, actor) = (
+            asked.actor_template_namespace,
+            asked.actor_template_name,
+            asked.actor_id,
+        );
+        let dir = self.actor_dir(&ns, &template, &actor);
+        check_bundles(&dir, &asked.runsc_path)?;
+        let memory = std::fs::read(dir.join("restore-state/checkpoint.img"))?;
+        if memory != MEMORY {
+            return Err(Status::internal("restored something else"));
+        }
+        self.host(operation, ns, template, actor);
+        Ok(Response::new(RestoreWorkloadResponse {}))
+    }
+}
+
+#[tonic::async_trait]
+impl WorkerControl for FakeAteom {
+    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<WorkerState>, Status> {
+        Ok(Response::new(self.0.state.borrow().clone()))
+    }
+
+    type WatchStream = BoxStream<'static, Result<WorkerState, Status>>;
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let mut states = self.0.state.subscribe();
+        states.mark_changed();
+        let states = stream::unfold(states, |mut states| async move {
+            states.changed().await.ok()?;
+            let state = states.borrow_and_update().clone();
+            // A killed ateom has no incarnation any more.
+            (!state.ateom_incarnation.is_empty()).then_some((Ok(state), states))
+        });
+        Ok(Response::new(states.boxed()))
+    }
+
+    async fn stop(
+        &self,
+        request: Request<StopWorkloadRequest>,
+    ) -> Result<Response<StopWorkloadResponse>, Status> {
+        self.admit("stop", request.metadata()).await?;
+        let actor = request.into_inner().actor_id;
+        self.0.state.send_modify(|state| {
+            if state
+                .hosted
+                .as_ref()
+                .is_some_and(|hosted| hosted.actor_id == actor)
+            {
+                state.hosted = None;
+            }
+        });
+        Ok(Response::new(StopWorkloadResponse {}))
+    }
+
+    async fn freeze(
+        &self,
+        _: Request<FreezeWorkloadRequest>,
+    ) -> Result<Response<FreezeWorkloadResponse>, Status> {
+        Err(Status::unimplemented("nothing here freezes"))
+    }
+
+    async fn thaw(&self, _: Request<ThawWorkloadRequest>) -> Result<Response<ThawWorkloadResponse>, Status> {
+        Err(Status::unimplemented("nothing here thaws"))
+    }
+}

@@ -1,0 +1,420 @@
+//! A whole node in this process, between a control plane and ateoms that a test steers.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use holdfast_core::id::{Fence, Incarnation, OpId, ReplicaId};
+use holdfast_core::settings::Settings;
+use holdfast_images::{LayoutWriter, Layouts, Platform, PullOptions};
+use holdfast_node::{Config, Error, Sandboxes, run};
+use holdfast_objects::{Backend, Manifest, SnapshotUri};
+use holdfast_rpc::atelet::ateom_herder_client::AteomHerderClient;
+use holdfast_rpc::atelet::{
+    self, CheckpointRequest, CheckpointType, RestoreRequest, RunRequest, SnapshotScope,
+};
+use holdfast_rpc::holdfast_v1::node_control_client::NodeControlClient;
+use holdfast_rpc::holdfast_v1::nodes_server::{Nodes, NodesServer};
+use holdfast_rpc::holdfast_v1::{
+    HeartbeatRequest, HeartbeatResponse, StopRequest, UploadRequest, WorkerReport,
+};
+use holdfast_rpc::metadata::Credentials;
+use holdfast_rpc::server::serve;
+use holdfast_runtime::clock::SystemClock;
+use holdfast_runtime::net::{Address, Channel, Listener, Transport};
+use holdfast_runtime::shutdown::Shutdown;
+use holdfast_runtime::tokio;
+use holdfast_runtime::tokio::sync::watch;
+use holdfast_runtime::tokio::task::JoinHandle;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+use crate::ateom::FakeAteom;
+
+/// The directories, a control plane that listens, and a node.
+pub struct Rig {
+    pub directory: tempfile::TempDir,
+    reports: watch::Receiver<Option<HeartbeatRequest>>,
+    pub shutdown: Shutdown,
+    node: Option<JoinHandle<Result<(), Error>>>,
+    images: (String, String),
+}
+
+/// Who orders what, about whom.
+#[derive(Clone, Copy)]
+pub struct Actor {
+    pub worker: &'static str,
+    pub atespace: &'static str,
+    pub name: &'static str,
+    pub op: u64,
+    pub fence: u64,
+}
+
+/// An order of the actor `a1` of `team-a` on the first worker.
+pub fn a1(op: u64) -> Actor {
+    Actor {
+        worker: "uid-1",
+        atespace: "team-a",
+        name: "a1",
+        op,
+        fence: op,
+    }
+}
+
+struct ControlPlane(watch::Sender<Option<HeartbeatRequest>>);
+
+#[tonic::async_trait]
+impl Nodes for ControlPlane {
+    async fn heartbeat(
+        &self,
+        request: Request<HeartbeatRequest>,
+    ) -> Result<Response<HeartbeatResponse>, Status> {
+        let report = request.into_inner();
+        holdfast_rpc::report::from_message(report.clone())?;
+        self.0.send_replace(Some(report));
+        Ok(Response::new(HeartbeatResponse {
+            session_ttl_ms: 90_000,
+            heartbeat_interval_ms: 30_000,
+            replica: "1".into(),
+        }))
+    }
+}
+
+impl Rig {
+    /// A node with one worker, both of which the control plane has heard of.
+    pub async fn start() -> (Self, FakeAteom) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("objects/bucket")).unwrap();
+        std::fs::write(directory.path().join("runsc"), "#!/bin/sh\n").unwrap();
+        let layout = directory.path().join("layout");
+        let image = |program: &str, tag: &str| {
+            LayoutWriter::new(Platform::host())
+                .file(program, "x", 0o755)
+                .write(&layout, tag)
+                .unwrap()
+                .to_string()
+        };
+        let images = (image("pause", "pause"), image("app", "app"));
+
+        let (sender, reports) = watch::channel(None);
+        let address = Address::Unix(directory.path().join("control.sock"));
+        let listener = Listener::bind(&address).await.unwrap();
+        let routes = Routes::new(NodesServer::new(ControlPlane(sender)));
+        tokio::spawn(serve(
+            listener,
+            routes,
+            Transport::default(),
+            Arc::new(SystemClock),
+            std::future::pending(),
+        ));
+        let ateom = FakeAteom::start(&directory.path().join("base"), "uid-1").await;
+        let mut rig = Self {
+            directory,
+            reports,
+            shutdown: Shutdown::new(),
+            node: None,
+            images,
+        };
+        rig.start_node().await;
+        (rig, ateom)
+    }
+
+    /// How the node is configured.
+    pub fn config(&self) -> Config {
+        let path = self.path("");
+        let address = |name: &str| Address::Unix(path.join(name));
+        Config {
+            node_name: "node-1".into(),
+            listen: address("node.sock"),
+            advertise: None,
+            base_dir: path.join("base"),
+            control_planes: vec![address("nobody.sock"), address("control.sock")],
+            settings: Settings::DEFAULT,
+            storage: self.storage(),
+            images: PullOptions {
+                layouts: Layouts::Allowed,
+                ..PullOptions::default()
+            },
+            sandboxes: Sandboxes::Gvisor {
+                runsc: Some(path.join("runsc")),
+            },
+        }
+    }
+
+    /// Starts the node, and waits until it has found its workers.
+    pub async fn start_node(&mut self) {
+        let config = self.config();
+        self.shutdown = Shutdown::new();
+        let mut fresh = self.reports.clone();
+        fresh.mark_unchanged();
+        let mut node = tokio::spawn(run(config, Arc::new(SystemClock), self.shutdown.clone()));
+        tokio::select! {
+            biased;
+            ended = &mut node => panic!("the node did not begin: {ended:?}"),
+            changed = fresh.changed() => changed.unwrap(),
+        }
+        self.node = Some(node);
+        self.reported("uid-1", |worker| worker.is_some()).await;
+    }
+
+    /// Ends the node where it stands.
+    pub async fn kill_node(&mut self) {
+        let node = self.node.take().unwrap();
+        node.abort();
+        assert!(node.await.unwrap_err().is_cancelled());
+    }
+
+    /// Waits for a node that was asked to stop.
+    pub async fn stopped(&mut self) -> Result<(), Error> {
+        self.node.take().unwrap().await.unwrap()
+    }
+
+    /// Waits until the control plane hears of a worker what the test wants to hear.
+    pub async fn reported(
+        &self,
+        uid: &str,
+        wanted: impl Fn(Option<&WorkerReport>) -> bool,
+    ) -> HeartbeatRequest {
+        let mut reports = self.reports.clone();
+        let report = reports
+            .wait_for(|report| {
+                report
+                    .as_ref()
+                    .is_some_and(|report| wanted(report.workers.iter().find(|w| w.worker_pod_uid == uid)))
+            })
+            .await
+            .unwrap();
+        report.clone().unwrap()
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.directory.path().join(relative)
+    }
+
+    pub fn storage(&self) -> holdfast_objects::Config {
+        holdfast_objects::Config::file(self.path("objects")).unwrap()
+    }
+
+    /// The manifest of an external snapshot, as somebody else reads it.
+    pub async fn manifest(&self, uri: &str) -> Manifest {
+        let backend = Backend::new(self.storage());
+        backend
+            .read_manifest(&SnapshotUri::parse(uri).unwrap())
+            .await
+            .unwrap()
+    }
+
+    fn channel(&self) -> Channel {
+        Channel::new(Address::Unix(self.path("node.sock")), Transport::default())
+    }
+
+    pub fn herder(&self) -> AteomHerderClient<Channel> {
+        AteomHerderClient::new(self.channel())
+    }
+
+    pub fn control(&self) -> NodeControlClient<Channel> {
+        NodeControlClient::new(self.channel())
+    }
+
+    pub async fn run(&self, actor: Actor) -> Result<(), Status> {
+        self.herder()
+            .run(actor.signed(self.run_request(actor)))
+            .await
+            .map(drop)
+    }
+
+    pub async fn checkpoint(&self, actor: Actor, to: &str) -> Result<(), Status> {
+        let request = actor.signed(checkpoint_request(actor, to, self.spec()));
+        self.herder().checkpoint(request).await.map(drop)
+    }
+
+    pub async fn restore(&self, actor: Actor, from: &str) -> Result<(), Status> {
+        let request = actor.signed(restore_request(actor, from, self.spec()));
+        self.herder().restore(request).await.map(drop)
+    }
+
+    pub async fn stop(&self, actor: Actor) -> Result<(), Status> {
+        let request = StopRequest {
+            target_ateom_uid: actor.worker.into(),
+            atespace: actor.atespace.into(),
+            actor_template_namespace: "ns".into(),
+            actor_template_name: "counter".into(),
+            actor_id: actor.name.into(),
+        };
+        self.control().stop(actor.signed(request)).await.map(drop)
+    }
+
+    pub async fn upload(&self, actor: Actor, name: &str, uri: &str) -> Result<(), Status> {
+        let request = UploadRequest {
+            target_ateom_uid: String::new(),
+            atespace: actor.atespace.into(),
+            actor_template_namespace: "ns".into(),
+            actor_template_name: "counter".into(),
+            actor_id: actor.name.into(),
+            snapshot_prefix: name.into(),
+            snapshot_uri_prefix: uri.into(),
+        };
+        self.control().upload(actor.signed(request)).await.map(drop)
+    }
+
+    fn spec(&self) -> atelet::WorkloadSpec {
+        atelet::WorkloadSpec {
+            pause_image: self.images.0.clone(),
+            containers: vec![atelet::Container {
+                name: "main".into(),
+                image: self.images.1.clone(),
+                command: vec!["/app".into()],
+                env: vec![atelet::EnvEntry {
+                    name: "TOKEN".into(),
+                    value: "hunter2".into(),
+                }],
+                volume_mounts: vec![atelet::VolumeMount {
+                    name: "data".into(),
+                    mount_path: "/data".into(),
+                }],
+                readyz: None,
+            }],
+            volumes: vec![atelet::Volume {
+                name: "data".into(),
+                r#type: atelet::VolumeType::DurableDir as i32,
+                source: None,
+            }],
+        }
+    }
+
+    pub fn run_request(&self, actor: Actor) -> RunRequest {
+        let arch = Platform::host().architecture;
+        RunRequest {
+            target_ateom_uid: actor.worker.into(),
+            actor_template_namespace: "ns".into(),
+            actor_template_name: "counter".into(),
+            actor_id: actor.name.into(),
+            spec: Some(self.spec()),
+            sandbox_assets: Some(atelet::SandboxAssets {
+                sandbox_class: "gvisor".into(),
+                assets: [(arch, atelet::ArchAssets::default())].into(),
+            }),
+        }
+    }
+}
+
+impl Actor {
+    /// A request with the fences and the operation of this order.
+    pub fn signed<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let credentials = Credentials {
+            actor_fence: Some(Fence(self.fence)),
+            worker_fence: Some(Fence(self.fence)),
+            operation: Some(OpId {
+                replica: ReplicaId(1),
+                seq: self.op,
+            }),
+            incarnation: Some(Incarnation(1)),
+            atespace: Some(self.atespace.into()),
+        };
+        credentials.write(request.metadata_mut()).unwrap();
+        request
+    }
+}
+
+/// `verb op` as a fake ateom writes it down.
+pub fn called(verb: &str, op: u64) -> String {
+    format!("{verb} 0000000000000001-{op}")
+}
+
+/// Snapshots with a scheme are external, those without are local.
+fn is_external(place: &str) -> bool {
+    place.contains("://")
+}
+
+fn checkpoint_request(actor: Actor, to: &str, spec: atelet::WorkloadSpec) -> CheckpointRequest {
+    use atelet::checkpoint_request::Config;
+    CheckpointRequest {
+        target_ateom_uid: actor.worker.into(),
+        actor_template_namespace: "ns".into(),
+        actor_template_name: "counter".into(),
+        actor_id: actor.name.into(),
+        spec: Some(spec),
+        r#type: kind(to) as i32,
+        config: Some(match is_external(to) {
+            true => Config::ExternalConfig(atelet::ExternalCheckpointConfiguration {
+                snapshot_uri_prefix: to.into(),
+            }),
+            false => Config::LocalConfig(atelet::LocalCheckpointConfiguration {
+                snapshot_prefix: to.into(),
+            }),
+        }),
+        scope: SnapshotScope::Full as i32,
+    }
+}
+
+fn restore_request(actor: Actor, from: &str, spec: atelet::WorkloadSpec) -> RestoreRequest {
+    use atelet::restore_request::Config;
+    RestoreRequest {
+        target_ateom_uid: actor.worker.into(),
+        actor_template_namespace: "ns".into(),
+        actor_template_name: "counter".into(),
+        actor_id: actor.name.into(),
+        spec: Some(spec),
+        r#type: kind(from) as i32,
+        config: Some(match is_external(from) {
+            true => Config::ExternalConfig(atelet::ExternalCheckpointConfiguration {
+                snapshot_uri_prefix: from.into(),
+            }),
+            false => Config::LocalConfig(atelet::LocalCheckpointConfiguration {
+                snapshot_prefix: from.into(),
+            }),
+        }),
+        scope: SnapshotScope::Full as i32,
+    }
+}
+
+fn kind(place: &str) -> CheckpointType {
+    match is_external(place) {
+        true => CheckpointType::External,
+        false => CheckpointType::Local,
+    }
+}
+
+/// What the node logs, for tests that wait for what is seen nowhere else. Kept while it is listened to.
+pub struct Log {
+    text: watch::Receiver<String>,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+impl Log {
+    /// Listens to everything on this thread, which is where all tasks of a test run.
+    pub fn listen() -> Self {
+        let (sender, text) = watch::channel(String::new());
+        let writer = Writer(Arc::new(sender));
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        Self { text, _guard }
+    }
+
+    /// Waits until `text` is logged.
+    pub async fn says(&mut self, text: &str) {
+        self.text.wait_for(|log| log.contains(text)).await.unwrap();
+    }
+}
+
+#[derive(Clone)]
+struct Writer(Arc<watch::Sender<String>>);
+
+impl std::io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0
+            .send_modify(|log| log.push_str(&String::from_utf8_lossy(bytes)));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether `path` has an entry, as the tests ask that something is gone or still there.
+pub fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
