@@ -201,7 +201,7 @@ fn resume(boot: Boot, actor: &Actor, facts: &Facts<'_>) -> Next {
                 },
             },
         },
-        State::Resuming { op, on, boot } => go_on_resuming(*op, on, *boot, actor, facts),
+        State::Resuming { op, on, boot } => go_on_resuming(*op, on, *boot, actor, facts, Then::Finish),
         State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
     }
 }
@@ -218,7 +218,7 @@ fn suspend(actor: &Actor, facts: &Facts<'_>) -> Next {
         },
         State::Paused => upload(actor, facts),
         State::Crashed(_) => refuse(Failure::is_crashed("suspend", &actor.key.name)),
-        State::Resuming { op, on, boot } => go_on_resuming(*op, on, *boot, actor, facts),
+        State::Resuming { op, on, boot } => go_on_resuming(*op, on, *boot, actor, facts, Then::GoOn),
         State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
     }
 }
@@ -274,7 +274,7 @@ fn pause(actor: &Actor, facts: &Facts<'_>) -> Next {
         State::Suspended if actor.loss.is_some() => at_rest(actor),
         State::Suspended => refuse(Failure::not_running(&actor.key.name, actor.status())),
         State::Crashed(_) => refuse(Failure::is_crashed("pause", &actor.key.name)),
-        State::Resuming { op, on, boot } => go_on_resuming(*op, on, *boot, actor, facts),
+        State::Resuming { op, on, boot } => go_on_resuming(*op, on, *boot, actor, facts, Then::GoOn),
         State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
     }
 }
@@ -296,7 +296,7 @@ fn settle(worker: &WorkerKey, unfinished: Unfinished, actor: &Actor, facts: &Fac
             if facts.worker == Fact::Present && (unfinished == Unfinished::Undo || has_failed) {
                 return undo_resume(on, actor, facts);
             }
-            go_on_resuming(*op, on, *boot, actor, facts)
+            go_on_resuming(*op, on, *boot, actor, facts, Then::Finish)
         }
         State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
     }
@@ -343,7 +343,15 @@ fn undo_resume(on: &Assignment, actor: &Actor, facts: &Facts<'_>) -> Next {
     }
 }
 
-fn go_on_resuming(op: OpId, on: &Assignment, boot: Boot, actor: &Actor, facts: &Facts<'_>) -> Next {
+/// Carries a Resume that was begun to its end; `then` says whether that is what the caller came for.
+fn go_on_resuming(
+    op: OpId,
+    on: &Assignment,
+    boot: Boot,
+    actor: &Actor,
+    facts: &Facts<'_>,
+    then: Then,
+) -> Next {
     let is_replaced = matches!(facts.worker, Fact::Gone(Going::Worker | Going::Restarted));
     let reply = match facts.outcome {
         _ if facts.is_undoing => return undo_resume(on, actor, facts),
@@ -369,7 +377,7 @@ fn go_on_resuming(op: OpId, on: &Assignment, boot: Boot, actor: &Actor, facts: &
     let failure = match reply {
         // Nothing that was acknowledged can be lost: the actor has not served yet.
         Ok(()) if facts.worker != Fact::Present => return undo_resume(on, actor, facts),
-        Ok(()) => return write(Change::Ran, Then::Finish),
+        Ok(()) => return write(Change::Ran, then),
         Err(failure) => failure,
     };
     match failure.kind {

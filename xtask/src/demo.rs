@@ -10,10 +10,14 @@ use crate::step::Step;
 /// Builds the programs that the demo runs and the demo itself, and hands over.
 pub fn run(options: &[OsString]) -> Result<()> {
     build_programs().run()?;
+    show().args(options).run()
+}
+
+/// Runs the demo that has been built.
+pub fn show() -> Step {
     // Cargo has put it beside us; `cargo run` would choose other features and build half of it once more.
-    Step::new(env::current_exe()?.with_file_name("holdfast-demo"))
-        .args(options)
-        .run()
+    let own = env::current_exe().unwrap_or_default();
+    Step::new(own.with_file_name("holdfast-demo"))
 }
 
 /// Builds every program as the tests expect to find it.

@@ -10,6 +10,7 @@
 mod activity;
 mod ateom;
 mod control;
+pub mod flags;
 mod record;
 mod request;
 mod server;

@@ -50,7 +50,7 @@ pub enum Command {
     Dev(Box<crate::dev::Dev>),
     /// One worker of `ate dev`, which starts it
     #[command(hide = true)]
-    Worker(ateom_gvisor::Worker),
+    Worker(holdfast_worker::flags::Worker),
     /// Create an actor or an atespace
     #[command(subcommand)]
     Create(Create),

@@ -53,6 +53,9 @@ pub enum Failure {
     /// The result could not be shown.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
+    /// What was given to a cluster makes no sense: settings, manifests.
+    #[error("{0:#}")]
+    Input(anyhow::Error),
     /// The cluster, or a worker of it, could not run.
     #[error("{0:#}")]
     Cluster(anyhow::Error),

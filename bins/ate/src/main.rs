@@ -32,7 +32,10 @@ fn main() -> ExitCode {
         Err(Failure::Usage(error)) => error.format(&mut Cli::command()).exit(),
         Err(failure) => {
             failure.tell();
-            ExitCode::FAILURE
+            match failure {
+                Failure::Input(_) => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

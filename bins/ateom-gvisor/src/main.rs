@@ -6,13 +6,14 @@ use clap::Parser;
 use holdfast_runtime::logging::{self, LogFormat};
 use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::tokio::runtime::Runtime;
+use holdfast_worker::flags::{self, Worker};
 
 /// Drives the sandbox of one worker pod.
 #[derive(Parser, Debug)]
 #[command(name = "ateom-gvisor", version, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
-    worker: ateom_gvisor::Worker,
+    worker: Worker,
     /// How log lines look: json or text
     #[arg(long, value_name = "FORMAT", default_value = "json")]
     log_format: LogFormat,
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::init(cli.log_format);
     let served = Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
-        runtime.block_on(async { Ok(ateom_gvisor::run(cli.worker, Shutdown::on_signal()?).await?) })
+        runtime.block_on(async { Ok(flags::run(cli.worker, Shutdown::on_signal()?).await?) })
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,

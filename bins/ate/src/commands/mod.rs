@@ -26,7 +26,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         format: cli.options.output,
     };
     match cli.command {
-        Command::Dev(dev) => crate::dev::run(*dev).await.map_err(Failure::Cluster),
+        Command::Dev(dev) => crate::dev::run(*dev).await,
         Command::Worker(worker) => crate::dev::work(worker).await.map_err(Failure::Cluster),
         Command::Create(what) => create::run(what, &context()).await,
         Command::Get(what) => get::run(what, &context()).await,

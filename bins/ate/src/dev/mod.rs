@@ -28,10 +28,11 @@ use holdfast_runtime::clock::{Clock, SystemClock};
 use holdfast_runtime::duration;
 use holdfast_runtime::logging::{self, LogFormat};
 use holdfast_runtime::net::{Address, Listener};
-use holdfast_runtime::shutdown::Shutdown;
+use holdfast_runtime::shutdown::{Shutdown, signalled};
 use holdfast_runtime::tokio;
 use holdfast_store::embedded::Embedded;
 
+use crate::failure::Failure;
 use activator::ControlPlane;
 
 /// Run a whole cluster on this machine: control plane, node, workers and an HTTP router
@@ -114,10 +115,25 @@ impl Places {
 }
 
 /// Runs the cluster until it is told to stop.
-pub async fn run(args: Dev) -> Result<()> {
+pub async fn run(args: Dev) -> Result<(), Failure> {
     logging::init(LogFormat::Text);
-    let settings = settings(&args)?;
+    let Checked { settings, watcher } = check(&args).map_err(Failure::Input)?;
+    serve(args, settings, watcher).await.map_err(Failure::Cluster)
+}
+
+/// What the command line and the manifests say, found to make sense.
+struct Checked {
+    settings: Settings,
+    watcher: Watcher,
+}
+
+fn check(args: &Dev) -> Result<Checked> {
+    let settings = settings(args)?;
     let watcher = Watcher::open(&args.manifests).map_err(|errors| anyhow::anyhow!(listed(&errors)))?;
+    Ok(Checked { settings, watcher })
+}
+
+async fn serve(args: Dev, settings: Settings, watcher: Watcher) -> Result<()> {
     let sandbox = sandbox::choose(args.sandbox)?;
     if !rustix::process::geteuid().is_root() {
         bail!("ate dev makes a network for each worker, which takes root; run it with sudo");
@@ -188,7 +204,12 @@ pub async fn run(args: Dev) -> Result<()> {
         ended = failed => ended.context("a part of the cluster panicked").and_then(|result| result),
     };
     if outcome.is_ok() && args.join.is_empty() {
-        drain::suspend_all(&control_plane).await;
+        let again = signalled()?;
+        tokio::select! {
+            biased;
+            _ = again => {}
+            () = drain::suspend_all(&control_plane) => {}
+        }
     }
     parts.trigger();
     tokio::task::spawn_blocking(move || pods.stop()).await?;
@@ -197,9 +218,9 @@ pub async fn run(args: Dev) -> Result<()> {
 }
 
 /// Runs one worker, as a child of a cluster.
-pub async fn work(worker: ateom_gvisor::Worker) -> Result<()> {
+pub async fn work(worker: holdfast_worker::flags::Worker) -> Result<()> {
     logging::init(LogFormat::Text);
-    Ok(ateom_gvisor::run(worker, Shutdown::on_signal()?).await?)
+    Ok(holdfast_worker::flags::run(worker, Shutdown::on_signal()?).await?)
 }
 
 async fn named<E: std::error::Error + Send + Sync + 'static>(
@@ -224,7 +245,7 @@ fn node_config(
     places: &Places,
     settings: Settings,
     control_plane: &ControlPlane,
-    sandbox: ateom_gvisor::Sandbox,
+    sandbox: holdfast_worker::flags::Sandbox,
 ) -> Result<holdfast_node::Config> {
     let objects = places
         .objects
@@ -249,10 +270,10 @@ fn node_config(
             ..PullOptions::default()
         },
         sandboxes: match sandbox {
-            ateom_gvisor::Sandbox::Gvisor => Sandboxes::Gvisor {
+            holdfast_worker::flags::Sandbox::Gvisor => Sandboxes::Gvisor {
                 runsc: args.runsc.clone(),
             },
-            ateom_gvisor::Sandbox::Process => Sandboxes::Process,
+            holdfast_worker::flags::Sandbox::Process => Sandboxes::Process,
         },
     })
 }
@@ -261,7 +282,7 @@ fn pods_config(
     args: &Dev,
     places: &Places,
     manifests: &Manifests,
-    sandbox: ateom_gvisor::Sandbox,
+    sandbox: holdfast_worker::flags::Sandbox,
 ) -> Result<holdfast_pods::Config> {
     let mut pools = manifests.pools.clone();
     if let Some(workers) = args.workers {
@@ -271,8 +292,8 @@ fn pods_config(
     }
     let base = places.node.display().to_string();
     let class = match sandbox {
-        ateom_gvisor::Sandbox::Gvisor => "gvisor",
-        ateom_gvisor::Sandbox::Process => "process",
+        holdfast_worker::flags::Sandbox::Gvisor => "gvisor",
+        holdfast_worker::flags::Sandbox::Process => "process",
     };
     Ok(holdfast_pods::Config {
         base: places.node.clone(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use ateom_gvisor::Sandbox;
+use holdfast_worker::flags::Sandbox;
 
 use super::SandboxChoice;
 

@@ -1,4 +1,5 @@
-//! What `ateom-gvisor` is told, and how that becomes a worker. `ate dev` starts its workers with the same.
+//! What a worker's program is told, and how that becomes a worker: the same for `ateom-gvisor` and for the
+//! workers of `ate dev`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ use clap::{Args, ValueEnum};
 use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::duration;
 use holdfast_runtime::shutdown::Shutdown;
-use holdfast_worker::{Class, Config, Network, WorkerError};
+
+use crate::{Class, Config, Network, WorkerError};
 
 /// One worker: a sandbox slot in a pod.
 #[derive(Args, Clone, Debug)]
@@ -60,5 +62,5 @@ pub async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), WorkerError> 
         idle_exit: worker.idle_exit,
         actor_log: Arc::new(Mutex::new(std::io::stdout())),
     };
-    holdfast_worker::run(config, Arc::new(SystemClock), shutdown).await
+    crate::run(config, Arc::new(SystemClock), shutdown).await
 }
