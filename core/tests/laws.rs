@@ -3,7 +3,9 @@
 mod hand;
 
 use hand::{template, worker_key};
-use holdfast_core::actor::{Actor, Assignment, Boot, Change, Crash, Loss, Snapshot, Source, State, Transition};
+use holdfast_core::actor::{
+    Actor, Assignment, Boot, Change, Crash, Loss, Snapshot, Source, State, Transition,
+};
 use holdfast_core::catalog::Selector;
 use holdfast_core::effect::{Fenced, NodeFailure, NodeFailureKind, NodeReply, NodeRow};
 use holdfast_core::failure::Code;
@@ -19,11 +21,17 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 fn token() -> impl Strategy<Value = LeaseToken> {
-    (1u64..3, 1u64..4).prop_map(|(replica, seq)| LeaseToken { replica: ReplicaId(replica), seq })
+    (1u64..3, 1u64..4).prop_map(|(replica, seq)| LeaseToken {
+        replica: ReplicaId(replica),
+        seq,
+    })
 }
 
 fn op() -> impl Strategy<Value = OpId> {
-    (1u64..3, 1u64..4).prop_map(|(replica, seq)| OpId { replica: ReplicaId(replica), seq })
+    (1u64..3, 1u64..4).prop_map(|(replica, seq)| OpId {
+        replica: ReplicaId(replica),
+        seq,
+    })
 }
 
 fn assignment() -> impl Strategy<Value = Assignment> {
@@ -46,12 +54,23 @@ fn boot() -> impl Strategy<Value = Boot> {
 }
 
 fn loss() -> impl Strategy<Value = Loss> {
-    Just(Loss { worker: worker_key("w"), reason: "gone".into() })
+    Just(Loss {
+        worker: worker_key("w"),
+        reason: "gone".into(),
+    })
 }
 
 fn crash() -> impl Strategy<Value = Crash> {
-    let during = prop_oneof![Just(Transition::Resume), Just(Transition::Suspend), Just(Transition::Pause)];
-    during.prop_map(|during| Crash { during, reason: "?".into(), node: "n0".into() })
+    let during = prop_oneof![
+        Just(Transition::Resume),
+        Just(Transition::Suspend),
+        Just(Transition::Pause)
+    ];
+    during.prop_map(|during| Crash {
+        during,
+        reason: "?".into(),
+        node: "n0".into(),
+    })
 }
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {
@@ -81,20 +100,32 @@ fn state() -> impl Strategy<Value = State> {
 }
 
 fn actor() -> impl Strategy<Value = Actor> {
-    (state(), 1..20u64, of((token(), 1..20u64)), of(snapshot()), of(name()), of(name()), of(loss()), any::<bool>())
-        .prop_map(|(state, version, claim, latest, last_external, fallback, loss, is_pinned)| {
-            let key = ActorKey::new("space", "a");
-            let mut actor = Actor::create(key, Incarnation(7), template(), Selector::default());
-            actor.state = state;
-            actor.claim = claim.map(|(token, fence)| holdfast_core::actor::Claim {
-                token,
-                fence: Fence(fence.min(version)),
-            });
-            actor.version = Version(version);
-            (actor.latest, actor.last_external, actor.fallback, actor.loss) = (latest, last_external, fallback, loss);
-            actor.pinned = actor.pinned.filter(|_| is_pinned);
-            actor
-        })
+    (
+        state(),
+        1..20u64,
+        of((token(), 1..20u64)),
+        of(snapshot()),
+        of(name()),
+        of(name()),
+        of(loss()),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(state, version, claim, latest, last_external, fallback, loss, is_pinned)| {
+                let key = ActorKey::new("space", "a");
+                let mut actor = Actor::create(key, Incarnation(7), template(), Selector::default());
+                actor.state = state;
+                actor.claim = claim.map(|(token, fence)| holdfast_core::actor::Claim {
+                    token,
+                    fence: Fence(fence.min(version)),
+                });
+                actor.version = Version(version);
+                (actor.latest, actor.last_external, actor.fallback, actor.loss) =
+                    (latest, last_external, fallback, loss);
+                actor.pinned = actor.pinned.filter(|_| is_pinned);
+                actor
+            },
+        )
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -115,8 +146,13 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn reply() -> impl Strategy<Value = NodeReply> {
-    let stale = (prop_oneof![Just(Fenced::Actor), Just(Fenced::Worker)], 0..40u64)
-        .prop_map(|(of, highest)| NodeFailureKind::StaleFence { of, highest: Fence(highest) });
+    let stale =
+        (prop_oneof![Just(Fenced::Actor), Just(Fenced::Worker)], 0..40u64).prop_map(|(of, highest)| {
+            NodeFailureKind::StaleFence {
+                of,
+                highest: Fence(highest),
+            }
+        });
     let kind = prop_oneof![
         Just(NodeFailureKind::Crash),
         Just(NodeFailureKind::SandboxGone),
@@ -128,7 +164,11 @@ fn reply() -> impl Strategy<Value = NodeReply> {
     ];
     of(kind).prop_map(|kind| match kind {
         None => Ok(()),
-        Some(kind) => Err(NodeFailure { code: Code::Unavailable, message: "?".into(), kind }),
+        Some(kind) => Err(NodeFailure {
+            code: Code::Unavailable,
+            message: "?".into(),
+            kind,
+        }),
     })
 }
 
@@ -140,7 +180,10 @@ fn goal() -> impl Strategy<Value = Goal> {
         Just(Goal::Pause),
         Just(Goal::Delete),
         Just(Goal::Revert),
-        (0..3u8, resume).prop_map(|(w, resume)| Goal::Settle { worker: worker_key(&format!("w{w}")), resume }),
+        (0..3u8, resume).prop_map(|(w, resume)| Goal::Settle {
+            worker: worker_key(&format!("w{w}")),
+            resume
+        }),
     ]
 }
 
@@ -165,7 +208,11 @@ fn row(worker: u8, version: u64, hosts: bool) -> Worker {
         hosts: None,
     };
     if hosts {
-        worker.promised(ActorKey::new("space", "a"), Incarnation(7), ("ns".into(), "counter".into()))
+        worker.promised(
+            ActorKey::new("space", "a"),
+            Incarnation(7),
+            ("ns".into(), "counter".into()),
+        )
     } else {
         worker
     }
@@ -263,10 +310,22 @@ proptest! {
 /// What may happen to a registry.
 #[derive(Clone, Debug)]
 enum Happening {
-    Written { worker: u8, version: u64, hosts: bool, duty: Duty },
+    Written {
+        worker: u8,
+        version: u64,
+        hosts: bool,
+        duty: Duty,
+    },
     Deleted(u8),
-    Reported { node: u8, sequence: u64, workers: Vec<(u8, u64, bool, Duty)> },
-    Heard { node: u8, sequence: u64 },
+    Reported {
+        node: u8,
+        sequence: u64,
+        workers: Vec<(u8, u64, bool, Duty)>,
+    },
+    Heard {
+        node: u8,
+        sequence: u64,
+    },
     Reserved(u8, bool),
     Passed(u64),
 }
@@ -290,11 +349,25 @@ fn duty() -> impl Strategy<Value = Duty> {
 
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
-        (0..6u8, 1..9u64, any::<bool>(), duty())
-            .prop_map(|(worker, version, hosts, duty)| Happening::Written { worker, version, hosts, duty }),
+        (0..6u8, 1..9u64, any::<bool>(), duty()).prop_map(|(worker, version, hosts, duty)| {
+            Happening::Written {
+                worker,
+                version,
+                hosts,
+                duty,
+            }
+        }),
         (0..6u8).prop_map(Happening::Deleted),
-        (0..2u8, 1..9u64, vec((0..6u8, 0..9u64, any::<bool>(), duty()), 0..4))
-            .prop_map(|(node, sequence, workers)| Happening::Reported { node, sequence, workers }),
+        (
+            0..2u8,
+            1..9u64,
+            vec((0..6u8, 0..9u64, any::<bool>(), duty()), 0..4)
+        )
+            .prop_map(|(node, sequence, workers)| Happening::Reported {
+                node,
+                sequence,
+                workers
+            }),
         (0..2u8, 1..9u64).prop_map(|(node, sequence)| Happening::Heard { node, sequence }),
         (0..6u8, any::<bool>()).prop_map(|(worker, made)| Happening::Reserved(worker, made)),
         (0..100u64).prop_map(Happening::Passed),

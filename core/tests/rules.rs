@@ -20,11 +20,26 @@ fn resume_of_a_sleeping_actor_takes_five_store_operations_and_one_node_call() {
     let request = c.ask(0, Request::Resume(key.clone(), Boot::Golden));
     c.run(0);
     let call = c.call(0).clone();
-    assert!(matches!(&call.verb, Verb::Restore { from: Place::External(name), .. } if *name == Name::from("mem://1")));
-    assert_eq!(call.fence, Fence(c.store.actors[&key].version.0), "the first write under the lease is the fence");
+    assert!(
+        matches!(&call.verb, Verb::Restore { from: Place::External(name), .. } if *name == Name::from("mem://1"))
+    );
+    assert_eq!(
+        call.fence,
+        Fence(c.store.actors[&key].version.0),
+        "the first write under the lease is the fence"
+    );
     c.answer(0, Ok(()));
 
-    assert_eq!(c.names(0), ["GetActor", "AcquireLease", "PutWorker", "PutActor", "PutActor+release"]);
+    assert_eq!(
+        c.names(0),
+        [
+            "GetActor",
+            "AcquireLease",
+            "PutWorker",
+            "PutActor",
+            "PutActor+release"
+        ]
+    );
     assert_eq!(c.store.actors[&key].status(), Status::Running);
     assert!(c.store.workers[&worker_key("w1")].is_promised_to(&key, call.incarnation));
     assert!(c.store.leases.is_empty());
@@ -47,11 +62,29 @@ fn suspend_commits_the_actor_before_it_frees_the_worker() {
     let key = c.running("a", None);
     let request = c.ask(0, Request::Suspend(key.clone()));
     c.run(0);
-    let Verb::Checkpoint { to: Place::External(prefix), .. } = c.call(0).verb.clone() else { panic!() };
-    assert_eq!(c.store.actors[&key].latest, None, "nothing points at what is not complete");
+    let Verb::Checkpoint {
+        to: Place::External(prefix),
+        ..
+    } = c.call(0).verb.clone()
+    else {
+        panic!()
+    };
+    assert_eq!(
+        c.store.actors[&key].latest, None,
+        "nothing points at what is not complete"
+    );
     c.answer(0, Ok(()));
 
-    assert_eq!(c.names(0), ["AcquireLease", "PutActor", "PutActor", "PutWorker", "ReleaseLease"]);
+    assert_eq!(
+        c.names(0),
+        [
+            "AcquireLease",
+            "PutActor",
+            "PutActor",
+            "PutWorker",
+            "ReleaseLease"
+        ]
+    );
     assert_eq!(c.store.actors[&key].latest, Some(Snapshot::External(prefix)));
     assert_eq!(c.store.workers[&worker_key("w1")].hosts, None);
     assert!(c.verdict(0, request).is_ok());
@@ -72,7 +105,10 @@ fn a_second_request_while_the_lease_is_held_is_aborted_at_once() {
     let there = c.ask(1, Request::Suspend(key));
     c.run(1);
     let refused = c.verdict(1, there).as_ref().unwrap_err();
-    assert_eq!((refused.code, refused.retry_after.is_some()), (Code::Aborted, true));
+    assert_eq!(
+        (refused.code, refused.retry_after.is_some()),
+        (Code::Aborted, true)
+    );
     assert_eq!(c.names(1), ["AcquireLease", "GetSession"]);
 }
 
@@ -94,14 +130,20 @@ fn the_lease_of_a_dead_replica_is_taken_over_and_the_same_operation_goes_on() {
         "the last is the claim"
     );
     let after = c.call(1).clone();
-    assert_eq!(after.op, before.op, "a step that may have happened is repeated as the same operation");
+    assert_eq!(
+        after.op, before.op,
+        "a step that may have happened is repeated as the same operation"
+    );
     assert!(after.fence > before.fence);
     c.answer(1, Ok(()));
     assert!(c.verdict(1, request).is_ok());
 
     // The dead one was only slow: what it has to say comes too late.
     c.answer(0, Ok(()));
-    assert_eq!(c.store.actors[&key].claim.unwrap().token.replica, c.replicas[1].machine.id());
+    assert_eq!(
+        c.store.actors[&key].claim.unwrap().token.replica,
+        c.replicas[1].machine.id()
+    );
 }
 
 #[test]
@@ -143,7 +185,10 @@ fn a_crash_frees_the_worker_first_and_keeps_the_last_good_snapshot() {
 
     let refused = c.ask(0, Request::Resume(key.clone(), Boot::Golden));
     c.run(0);
-    assert_eq!(c.verdict(0, refused).as_ref().unwrap_err().code, Code::FailedPrecondition);
+    assert_eq!(
+        c.verdict(0, refused).as_ref().unwrap_err().code,
+        Code::FailedPrecondition
+    );
     let revert = c.ask(0, Request::Revert(key.clone()));
     c.run(0);
     assert!(c.verdict(0, revert).is_ok());
@@ -151,7 +196,8 @@ fn a_crash_frees_the_worker_first_and_keeps_the_last_good_snapshot() {
 }
 
 #[test]
-fn suspend_of_an_actor_whose_sandbox_vanished_says_data_loss_and_the_next_resume_restores_the_last_snapshot() {
+fn suspend_of_an_actor_whose_sandbox_vanished_says_data_loss_and_the_next_resume_restores_the_last_snapshot()
+{
     let mut c = Cluster::new(1, &["w1"]);
     let key = c.running("a", Some("mem://1"));
     let promise = c.store.workers[&worker_key("w1")].version.0;
@@ -165,7 +211,9 @@ fn suspend_of_an_actor_whose_sandbox_vanished_says_data_loss_and_the_next_resume
 
     let resume = c.ask(0, Request::Resume(key.clone(), Boot::Golden));
     c.run(0);
-    assert!(matches!(&c.call(0).verb, Verb::Restore { from: Place::External(name), .. } if *name == Name::from("mem://1")));
+    assert!(
+        matches!(&c.call(0).verb, Verb::Restore { from: Place::External(name), .. } if *name == Name::from("mem://1"))
+    );
     c.answer(0, Ok(()));
     assert!(c.verdict(0, resume).is_ok());
     assert_eq!(c.store.actors[&key].loss, None, "the story of the loss has ended");
@@ -193,7 +241,16 @@ fn a_node_that_knows_a_higher_fence_is_moved_past() {
     let request = c.ask(0, Request::Suspend(key.clone()));
     c.run(0);
     let op = c.call(0).op;
-    c.answer(0, failure(Code::FailedPrecondition, NodeFailureKind::StaleFence { of: Fenced::Actor, highest: Fence(50) }));
+    c.answer(
+        0,
+        failure(
+            Code::FailedPrecondition,
+            NodeFailureKind::StaleFence {
+                of: Fenced::Actor,
+                highest: Fence(50),
+            },
+        ),
+    );
     assert!(c.store.actors[&key].version > Version(50));
     assert!(c.call(0).fence > Fence(50));
     assert_eq!(c.call(0).op, op);
@@ -208,8 +265,15 @@ fn a_resume_that_failed_is_undone_after_a_while_and_its_worker_is_free_again() {
     let request = c.ask(0, Request::Resume(key.clone(), Boot::Golden));
     c.run(0);
     c.answer(0, failure(Code::Unavailable, NodeFailureKind::Failed));
-    assert_eq!(c.verdict(0, request).as_ref().unwrap_err().code, Code::Unavailable);
-    assert_eq!(c.store.actors[&key].status(), Status::Resuming, "the caller may try again");
+    assert_eq!(
+        c.verdict(0, request).as_ref().unwrap_err().code,
+        Code::Unavailable
+    );
+    assert_eq!(
+        c.store.actors[&key].status(),
+        Status::Resuming,
+        "the caller may try again"
+    );
 
     for _ in 0..10 {
         if c.replicas[0].calls.is_empty() {
@@ -237,9 +301,16 @@ fn a_suspend_that_finds_a_resume_unfinished_finishes_it_and_then_suspends() {
 
     let request = c.ask(0, Request::Suspend(key.clone()));
     c.run(0);
-    assert_eq!(c.call(0).op, resume, "the transition that was begun is finished first");
+    assert_eq!(
+        c.call(0).op,
+        resume,
+        "the transition that was begun is finished first"
+    );
     c.answer(0, Ok(()));
-    assert!(matches!(c.call(0).verb, Verb::Checkpoint { .. }), "a suspend is not over when the actor runs");
+    assert!(
+        matches!(c.call(0).verb, Verb::Checkpoint { .. }),
+        "a suspend is not over when the actor runs"
+    );
     c.answer(0, Ok(()));
     assert!(matches!(c.verdict(0, request), Ok(Answer::Actor(actor)) if actor.status() == Status::Suspended));
 }
@@ -265,7 +336,11 @@ fn a_burst_on_two_replicas_is_placed_as_long_as_a_worker_is_free() {
         }
     }
     for (index, request) in requests {
-        assert!(c.verdict(index, request).is_ok(), "{:?}", c.verdict(index, request));
+        assert!(
+            c.verdict(index, request).is_ok(),
+            "{:?}",
+            c.verdict(index, request)
+        );
     }
     assert!(c.store.workers.values().all(|w| w.hosts.is_some()));
 }
@@ -276,7 +351,9 @@ fn an_update_of_the_actor_in_the_middle_of_a_resume_disturbs_neither() {
     let key = c.asleep("a", None);
     let request = c.ask(0, Request::Resume(key.clone(), Boot::Golden));
     c.run(0);
-    let selector = Selector { match_labels: [("tier".into(), "hot".into())].into() };
+    let selector = Selector {
+        match_labels: [("tier".into(), "hot".into())].into(),
+    };
     c.change(&key, &Change::Select(selector.clone()));
     c.answer(0, Ok(()));
     assert!(c.verdict(0, request).is_ok());
@@ -289,7 +366,10 @@ fn an_actor_outlives_its_template() {
     let mut c = Cluster::new(1, &["w1"]);
     let key = c.asleep("a", None);
     c.input(0, Input::Declared(catalog(None)));
-    for request in [Request::Resume(key.clone(), Boot::Golden), Request::Suspend(key.clone())] {
+    for request in [
+        Request::Resume(key.clone(), Boot::Golden),
+        Request::Suspend(key.clone()),
+    ] {
         let id = c.ask(0, request);
         c.run(0);
         c.answer(0, Ok(()));
@@ -351,9 +431,17 @@ fn a_replica_that_leaves_answers_everybody_and_gives_its_leases_back() {
     c.input(0, Input::Shutdown);
     c.run(0);
     for request in [suspend, get] {
-        assert_eq!(c.verdict(0, request).as_ref().unwrap_err().code, Code::Unavailable);
+        assert_eq!(
+            c.verdict(0, request).as_ref().unwrap_err().code,
+            Code::Unavailable
+        );
     }
     assert!(c.store.leases.is_empty());
     assert!(c.store.sessions.is_empty());
-    assert!(c.replicas[0].performed.iter().any(|op| matches!(op, StoreOp::ReleaseLease { .. })));
+    assert!(
+        c.replicas[0]
+            .performed
+            .iter()
+            .any(|op| matches!(op, StoreOp::ReleaseLease { .. }))
+    );
 }

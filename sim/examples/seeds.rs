@@ -1,9 +1,9 @@
 //! Runs plans of many seeds, or tells the story of one.
 //!
 //! `cargo run --release -p holdfast-sim --example seeds -- 0..10000` counts; `-- 42` tells the end of
-//! seed 42's story, `-- 42 500` its last 500 lines.
+//! seed 42's story, `-- 42 500` its last 500 lines, `-- 42 500 AteomDies` with that fault alone.
 
-use holdfast_sim::plan::Plan;
+use holdfast_sim::plan::{Fault, Plan};
 use holdfast_sim::world::{Story, World, run};
 use std::process::ExitCode;
 
@@ -18,7 +18,10 @@ fn main() -> ExitCode {
         None => first.parse().map(Ok),
     };
     match parsed {
-        Ok(Ok(seed)) => story(seed, arguments.get(1).and_then(|n| n.parse().ok()).unwrap_or(80)),
+        Ok(Ok(seed)) => {
+            let lines = arguments.get(1).and_then(|n| n.parse().ok()).unwrap_or(80);
+            story(with_fault(Plan::small(seed), arguments.get(2)), lines)
+        }
         Ok(Err((from, to))) => many(from, to),
         Err(_) => {
             eprintln!("{first}: want a seed, or a range of seeds such as 0..1000");
@@ -51,8 +54,20 @@ fn many(from: u64, to: u64) -> ExitCode {
     }
 }
 
-fn story(seed: u64, lines: usize) -> ExitCode {
-    let plan = Plan::small(seed);
+fn with_fault(plan: Plan, name: Option<&String>) -> Plan {
+    match Fault::ALL
+        .into_iter()
+        .find(|fault| Some(&format!("{fault:?}")) == name)
+    {
+        Some(fault) => Plan {
+            faults: vec![fault],
+            ..plan
+        },
+        None => plan,
+    }
+}
+
+fn story(plan: Plan, lines: usize) -> ExitCode {
     println!("{plan:#?}");
     let outcome = World::new(plan, Story::Kept).run();
     for line in outcome

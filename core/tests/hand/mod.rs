@@ -59,7 +59,11 @@ pub fn template() -> Arc<Template> {
     Arc::new(Template {
         namespace: "ns".into(),
         name: "counter".into(),
-        workload: Workload { pause_image: "pause".into(), containers: Vec::new(), durable_volumes: Vec::new() },
+        workload: Workload {
+            pause_image: "pause".into(),
+            containers: Vec::new(),
+            durable_volumes: Vec::new(),
+        },
         snapshot_location: "mem://snapshots".into(),
         on_pause: Scope::Full,
         on_commit: Scope::Full,
@@ -92,7 +96,11 @@ pub fn catalog(template: Option<Arc<Template>>) -> Catalog {
 }
 
 pub fn failure(code: Code, kind: NodeFailureKind) -> NodeReply {
-    Err(NodeFailure { code, message: format!("{kind:?}"), kind })
+    Err(NodeFailure {
+        code,
+        message: format!("{kind:?}"),
+        kind,
+    })
 }
 
 /// What a store operation is called.
@@ -184,7 +192,10 @@ impl Cluster {
                 Output::Node(effect, _, call) => seat.calls.push_back((effect, *call)),
                 Output::Cancel(effect) => seat.calls.retain(|(e, _)| *e != effect),
                 Output::Reply(id, verdict) => {
-                    assert!(seat.verdicts.insert(id, verdict).is_none(), "{id} was answered twice");
+                    assert!(
+                        seat.verdicts.insert(id, verdict).is_none(),
+                        "{id} was answered twice"
+                    );
                 }
                 Output::Ready | Output::Left | Output::Event(_) => {}
             }
@@ -218,10 +229,16 @@ impl Cluster {
 
     /// Performs one store operation, or not, and loses the answer.
     pub fn step_and_lose_the_answer(&mut self, index: usize) -> StoreOp {
-        let (effect, op) = self.replicas[index].store.pop_front().expect("an operation to lose");
+        let (effect, op) = self.replicas[index]
+            .store
+            .pop_front()
+            .expect("an operation to lose");
         let _ = self.store.perform(&op);
         self.note(index, &op);
-        self.input(index, Input::Stored(effect, Err(StoreError::Unavailable("lost".into()))));
+        self.input(
+            index,
+            Input::Stored(effect, Err(StoreError::Unavailable("lost".into()))),
+        );
         op
     }
 
@@ -253,7 +270,10 @@ impl Cluster {
 
     /// Answers the node call that waits, and runs on.
     pub fn answer(&mut self, index: usize, reply: NodeReply) {
-        let (effect, _) = self.replicas[index].calls.pop_front().expect("no node call waits");
+        let (effect, _) = self.replicas[index]
+            .calls
+            .pop_front()
+            .expect("no node call waits");
         self.input(index, Input::Called(effect, reply));
         self.run(index);
     }
@@ -318,7 +338,10 @@ pub fn sighting(name: &str, highest: u64, hosting: Option<&ActorKey>) -> Sightin
         node: "node".into(),
         duty: Duty::Serving,
         highest_fence: Fence(highest),
-        hosting: hosting.map(|actor| Hosting { actor: actor.clone(), incarnation: Incarnation(7) }),
+        hosting: hosting.map(|actor| Hosting {
+            actor: actor.clone(),
+            incarnation: Incarnation(7),
+        }),
     }
 }
 
@@ -327,7 +350,11 @@ impl Store {
     pub fn perform(&mut self, op: &StoreOp) -> StoreReply {
         match op {
             StoreOp::GetActor(key) => StoreReply::Actor(self.actor(key)),
-            StoreOp::PutActor { expect, actor, release } => {
+            StoreOp::PutActor {
+                expect,
+                actor,
+                release,
+            } => {
                 if self.actors.get(&actor.key).map(|a| a.version) != *expect {
                     return StoreReply::ActorConflict(self.actor(&actor.key));
                 }
@@ -345,7 +372,9 @@ impl Store {
                 self.release(key, *release);
                 StoreReply::Done
             }
-            StoreOp::AcquireLease { key, token, steal, .. } => match self.leases.get(key) {
+            StoreOp::AcquireLease {
+                key, token, steal, ..
+            } => match self.leases.get(key) {
                 Some(holder) if holder != token && Some(*holder) != *steal => StoreReply::Held(*holder),
                 _ => {
                     self.leases.insert(key.clone(), *token);
