@@ -81,7 +81,7 @@ impl AssetError {
 #[derive(Debug, PartialEq, Eq)]
 enum Place<'a> {
     /// A file of this machine, used where it is: `path:///usr/bin/runsc`.
-    InPlace(&'a Path),
+    AsItIs(&'a Path),
     /// A file of this machine, copied: `file:///srv/runsc` or `/srv/runsc`.
     File(&'a Path),
     /// `http://` or `https://`.
@@ -169,7 +169,7 @@ impl Assets {
             why,
         })?;
         let want = asset.sha256.to_ascii_lowercase();
-        if let Place::InPlace(path) = place {
+        if let Place::AsItIs(path) = place {
             return self.check_in_place(name, asset, path, &want).await;
         }
         let path = self.directory.join(format!("runsc-{want}"));
@@ -188,7 +188,7 @@ impl Assets {
         let got = match place {
             Place::File(from) => self.store(asset, &want, fetch::file(from, &asset.url)).await?,
             Place::Web => self.store(asset, &want, self.web.get(&asset.url)).await?,
-            Place::Object | Place::InPlace(_) => {
+            Place::Object | Place::AsItIs(_) => {
                 let objects = fetch::object(&self.backend, &asset.url);
                 self.store(asset, &want, objects).await?
             }
@@ -306,7 +306,7 @@ fn place(url: &str) -> Result<Place<'_>, &'static str> {
         None => return Err("want an absolute path, or a URL with a scheme"),
     };
     match scheme {
-        "path" if rest.starts_with('/') => Ok(Place::InPlace(Path::new(rest))),
+        "path" if rest.starts_with('/') => Ok(Place::AsItIs(Path::new(rest))),
         "file" if rest.starts_with('/') => Ok(Place::File(Path::new(rest))),
         "path" | "file" => Err("want an absolute path after the scheme, as in file:///usr/bin/runsc"),
         "http" | "https" => Ok(Place::Web),

@@ -149,7 +149,7 @@ impl FakeAteom {
     /// Waits until this was asked.
     pub async fn asked(&self, call: String) {
         let mut calls = self.0.calls.subscribe();
-        let is_asked = |calls: &Vec<String>| calls.iter().any(|asked| *asked == call);
+        let is_asked = |calls: &Vec<String>| calls.contains(&call);
         calls.wait_for(is_asked).await.unwrap();
     }
 

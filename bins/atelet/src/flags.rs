@@ -1,0 +1,206 @@
+//! The flags and environment variables of `atelet`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Parser, ValueEnum};
+use holdfast_images::LocalhostReplacement;
+use holdfast_runtime::duration;
+use holdfast_runtime::logging::LogFormat;
+use holdfast_runtime::net::Address;
+
+/// The node daemon of Agent Substrate: runs actors in the workers of one machine.
+///
+/// It serves the gRPC services atelet.AteomHerder and holdfast.v1.NodeControl, finds the workers below its
+/// base directory, and reports to the control plane. SIGTERM and SIGINT stop it: it takes no more orders,
+/// finishes what it has begun and leaves sandboxes running; started again, it finds them.
+///
+/// Where external snapshots are is said by the environment: ATE_STORAGE_BACKEND (gcs, s3 or file),
+/// ATE_STORAGE_ROOT, AWS_* and GOOGLE_*.
+#[derive(Debug, Parser)]
+#[command(
+    name = "atelet",
+    version,
+    max_term_width = 100,
+    after_help = "Durations are numbers with units (h, m, s, ms, us, ns), such as 30s or 1m30s.\n\
+                  Exit codes: 0 stopped when asked to, 1 could not serve, 2 a flag or a variable is wrong."
+)]
+pub struct Flags {
+    /// The node's name, by which the control plane knows it
+    #[arg(long, value_name = "NAME", env = "HOLDFAST_NODE_NAME", value_parser = node_name)]
+    pub node_name: String,
+
+    /// Where to serve gRPC: host:port, or unix:/path. It is plaintext, so other than loopback addresses
+    /// need --insecure-plaintext
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "HOLDFAST_LISTEN",
+        default_value = "127.0.0.1:8085"
+    )]
+    pub listen: Address,
+
+    /// Serve on this port of every interface; the original's name for --listen :PORT
+    #[arg(long, value_name = "PORT", env = "HOLDFAST_PORT", conflicts_with = "listen")]
+    pub port: Option<u16>,
+
+    /// Serve without TLS and without authentication where other hosts can reach it
+    #[arg(long, env = "HOLDFAST_INSECURE_PLAINTEXT", value_parser = BoolishValueParser::new())]
+    pub insecure_plaintext: bool,
+
+    /// Where the control plane reaches this node, if not where it listens
+    #[arg(long, value_name = "ADDRESS", env = "HOLDFAST_ADVERTISE")]
+    pub advertise: Option<Address>,
+
+    /// Replicas of the control plane, separated by commas; reports go to one, and to the next when that
+    /// does not answer
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "HOLDFAST_CONTROL_PLANE",
+        value_delimiter = ','
+    )]
+    pub control_plane: Vec<Address>,
+
+    /// The directory that is shared with the workers of this machine
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        env = "HOLDFAST_BASE_DIR",
+        default_value = holdfast_node::BASE_DIR
+    )]
+    pub base_dir: PathBuf,
+
+    /// What sandboxes are: gvisor, or process (plain processes without isolation, for machines without
+    /// runsc)
+    #[arg(
+        long,
+        value_name = "CLASS",
+        env = "HOLDFAST_SANDBOX",
+        default_value = "gvisor"
+    )]
+    pub sandbox: SandboxClass,
+
+    /// An installed runsc, used instead of the one that SandboxConfigs name
+    #[arg(long, value_name = "FILE", env = "HOLDFAST_RUNSC_PATH")]
+    pub runsc_path: Option<PathBuf>,
+
+    /// How long an image pull may move no byte before it counts as stalled and is made again
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_PULL_STALL", default_value = "30s", value_parser = duration::positive)]
+    pub pull_stall: Duration,
+
+    /// How many stalls or failures without progress between them end an image pull
+    #[arg(long, value_name = "COUNT", env = "HOLDFAST_PULL_ATTEMPTS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub pull_attempts: u32,
+
+    /// What to ask instead of registries on this very machine: host[:port][/path]
+    #[arg(long, value_name = "HOST", env = "HOLDFAST_LOCALHOST_REGISTRY_REPLACEMENT", value_parser = replacement)]
+    pub localhost_registry_replacement: Option<LocalhostReplacement>,
+
+    /// Registries that may be asked without TLS, separated by commas, as image references name them
+    #[arg(
+        long,
+        value_name = "HOST",
+        env = "HOLDFAST_INSECURE_REGISTRY",
+        value_delimiter = ','
+    )]
+    pub insecure_registry: Vec<String>,
+
+    /// A Docker config.json with logins for registries
+    #[arg(long, value_name = "FILE", env = "HOLDFAST_REGISTRY_CONFIG")]
+    pub registry_config: Option<PathBuf>,
+
+    /// Let image references name OCI layouts on this machine's disk (oci:path:tag)
+    #[arg(long, env = "HOLDFAST_ALLOW_IMAGE_LAYOUTS", value_parser = BoolishValueParser::new())]
+    pub allow_image_layouts: bool,
+
+    /// Accepted for the original's manifests; logins come from --registry-config
+    #[arg(
+        long,
+        env = "HOLDFAST_GCP_AUTH_FOR_IMAGE_PULLS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub gcp_auth_for_image_pulls: Option<bool>,
+
+    /// Accepted for the original's manifests; there are no metrics in this release
+    #[arg(long, value_name = "ADDRESS", env = "HOLDFAST_METRICS_LISTEN_ADDR")]
+    pub metrics_listen_addr: Option<Address>,
+
+    /// Check flags and environment, print OK and exit. Nothing is opened or made
+    #[arg(long)]
+    check: bool,
+
+    /// How the log on standard error is written: json (a line per event) or text. RUST_LOG says what is
+    /// logged
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "HOLDFAST_LOG_FORMAT",
+        default_value = "json"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// What sandboxes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SandboxClass {
+    /// gVisor's.
+    Gvisor,
+    /// Plain processes.
+    Process,
+}
+
+/// What the process is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Check,
+    Serve,
+}
+
+impl Flags {
+    /// What the process is to do.
+    pub fn mode(&self) -> Mode {
+        if self.check { Mode::Check } else { Mode::Serve }
+    }
+}
+
+fn node_name(text: &str) -> Result<String, &'static str> {
+    if holdfast_core::name::is_dns_subdomain(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("want lower case letters, digits, '-' and '.', such as node-1.example")
+    }
+}
+
+fn replacement(text: &str) -> Result<LocalhostReplacement, String> {
+    text.parse()
+        .map_err(|error: holdfast_images::ReferenceError| error.problem.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_declaration_holds_together() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_can_come_from_the_environment() {
+        for argument in Flags::command()
+            .get_arguments()
+            .filter(|argument| argument.get_id() != "check")
+        {
+            let flag = argument.get_long().unwrap();
+            let variable = format!("HOLDFAST_{}", flag.replace('-', "_").to_uppercase());
+            assert_eq!(argument.get_env(), Some(variable.as_ref()), "{flag}");
+            assert!(argument.get_help().is_some(), "{flag}");
+        }
+    }
+}
