@@ -357,18 +357,23 @@ pub fn runsc() -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// The files of the sandbox: the machine's own runsc, by its digest.
+/// The files of the sandbox: the machine's own runsc, by its digest. Plain processes need none; their
+/// manifests are those of gVisor all the same, as they would be in a cluster.
 fn assets(kind: Kind) -> Result<Vec<(String, String, String)>> {
-    if kind == Kind::Process {
-        return Ok(vec![]);
-    }
-    let file = runsc().context("runsc is not on the PATH")?;
-    let digest = Sha256::digest(fs::read(&file)?);
-    Ok(vec![(
-        "runsc".into(),
-        format!("file://{}", file.display()),
-        hex::encode(digest),
-    )])
+    let (url, digest) = match kind {
+        Kind::Gvisor => {
+            let file = runsc().context("runsc is not on the PATH")?;
+            (
+                format!("file://{}", file.display()),
+                Sha256::digest(fs::read(&file)?),
+            )
+        }
+        Kind::Process => (
+            "gs://gvisor/releases/release/latest/x86_64/runsc".to_owned(),
+            Sha256::digest("unused"),
+        ),
+    };
+    Ok(vec![("runsc".into(), url, hex::encode(digest))])
 }
 
 pub fn tail(log: &str) -> String {

@@ -22,7 +22,7 @@ impl Template {
             Kind::Process => (
                 "  volumes:\n    - name: data\n      durableDir: {}\n",
                 "      volumeMounts:\n        - {name: data, mountPath: /data}\n      env:\n        - {name: \
-                 COUNTER_FILE, value: /data/count}\n",
+                 COUNTER_FILE, value: count}\n",
                 "Data",
             ),
         };
