@@ -1,7 +1,8 @@
 use super::*;
+use ::tokio;
 use holdfast_objects::Config;
-use holdfast_runtime::tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use holdfast_runtime::tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 const CONTENT: &[u8] = b"#!/bin/sh\n";
 

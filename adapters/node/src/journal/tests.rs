@@ -4,7 +4,6 @@ use holdfast_core::effect::{Fenced, NodeFailure, NodeFailureKind, Place, Verb};
 use holdfast_core::failure::Code;
 use holdfast_core::id::{OpId, ReplicaId};
 use holdfast_core::node::{Done, Hosted, Pending, Sandbox};
-use holdfast_runtime::tokio;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 

@@ -11,7 +11,6 @@ use holdfast_core::id::Fence;
 use holdfast_rpc::holdfast_v1::InventoryRequest;
 use holdfast_rpc::status::{Reason, reasons};
 use holdfast_runtime::net::deadline;
-use holdfast_runtime::tokio;
 use tonic::{Code, Status};
 
 use ateom::FakeAteom;

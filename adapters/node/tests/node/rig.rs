@@ -22,9 +22,8 @@ use holdfast_rpc::server::serve;
 use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::net::{Address, Channel, Listener, Transport};
 use holdfast_runtime::shutdown::Shutdown;
-use holdfast_runtime::tokio;
-use holdfast_runtime::tokio::sync::watch;
-use holdfast_runtime::tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
