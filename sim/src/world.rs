@@ -196,13 +196,13 @@ impl World {
         self.events += 1;
         self.digest = Rng::new(self.digest ^ at.rotate_left(20) ^ seq).any();
         match event {
-            Event::Replica(replica, life, input) => self.to_replica(replica, life, input),
+            Event::Replica(replica, life, input) => self.deliver_to_replica(replica, life, input),
             Event::ReplicaWake(replica, life) => self.wake_replica(replica, life),
             Event::ReplicaStarts(replica) => self.start_replica(replica),
             Event::AtStore(replica, life, effect, op, answered) => {
                 self.at_store(replica, life, effect, &op, answered)
             }
-            Event::Node(node, life, input) => self.to_node(node, life, input),
+            Event::Node(node, life, input) => self.deliver_to_node(node, life, input),
             Event::NodeWake(node, life) => self.wake_node(node, life),
             Event::NodeStarts(node) => self.start_node(node),
             Event::OrderArrives(call, order) => self.order_arrives(call, order),

@@ -35,7 +35,7 @@ impl World {
             }
             Fault::ReplicaLeaves => {
                 let life = self.replicas[replica].life;
-                self.to_replica(replica, life, replica::Input::Shutdown);
+                self.deliver_to_replica(replica, life, replica::Input::Shutdown);
             }
             Fault::NodeDies => self.hosts[node].fuse = Some(self.rng.between(1, 25) as u32),
             Fault::NodePauses => {

@@ -36,7 +36,7 @@ impl World {
         host.pulls.clear();
         let (life, entries, fences) = (host.life, host.entries.clone(), host.fences.clone());
         self.tell(|| format!("node {index} starts, life {life}"));
-        self.to_node(
+        self.deliver_to_node(
             index,
             life,
             Input::Start {
@@ -75,7 +75,7 @@ impl World {
         self.after(10 * MILLI, 5 * SECOND, Event::NodeStarts(index));
     }
 
-    pub(super) fn to_node(&mut self, index: usize, life: u32, input: Input) {
+    pub(super) fn deliver_to_node(&mut self, index: usize, life: u32, input: Input) {
         if self.hosts[index].life != life || self.hosts[index].atelet.is_none() {
             return;
         }
@@ -151,11 +151,15 @@ impl World {
                 self.hosts[index].pulls.remove(&attempt);
             }
             Output::Reply(RequestId(call), reply) => {
-                // One that is told to wait has not been heeded either.
-                let is_refused = matches!(
-                    &reply,
-                    Err(f) if matches!(f.kind, NodeFailureKind::StaleFence { .. } | NodeFailureKind::Busy)
-                );
+                // One that is told to wait, or that there is no such worker, has not been heeded either.
+                let is_refused = reply.as_ref().is_err_and(|failure| {
+                    matches!(
+                        failure.kind,
+                        NodeFailureKind::StaleFence { .. }
+                            | NodeFailureKind::Busy
+                            | NodeFailureKind::SandboxGone
+                    )
+                });
                 if !is_refused {
                     self.note_heeded(index, call);
                 }
@@ -199,7 +203,7 @@ impl World {
             known.order = Some(Box::new(order.clone()));
         }
         let life = self.hosts[node].life;
-        self.to_node(node, life, Input::Order(RequestId(call), Box::new(order)));
+        self.deliver_to_node(node, life, Input::Order(RequestId(call), Box::new(order)));
     }
 
     fn note_heeded(&mut self, index: usize, call: u64) {
@@ -237,7 +241,7 @@ impl World {
                 verdict: None,
             },
         );
-        self.to_replica(
+        self.deliver_to_replica(
             replica,
             replica_life,
             replica::Input::Request(id, Request::Heartbeat(report)),
@@ -251,14 +255,14 @@ impl World {
             Some(Err(failure)) => Err(failure.message),
             None => Err("the replica died".into()),
         };
-        self.to_node(node, life, Input::Reported(answer));
+        self.deliver_to_node(node, life, Input::Reported(answer));
     }
 
     pub(super) fn kept(&mut self, index: usize, life: u32, effect: EffectId, kept: &Kept) {
         let host = &mut self.hosts[index];
         if host.life == life && host.atelet.is_some() {
             host.keep(kept);
-            self.to_node(index, life, Input::Kept(effect, Ok(())));
+            self.deliver_to_node(index, life, Input::Kept(effect, Ok(())));
         } else if host.life == life && self.rng.permille(500) {
             self.hosts[index].keep(kept);
         }
@@ -289,10 +293,10 @@ impl World {
         if left == 0 {
             self.hosts[index].pulls.remove(&attempt);
             self.hosts[index].images.insert(image);
-            self.to_node(index, life, Input::Pull(pull::Input::Ended(attempt, Ok(()))));
+            self.deliver_to_node(index, life, Input::Pull(pull::Input::Ended(attempt, Ok(()))));
         } else {
             let bytes = 5 - left;
-            self.to_node(index, life, Input::Pull(pull::Input::Progress(attempt, bytes)));
+            self.deliver_to_node(index, life, Input::Pull(pull::Input::Progress(attempt, bytes)));
             self.after(
                 200 * MILLI,
                 3 * SECOND,
@@ -358,7 +362,7 @@ impl World {
         } else {
             self.step_result(index, work, order)
         };
-        self.to_node(index, life, Input::Worked(effect, result));
+        self.deliver_to_node(index, life, Input::Worked(effect, result));
     }
 
     fn step_result(&mut self, index: usize, work: &Work, order: &Order) -> WorkResult {
@@ -530,7 +534,7 @@ impl World {
             Some((last, _, result)) if last == op => result,
             _ => fails(WorkFailureKind::Unreachable, "ateom went away"),
         };
-        self.to_node(index, life, Input::Worked(effect, result));
+        self.deliver_to_node(index, life, Input::Worked(effect, result));
     }
 
     pub(super) fn ateom_done(&mut self, index: usize, waiter: Waiter, order: &Order) {

@@ -61,7 +61,7 @@ impl World {
             ..Process::default()
         };
         self.tell(|| format!("replica {index} starts as {id}"));
-        self.to_replica(index, life, Input::Start);
+        self.deliver_to_replica(index, life, Input::Start);
     }
 
     /// The process ends at once; what it has sent is on its way.
@@ -105,7 +105,7 @@ impl World {
         );
     }
 
-    pub(super) fn to_replica(&mut self, index: usize, life: u32, input: Input) {
+    pub(super) fn deliver_to_replica(&mut self, index: usize, life: u32, input: Input) {
         if self.replicas[index].life != life || self.replicas[index].machine.is_none() {
             return;
         }
@@ -339,7 +339,7 @@ impl World {
             return;
         }
         let (replica, life, effect) = (known.replica, known.life, known.effect);
-        self.to_replica(replica, life, Input::Called(effect, reply));
+        self.deliver_to_replica(replica, life, Input::Called(effect, reply));
     }
 }
 
