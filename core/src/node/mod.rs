@@ -556,6 +556,11 @@ impl Node {
                 NodeFailureKind::Crash | NodeFailureKind::SandboxGone
             ),
         };
+        if running.order.verb == Verb::Stop && result.is_ok() {
+            // The boot that is undone by this has no success to tell of any more.
+            let undone = slot.entry.hosted.as_ref().map(|h| h.op);
+            slot.entry.last.take_if(|done| Some(done.op) == undone);
+        }
         let sandbox = match (&result, is_boot) {
             (Ok(()), true) => Some(Sandbox::Running),
             (Err(failure), true) if failure.kind == NodeFailureKind::Failed => Some(Sandbox::Stopped),

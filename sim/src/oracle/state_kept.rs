@@ -21,6 +21,8 @@ pub struct StateKept {
 struct Known {
     /// The highest count that was acknowledged and has not been said to be lost.
     acknowledged: u64,
+    /// What was acknowledged when the actor last went to sleep.
+    slept: u64,
     /// The highest count that a successful Suspend or Pause vouches for.
     vouched: u64,
     /// The record has said that something was lost.
@@ -46,6 +48,10 @@ impl StateKept {
             && after.latest == before.last_good().cloned().map(Snapshot::External);
         known.is_lost |= is_crash || is_loss || is_revert;
         known.is_reverted |= is_revert;
+        if matches!(after.state, State::Suspended | State::Paused) && before.state != after.state && !is_loss
+        {
+            known.slept = known.acknowledged;
+        }
     }
 }
 
@@ -70,7 +76,7 @@ impl Oracle for StateKept {
                     let known = self.actors.entry(actor.clone()).or_default();
                     // A caller may learn late that it slept, when it has gone back since.
                     if !known.is_lost && !known.is_reverted {
-                        known.vouched = known.acknowledged;
+                        known.vouched = known.slept;
                     }
                 }
                 Ok(())
@@ -91,6 +97,7 @@ impl Oracle for StateKept {
                 }
                 *known = Known {
                     acknowledged: *count,
+                    slept: known.slept.min(*count),
                     vouched: known.vouched.min(*count),
                     ..Known::default()
                 };
@@ -175,6 +182,11 @@ pub(crate) mod tests {
         oracle
             .see(&Fact::Asked(RequestId(1), key, Asked::Suspend))
             .unwrap();
+        let slept = Fact::Recorded {
+            before: Some(Box::new(actor(State::Paused))),
+            after: Some(Box::new(actor(State::Suspended))),
+        };
+        oracle.see(&slept).unwrap();
         oracle.see(&Fact::Told(RequestId(1), Ok(()))).unwrap();
         let mut lost = actor(State::Suspended);
         lost.loss = Some(Loss {
