@@ -168,14 +168,20 @@ impl Workshop {
         reset.await?.map_err(|source| StepError::disk(at, source))
     }
 
-    /// Gives back the space of what an actor leaves behind. Should that fail, the next Clear does it.
+    /// Gives back the space of what an actor leaves behind. Nobody waits for it but who needs the directory
+    /// next; should it fail, the next Clear does it.
     async fn tidy(&self, order: &Order, site: Site) {
         if !self.tenants.is_alone(&order.worker, &site.actor) {
             return;
         }
-        if let Err(error) = self.reset(site).await {
-            tracing::warn!(actor = %order.actor, %error, "cannot tidy up behind an actor");
-        }
+        // The room is taken before anybody hears that the actor is gone from it.
+        let room = self.rooms.alone(&site.actor).await;
+        spawn_blocking(move || {
+            let _room = room;
+            if let Err(error) = site.dirs.reset() {
+                tracing::warn!(actor = %site.actor, %error, "cannot tidy up behind an actor");
+            }
+        });
     }
 }
 

@@ -14,7 +14,7 @@ use holdfast_runtime::net::deadline;
 use tonic::{Code, Status};
 
 use ateom::FakeAteom;
-use rig::{Actor, Log, Rig, a1, called, is_there};
+use rig::{Actor, Log, Rig, a1, called, gone, is_there};
 
 const SNAPSHOT: &str = "gs://bucket/a1/s1";
 
@@ -54,7 +54,7 @@ async fn an_actor_is_booted_put_to_sleep_in_the_object_store_and_woken() {
         ("gvisor", 1)
     );
     let left = rig.path("base/actors/ns:counter:a1/checkpoint-state/checkpoint.img");
-    assert!(!is_there(&left), "its space is given back");
+    gone(&left).await;
     rig.reported("uid-1", |w| w.is_some_and(|w| w.hosted.is_none()))
         .await;
 
@@ -322,10 +322,7 @@ async fn stopping_ends_what_runs_and_what_is_about_to() {
     rig.stop(a1(2)).await.unwrap();
     rig.stop(a1(3)).await.unwrap();
     assert_eq!(ateom.hosts(), None);
-    assert!(
-        !is_there(&rig.path("base/actors/ns:counter:a1/bundles/main")),
-        "its space is given back"
-    );
+    gone(&rig.path("base/actors/ns:counter:a1/bundles/main")).await;
 
     ateom.open(false);
     let overtaken = async {

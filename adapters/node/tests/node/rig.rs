@@ -417,3 +417,10 @@ impl std::io::Write for Writer {
 pub fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
+
+/// Waits until the space of something is given back.
+pub async fn gone(path: &Path) {
+    while is_there(path) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
