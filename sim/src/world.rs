@@ -1,6 +1,7 @@
 //! The simulated world: replicas, nodes, a store, an object store, an image registry and callers, in
 //! virtual time, one event after the other. Nothing here decides anything; the core does.
 
+mod ateoms;
 mod callers;
 mod faults;
 mod nodes;
@@ -12,6 +13,7 @@ use crate::oracle::{Oracles, Violation};
 use crate::plan::{MILLI, Plan, SECOND};
 use crate::rng::Rng;
 use crate::store::Store;
+use ateoms::Waiter;
 use callers::{Ask, Caller};
 use holdfast_core::catalog::{
     Catalog, ConfigRole, Container, LabelSelector, Pool, SandboxConfig, Scope, Template, Workload,
@@ -24,7 +26,7 @@ use holdfast_core::registry::Report;
 use holdfast_core::replica;
 use holdfast_core::request::Verdict;
 use holdfast_core::time::Instant;
-use nodes::Waiter;
+
 use replicas::{Call, Process};
 use std::collections::BTreeMap;
 use std::sync::Arc;

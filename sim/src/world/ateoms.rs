@@ -1,0 +1,235 @@
+//! Workers: what their ateoms do, and what their atelet sees of them.
+
+use super::nodes::op_of;
+use super::{Event, World};
+use crate::fact::{Ending, Fact};
+use crate::host::{Act, Ateom, Live, fails};
+use crate::plan::MILLI;
+use holdfast_core::effect::Verb;
+use holdfast_core::id::{EffectId, OpId, PodUid};
+use holdfast_core::node::{Input, Order, Work, WorkFailureKind, WorkResult};
+use std::sync::Arc;
+
+/// Who waits for an ateom: its run, the operation, the atelet's life and effect.
+pub(super) type Waiter = (u32, OpId, u32, EffectId);
+
+impl World {
+    /// An order reaches the ateom of its worker.
+    pub(super) fn at_ateom(
+        &mut self,
+        index: usize,
+        life: u32,
+        effect: EffectId,
+        work: Work,
+        order: Arc<Order>,
+    ) {
+        let op = op_of(&order);
+        let Some(ateom) = self.hosts[index]
+            .ateoms
+            .get_mut(&order.worker)
+            .filter(|a| a.is_up)
+        else {
+            let gone = fails(WorkFailureKind::Unreachable, "ateom does not answer");
+            return self.after(
+                MILLI,
+                200 * MILLI,
+                Event::Node(index, life, Input::Worked(effect, gone)),
+            );
+        };
+        if let Some((last, done, result)) = &ateom.last
+            && *last == op
+            && *done == work
+        {
+            let again = Input::Worked(effect, result.clone());
+            return self.after(MILLI, 5 * MILLI, Event::Node(index, life, again));
+        }
+        if let Some(current) = &ateom.current {
+            if current.op == op && current.work == work {
+                let waiter = (ateom.run, op, life, effect);
+                return self.after(
+                    MILLI,
+                    50 * MILLI,
+                    Event::AteomJoined(index, order.worker.clone(), waiter),
+                );
+            }
+            if work == Work::Stop {
+                // A boot that is stopped comes to nothing.
+                ateom.current = None;
+            } else {
+                let busy = fails(
+                    WorkFailureKind::Transient,
+                    "another operation is under way in this worker",
+                );
+                return self.after(
+                    MILLI,
+                    5 * MILLI,
+                    Event::Node(index, life, Input::Worked(effect, busy)),
+                );
+            }
+        }
+        ateom.last_op = Some(op);
+        ateom.current = Some(Act {
+            op,
+            work: work.clone(),
+            actor: order.actor.clone(),
+        });
+        let run = ateom.run;
+        self.describe(index, &order.worker);
+        let longest = if work == Work::Stop {
+            50 * MILLI
+        } else {
+            600 * MILLI
+        };
+        self.after(
+            20 * MILLI,
+            longest,
+            Event::AteomDone(index, (run, op, life, effect), order),
+        );
+    }
+
+    /// A repetition waits for the operation that is under way.
+    pub(super) fn ateom_joined(&mut self, index: usize, uid: &PodUid, waiter: Waiter) {
+        let (run, op, life, effect) = waiter;
+        let ateom = self.hosts[index]
+            .ateoms
+            .get(uid)
+            .filter(|a| a.is_up && a.run == run);
+        let is_current = ateom.is_some_and(|a| a.current.as_ref().is_some_and(|act| act.op == op));
+        if is_current {
+            return self.after(
+                20 * MILLI,
+                100 * MILLI,
+                Event::AteomJoined(index, uid.clone(), waiter),
+            );
+        }
+        let result = match ateom.and_then(|a| a.last.clone()) {
+            Some((last, _, result)) if last == op => result,
+            _ => fails(WorkFailureKind::Unreachable, "ateom went away"),
+        };
+        self.deliver_to_node(index, life, Input::Worked(effect, result));
+    }
+
+    pub(super) fn ateom_done(&mut self, index: usize, waiter: Waiter, order: &Order) {
+        let (run, op, life, effect) = waiter;
+        let uid = &order.worker;
+        let is_current = self.hosts[index]
+            .ateoms
+            .get(uid)
+            .is_some_and(|a| a.is_up && a.run == run && a.current.as_ref().is_some_and(|act| act.op == op));
+        if !is_current {
+            let gone = fails(WorkFailureKind::Unreachable, "ateom went away");
+            return self.after(
+                MILLI,
+                50 * MILLI,
+                Event::Node(index, life, Input::Worked(effect, gone)),
+            );
+        }
+        let is_unlucky = self.is_unlucky();
+        let is_deaf = self.is_unlucky();
+        let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) else {
+            return;
+        };
+        let Some(act) = ateom.current.take() else { return };
+        ateom.captured = (act.work == Work::Capture).then(|| act.actor.clone());
+        let result = self.act(index, uid, &act, order, is_unlucky);
+        if let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) {
+            ateom.last = Some((op, act.work, result.clone()));
+        }
+        self.describe(index, uid);
+        let heard = if is_deaf {
+            fails(WorkFailureKind::Unreachable, "ateom's answer was lost")
+        } else {
+            result
+        };
+        self.after(
+            MILLI,
+            20 * MILLI,
+            Event::Node(index, life, Input::Worked(effect, heard)),
+        );
+    }
+
+    fn act(&mut self, index: usize, uid: &PodUid, act: &Act, order: &Order, is_unlucky: bool) -> WorkResult {
+        match act.work {
+            Work::Boot if is_unlucky => fails(WorkFailureKind::Fatal, "runsc restore failed"),
+            Work::Boot => {
+                let count = match &order.verb {
+                    Verb::Run { .. } => 0,
+                    _ => match self.hosts[index].staged.get(uid) {
+                        Some(count) => *count,
+                        None => return fails(WorkFailureKind::Fatal, "nothing was fetched"),
+                    },
+                };
+                if self.hosts[index]
+                    .ateoms
+                    .get(uid)
+                    .is_some_and(|a| a.sandbox.is_some())
+                {
+                    self.fact(Fact::Trampled(act.actor.clone(), uid.clone(), "Boot"));
+                }
+                let live = Live {
+                    actor: act.actor.clone(),
+                    op: act.op,
+                    count,
+                };
+                if let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) {
+                    ateom.sandbox = Some(live);
+                }
+                self.fact(Fact::Up {
+                    worker: uid.clone(),
+                    actor: act.actor.clone(),
+                    count,
+                });
+                Ok(Vec::new())
+            }
+            Work::Capture => {
+                let Some(live) = self.hosts[index].serving(uid, &act.actor) else {
+                    return fails(WorkFailureKind::Gone, "no sandbox to checkpoint");
+                };
+                let count = live.count;
+                if is_unlucky {
+                    self.fact(Fact::Harmed(act.actor.clone()));
+                    // It may have been left running, or not.
+                    if self.rng.permille(500) {
+                        self.sandbox_ends(index, uid, Ending::Killed);
+                    }
+                    return fails(WorkFailureKind::Fatal, "runsc checkpoint failed");
+                }
+                self.hosts[index].captures.insert(act.op, count);
+                self.sandbox_ends(index, uid, Ending::Captured);
+                Ok(vec!["pages.img".into()])
+            }
+            _ => {
+                if self.hosts[index].serving(uid, &act.actor).is_some() {
+                    self.sandbox_ends(index, uid, Ending::Stopped);
+                }
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// The atelet will see the worker as it is now, after what it was before.
+    pub(super) fn describe(&mut self, index: usize, uid: &PodUid) {
+        let ateom = self.hosts[index].ateoms.get(uid).filter(|a| a.is_up);
+        if let Some(described) = ateom.map(|a| a.describe(uid)) {
+            self.sighted(index, uid, Input::Worker(uid.clone(), described));
+        }
+    }
+
+    /// What happens to a worker is seen in order.
+    pub(super) fn sighted(&mut self, index: usize, uid: &PodUid, input: Input) {
+        let at = self.now + self.rng.between(MILLI, 40 * MILLI);
+        let host = &mut self.hosts[index];
+        let seen = host.seen_until.entry(uid.clone()).or_default();
+        *seen = at.max(*seen);
+        let (at, life) = (*seen, host.life);
+        self.at(at, Event::Node(index, life, input));
+    }
+
+    pub(super) fn start_ateom(&mut self, index: usize, uid: &PodUid) {
+        let Some(ateom) = self.hosts[index].ateoms.get_mut(uid).filter(|a| !a.is_up) else {
+            return;
+        };
+        *ateom = Ateom::new(ateom.key.clone(), ateom.run + 1);
+        self.describe(index, uid);
+    }
+}
