@@ -46,6 +46,10 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(formatter, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(formatter, "{host}:{port}"),
+            // The first two slashes would be taken for those of a URL.
+            Self::Unix(path) if path.as_os_str().as_encoded_bytes().starts_with(b"//") => {
+                write!(formatter, "unix://{}", path.display())
+            }
             Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
         }
     }
@@ -180,7 +184,9 @@ fn parse_host(host: &str) -> Option<String> {
         && host
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
-    is_name.then(|| host.to_ascii_lowercase())
+    // With its port behind it, a host of this name would be taken for a socket.
+    let is_socket = host.eq_ignore_ascii_case("unix");
+    (is_name && !is_socket).then(|| host.to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -204,6 +210,7 @@ mod tests {
             ("unix:///run/ateom.sock", "unix:/run/ateom.sock"),
             ("unix:/run/ateom.sock", "unix:/run/ateom.sock"),
             ("unix:ateom.sock", "unix:ateom.sock"),
+            ("unix:////run/ateom.sock", "unix:////run/ateom.sock"),
         ] {
             assert_eq!(parsed(text).as_deref(), Ok(shown), "{text}");
             assert_eq!(parsed(shown).as_deref(), Ok(shown), "{shown}");
@@ -226,6 +233,7 @@ mod tests {
             ("user@host:1", "host \"user@host\""),
             ("[fe80::1%eth0]:1", "host \"[fe80::1%eth0]\""),
             ("unix:", "Unix socket needs a path"),
+            ("http://Unix:80", "host \"Unix\""),
         ] {
             let error = parsed(text).expect_err(text).to_string();
             assert!(error.contains(complaint), "{text}: {error}");
