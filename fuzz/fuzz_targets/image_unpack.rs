@@ -1,0 +1,4 @@
+//! Feeds [`holdfast_fuzz::targets::image_unpack`] what covers more of it.
+#![no_main]
+
+holdfast_fuzz::fuzz_binary!(image_unpack);

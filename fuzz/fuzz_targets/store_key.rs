@@ -1,0 +1,4 @@
+//! Feeds [`holdfast_fuzz::targets::store_key`] what covers more of it.
+#![no_main]
+
+holdfast_fuzz::fuzz_binary!(store_key);
