@@ -30,7 +30,7 @@ pub fn choose(choice: SandboxChoice) -> Result<Sandbox> {
 }
 
 /// The first release that restores actors of several containers, pause and application.
-const FIRST_USABLE: u32 = 2024_05_01;
+const FIRST_USABLE: u32 = 20_240_501;
 
 fn usable_runsc() -> Result<PathBuf> {
     let path = std::env::var_os("PATH").context("PATH is not set")?;
@@ -78,9 +78,9 @@ mod tests {
     fn releases_are_known_by_their_date() {
         assert_eq!(
             release_date("runsc version 0.0~20240729.0\nspec: 1.0.2-dev"),
-            Some(2024_07_29)
+            Some(20_240_729)
         );
-        assert_eq!(release_date("runsc version release-20260622.0"), Some(2026_06_22));
+        assert_eq!(release_date("runsc version release-20260622.0"), Some(20_260_622));
         assert_eq!(release_date("runsc version unknown"), None);
     }
 }
