@@ -17,7 +17,9 @@
 //! ```text
 //! export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 //!   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-//!   -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions"
+//!   -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing"
+//! export CARGO_PROFILE_DEV_OPT_LEVEL=1
+//! mkdir -p target/found
 //! cargo run -p holdfast-fuzz --features libfuzzer --target x86_64-unknown-linux-gnu --bin manifests -- \
 //!   -max_total_time=60 -timeout=5 target/found fuzz/corpus/manifests
 //! ```
