@@ -159,10 +159,11 @@ impl Version {
     /// The version of a record that has just been created.
     pub const FIRST: Version = Version(1);
 
-    /// The version after this one.
+    /// The version after this one; the last one when there is none after it, which no count of writes
+    /// reaches and only a corrupt record can name.
     #[must_use]
     pub fn next(self) -> Version {
-        Version(self.0 + 1)
+        Version(self.0.saturating_add(1))
     }
 }
 

@@ -535,6 +535,9 @@ impl Replica {
     }
 
     fn relist_later(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Leaving | Phase::Left) {
+            return;
+        }
         let pause = jittered(self.settings.workflow.retry_to / 5, self.id.0 ^ self.next_effect);
         self.timers.set(Timer::Relist, Some(now.plus(pause)));
     }

@@ -95,7 +95,7 @@ impl Entry {
     /// the actor back behind everybody's back.
     pub(super) fn void(&mut self, promise: Fence) {
         if promise > Fence(0) {
-            self.highest = self.highest.max(Fence(promise.0 + 1));
+            self.highest = self.highest.max(Fence(promise.0.saturating_add(1)));
         }
     }
 }

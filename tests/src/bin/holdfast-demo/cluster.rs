@@ -28,6 +28,8 @@ pub const SETTLE_AFTER: Duration = Duration::from_secs(2);
 pub const PATIENCE: Duration = Duration::from_secs(90);
 /// How many bytes the image of the slow pull has beside its program.
 const SLOW_IMAGE_BYTES: u64 = 6 << 20;
+/// The image whose pull the original needed 5.5 GB of memory for.
+pub const LARGE_IMAGE_BYTES: u64 = 1_500_000_000;
 const HUNG_IMAGE_BYTES: u64 = 2 << 20;
 
 pub struct Options {
@@ -35,6 +37,8 @@ pub struct Options {
     pub sandbox: Sandbox,
     /// Control planes that run already; empty for one in the same process.
     pub join: Vec<SocketAddr>,
+    /// Bytes of a further image, with a template named `large`; none unless they are named.
+    pub large_image: Option<u64>,
     /// Distinguishes the networks of two clusters that run at once.
     pub network: &'static str,
 }
@@ -45,6 +49,7 @@ impl From<&Args> for Options {
             workers: args.workers,
             sandbox: args.sandbox,
             join: Vec::new(),
+            large_image: args.large_image.then_some(LARGE_IMAGE_BYTES),
             network: "10.88.0.0",
         }
     }
@@ -85,7 +90,7 @@ pub struct Parts {
 
 impl Parts {
     /// Builds the images, and writes the manifests of a pool and its templates.
-    pub fn prepare(kind: Kind, workers: u16) -> Result<(Parts, Registry)> {
+    pub fn prepare(kind: Kind, workers: u16, large_image: Option<u64>) -> Result<(Parts, Registry)> {
         // Short: the path of a worker's socket below it has 107 bytes at most.
         let dir = tempfile::Builder::new().prefix("hf").tempdir()?;
         let layout = dir.path().join("images");
@@ -105,7 +110,14 @@ impl Parts {
             manifests::pool(workers),
             template("counter", images.counter.to_string()).yaml(),
         ];
-        for (name, image) in [("slow", &slow), ("hung", &hung), ("held", &held)] {
+        let mut served = vec![("slow", slow), ("hung", hung), ("held", held)];
+        if let Some(bytes) = large_image {
+            served.push((
+                "large",
+                images.add_large("large", bytes, Ballast::Noise { seed: 4 })?,
+            ));
+        }
+        for (name, image) in &served {
             let served = images.served_by(&registry, image)?;
             documents.push(template(name, served.to_string()).yaml());
         }
@@ -128,7 +140,7 @@ impl Parts {
 impl Cluster {
     pub fn start(options: &Options) -> Result<Cluster> {
         let kind = choose(options.sandbox)?;
-        let (parts, registry) = Parts::prepare(kind, options.workers)?;
+        let (parts, registry) = Parts::prepare(kind, options.workers, options.large_image)?;
         Cluster::start_on(parts, registry, kind, options)
     }
 
@@ -213,6 +225,29 @@ impl Cluster {
             count,
             nonce: body["nonce"].to_string(),
         })
+    }
+
+    /// The memory that the cluster's process, control plane and node daemon together, holds now, and the
+    /// most that it has held since it was last asked, in bytes.
+    pub fn memory(&self) -> Result<(u64, u64)> {
+        let dir = PathBuf::from(format!("/proc/{}", self.process.id()));
+        let status = fs::read_to_string(dir.join("status"))?;
+        let kib = |field: &str| -> Result<u64> {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(field))
+                .context("no such field")?;
+            let number = line
+                .trim_start_matches(':')
+                .split_whitespace()
+                .next()
+                .context("no number")?;
+            Ok(number.parse::<u64>()? * 1024)
+        };
+        let figures = (kib("VmRSS")?, kib("VmHWM")?);
+        // Resets the peak: see proc(5), clear_refs.
+        fs::write(dir.join("clear_refs"), "5")?;
+        Ok(figures)
     }
 
     /// `kill -9` of the cluster's process; its workers live on.

@@ -29,6 +29,9 @@ pub fn run(args: &Args) -> Result<()> {
         scenes::deaths::of_a_worker(&cluster)?;
         scenes::deaths::of_the_control_plane(&mut cluster)?;
         scenes::corruption::corrupted_snapshot(&cluster)?;
+        if args.large_image {
+            scenes::pulls::large(&cluster)?;
+        }
         figures.measure_bare(&cluster)?;
         cluster.stop().context("the cluster did not stop cleanly")?;
     }
@@ -36,5 +39,14 @@ pub fn run(args: &Args) -> Result<()> {
         scenes::replicas::one_of_two_dies(args)?;
     }
     figures.print(began.elapsed());
+    say::title("Try it yourself");
+    for line in [
+        "ate dev --manifests DIR --data-dir DIR      a cluster on this machine; examples/counter has manifests",
+        "ate create atespace demo",
+        "ate create actor hello -a demo -t NAMESPACE/TEMPLATE",
+        "curl -H 'Host: hello.demo.actors.resources.substrate.ate.dev' http://127.0.0.1:8080/",
+    ] {
+        say::note(line);
+    }
     Ok(())
 }

@@ -29,6 +29,9 @@ struct Args {
     /// How many workers they share
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
+    /// Also pull and unpack an image of 1.5 GB, and tell how much memory that took
+    #[arg(long)]
+    large_image: bool,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

@@ -113,6 +113,35 @@ pub fn hung(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// The most that a pull and its unpacking may hold, whatever the size of the image.
+const MEMORY_BOUND: u64 = 64 << 20;
+
+pub fn large(cluster: &Cluster) -> Result<()> {
+    say::title("An image of 1.5 GB");
+    cluster.client.create("heavy", "large")?;
+    let (idle, _) = cluster.memory()?;
+    let began = Instant::now();
+    cluster.client.resume("heavy")?;
+    let took = began.elapsed();
+    let (_, peak) = cluster.memory()?;
+    let over = peak.saturating_sub(idle);
+    ensure!(cluster.count("heavy", "/")?.count == 1, "the actor counts from 1");
+    cluster.client.suspend("heavy")?;
+    let mib = |bytes: u64| bytes >> 20;
+    ensure!(
+        over <= MEMORY_BOUND,
+        "{} MiB over idle; the bound is {} MiB",
+        mib(over),
+        mib(MEMORY_BOUND)
+    );
+    say::seen(format!(
+        "pulled, unpacked and booted in {took:.1?}; control plane and node daemon held {} MiB at most, {} MiB over idle",
+        mib(peak),
+        mib(over)
+    ));
+    Ok(())
+}
+
 fn renewals(log: &str) -> usize {
     log.lines().filter(|line| line.contains("lease renewed")).count()
 }

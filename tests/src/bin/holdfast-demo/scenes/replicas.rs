@@ -20,13 +20,14 @@ pub fn one_of_two_dies(args: &Args) -> Result<()> {
     );
     let redis = Server::start(Persistence::None)?;
     let kind = choose(args.sandbox)?;
-    let (parts, registry) = Parts::prepare(kind, args.workers)?;
+    let (parts, registry) = Parts::prepare(kind, args.workers, None)?;
     let (mut first, first_address) = replica("ateapi-1", &parts, &redis)?;
     let (_second, second_address) = replica("ateapi-2", &parts, &redis)?;
     let options = Options {
         workers: args.workers,
         sandbox: args.sandbox,
         join: vec![first_address, second_address],
+        large_image: None,
         network: "10.89.0.0",
     };
     let mut cluster = Cluster::start_on(parts, registry, kind, &options)?;
