@@ -14,6 +14,9 @@ pub struct Figures {
     pub boot: Vec<Duration>,
     pub resume: Vec<Duration>,
     pub suspend: Vec<Duration>,
+    /// The same with nothing else going on, as the bare commands are measured.
+    pub resume_alone: Vec<Duration>,
+    pub suspend_alone: Vec<Duration>,
     bare: Option<bare::Bare>,
 }
 
@@ -33,6 +36,8 @@ impl Figures {
             ("first resume (boot)", &mut self.boot),
             ("resume", &mut self.resume),
             ("suspend", &mut self.suspend),
+            ("resume, alone", &mut self.resume_alone),
+            ("suspend, alone", &mut self.suspend_alone),
         ] {
             if !times.is_empty() {
                 times.sort_unstable();
@@ -46,8 +51,8 @@ impl Figures {
         }
         if let Some(bare) = &self.bare {
             for (what, ours, theirs) in [
-                ("resume", percentile(&self.resume, 50), bare.restore),
-                ("suspend", percentile(&self.suspend, 50), bare.checkpoint),
+                ("resume", percentile(&self.resume_alone, 50), bare.restore),
+                ("suspend", percentile(&self.suspend_alone, 50), bare.checkpoint),
             ] {
                 let over = (ms(ours) / ms(theirs) - 1.0) * 100.0;
                 say::note(&format!(

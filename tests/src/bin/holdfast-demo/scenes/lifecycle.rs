@@ -106,8 +106,8 @@ pub fn rounds(cluster: &Cluster, args: &Args, figures: &mut Figures) -> Result<(
         let actor = name(index);
         let began = Instant::now();
         cluster.client.resume(&actor)?;
-        figures.resume.push(began.elapsed());
-        figures.suspend.push(suspended(cluster, &actor)?);
+        figures.resume_alone.push(began.elapsed());
+        figures.suspend_alone.push(suspended(cluster, &actor)?);
     }
     if cluster.sandbox == Kind::Gvisor {
         let (first, again) = (
