@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::demo;
 use crate::say;
+use crate::setup;
 use crate::step::Step;
 
 /// The flags that swap the host for the simulator; others who build with them share the artefacts.
@@ -30,6 +31,7 @@ pub fn lint() -> Result<()> {
 
 /// Everything that must pass.
 pub fn test() -> Result<()> {
+    setup::ensure()?;
     let mut stages = lint_stages()?;
     stages.extend(test_stages());
     run(&stages)

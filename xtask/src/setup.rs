@@ -57,6 +57,11 @@ fi
 apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=120 "$@"
 "#;
 
+/// Installs what is missing, or says how: the first step of whatever needs it.
+pub fn ensure() -> Result<()> {
+    run(&Args { check: false })
+}
+
 /// Detects what is missing and installs it, or says how.
 pub fn run(args: &Args) -> Result<()> {
     let missing: Vec<_> = TOOLS.iter().filter(|tool| !is_present(tool)).collect();
