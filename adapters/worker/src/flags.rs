@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::duration;
 use holdfast_runtime::shutdown::Shutdown;
+use holdfast_sandbox::names::{Label, NameError};
 
 use crate::{Class, Config, Network, WorkerError};
 
@@ -17,7 +18,7 @@ use crate::{Class, Config, Network, WorkerError};
 #[derive(Args, Clone, Debug)]
 pub struct Worker {
     /// UID of the pod it lives in
-    #[arg(long, value_name = "UID")]
+    #[arg(long, value_name = "UID", value_parser = pod_uid)]
     pub pod_uid: String,
     /// Where node daemon and workers meet
     #[arg(long, value_name = "DIR", default_value = "/var/lib/ateom-gvisor")]
@@ -31,6 +32,11 @@ pub struct Worker {
     /// Stop when no node daemon has called for so long, e.g. 60s; without it, never
     #[arg(long, value_name = "DURATION", value_parser = duration::positive)]
     pub idle_exit: Option<Duration>,
+}
+
+/// It names a directory, a socket and a network.
+fn pod_uid(text: &str) -> Result<String, NameError> {
+    Label::parse("pod UID", text).map(|uid| uid.as_str().to_owned())
 }
 
 /// What actors run in.
@@ -63,4 +69,43 @@ pub async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), WorkerError> 
         actor_log: Arc::new(Mutex::new(std::io::stdout())),
     };
     crate::run(config, Arc::new(SystemClock), shutdown).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser, Debug)]
+    struct Program {
+        #[command(flatten)]
+        worker: Worker,
+    }
+
+    #[test]
+    fn every_wrong_flag_is_a_usage_error_that_names_it_and_its_value() {
+        for (flag, value) in [
+            ("--pod-uid", "../escape"),
+            ("--pod-uid", "A"),
+            ("--pod-uid", ""),
+            ("--sandbox", "docker"),
+            ("--pod-ip", "10.0.0"),
+            ("--idle-exit", "0"),
+            ("--idle-exit", "soon"),
+        ] {
+            let mut line = vec!["ateom-gvisor", flag, value];
+            if flag != "--pod-uid" {
+                line.extend(["--pod-uid", "good"]);
+            }
+            let error = Program::try_parse_from(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            let text = error.to_string();
+            assert!(text.contains(flag) && text.contains(value), "{text}");
+        }
+        let program = Program::try_parse_from(["ateom-gvisor", "--pod-uid", "good"]).unwrap();
+        assert_eq!(
+            (program.worker.pod_uid.as_str(), program.worker.sandbox),
+            ("good", Sandbox::Gvisor)
+        );
+    }
 }

@@ -234,9 +234,14 @@ fn settings(args: &Dev) -> Result<Settings> {
     let mut settings = Settings::DEFAULT.with_lease_ttl(args.lease_ttl);
     settings.pull.stall_after = args.pull_stall;
     settings.workflow.settle_after = args.settle_after;
-    settings
-        .check()
-        .map_err(|broken| anyhow::anyhow!("settings: {broken}"))?;
+    settings.check().with_context(|| {
+        format!(
+            "--lease-ttl {}, --pull-stall {} and --settle-after {} do not go together",
+            duration::show(args.lease_ttl),
+            duration::show(args.pull_stall),
+            duration::show(args.settle_after)
+        )
+    })?;
     Ok(settings)
 }
 
