@@ -100,6 +100,9 @@ impl Pod {
         if let Err(error) = PodNetwork::delete(&self.uid) {
             tracing::warn!(pod = %self.line.pod, %error, "the pod's network could not be removed");
         }
+        if let Err(error) = self.subnet.release() {
+            tracing::warn!(pod = %self.line.pod, %error, "the pod's subnet could not be released");
+        }
         if let Err(error) = remove_dir(&self.layout.worker(&self.uid)) {
             tracing::warn!(pod = %self.line.pod, %error, "the worker's directory could not be removed");
         }
@@ -122,11 +125,15 @@ impl Pod {
             match PodNetwork::create(&self.uid, self.subnet) {
                 Err(NetworkError::SubnetTaken { subnet, routed }) => {
                     tracing::info!(pod = %self.line.pod, subnet, routed, "subnet is taken; trying another");
+                    self.subnet.release().map_err(io::Error::other)?;
                     let index = lock(&self.ledger).renumber(&self.line.uid)?;
                     self.subnet = Subnet::nth(self.base, index)
                         .ok_or_else(|| io::Error::other(format!("no free subnet in {}/16", self.base)))?;
                 }
-                made => return made.map_err(io::Error::other),
+                made => {
+                    self.subnet.reserve().map_err(io::Error::other)?;
+                    return made.map_err(io::Error::other);
+                }
             }
         }
     }

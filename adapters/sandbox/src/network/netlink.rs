@@ -168,13 +168,33 @@ impl Netlink {
         .map(drop)
     }
 
-    /// The IPv4 networks the main table routes, without default routes.
+    /// Refuses what is sent to a network for which there is no better route; it is fine when that is so already.
+    pub(crate) fn add_unreachable(&mut self, network: Network) -> io::Result<()> {
+        self.request(
+            RouteNetlinkMessage::NewRoute(unreachable(network)),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+        .map(drop)
+    }
+
+    /// Takes back [`Netlink::add_unreachable`]; it is fine when there is nothing to take back.
+    pub(crate) fn remove_unreachable(&mut self, network: Network) -> io::Result<()> {
+        match self.request(RouteNetlinkMessage::DelRoute(unreachable(network)), 0) {
+            Err(error) if error.raw_os_error() != Some(rustix::io::Errno::SRCH.raw_os_error()) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The IPv4 networks the main table leads somewhere, without default routes.
     pub(crate) fn routed_networks(&mut self) -> io::Result<Vec<Network>> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         let answers = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
         let networks = answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewRoute(route) if route.header.table == RouteHeader::RT_TABLE_MAIN => {
+            RouteNetlinkMessage::NewRoute(route)
+                if route.header.table == RouteHeader::RT_TABLE_MAIN
+                    && route.header.kind != RouteType::Unreachable =>
+            {
                 let prefix = route.header.destination_prefix_length;
                 route
                     .attributes
@@ -225,6 +245,25 @@ impl Netlink {
             }
         }
     }
+}
+
+/// The last resort among the routes to a network.
+fn unreachable(network: Network) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: AddressFamily::Inet,
+        destination_prefix_length: network.prefix,
+        table: RouteHeader::RT_TABLE_MAIN,
+        protocol: RouteProtocol::Static,
+        scope: RouteScope::Universe,
+        kind: RouteType::Unreachable,
+        ..RouteHeader::default()
+    };
+    message.attributes = vec![
+        RouteAttribute::Destination(RouteAddress::Inet(network.address)),
+        RouteAttribute::Priority(u32::MAX),
+    ];
+    message
 }
 
 #[cfg(test)]

@@ -42,6 +42,23 @@ impl Subnet {
         Ipv4Addr::from(u32::from(self.network) + 2)
     }
 
+    /// Until [`Subnet::release`], what is sent to this subnet while no pod is there is refused on this machine.
+    ///
+    /// Otherwise it would leave by the default route, and whoever has that address elsewhere would be taken
+    /// for the pod.
+    pub fn reserve(self) -> Result<(), NetworkError> {
+        Netlink::open()
+            .and_then(|mut host| host.add_unreachable(self.network()))
+            .map_err(step("reserve the pod's subnet"))
+    }
+
+    /// Takes back [`Subnet::reserve`]; it is fine when it was not reserved.
+    pub fn release(self) -> Result<(), NetworkError> {
+        Netlink::open()
+            .and_then(|mut host| host.remove_unreachable(self.network()))
+            .map_err(step("release the pod's subnet"))
+    }
+
     fn network(self) -> Network {
         Network {
             address: self.network,
