@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_core::catalog::{Container, Scope};
-use holdfast_core::id::PodUid;
+use holdfast_core::id::{Name, PodUid};
 use holdfast_core::node::Order;
 use holdfast_rpc::ateom::ateom_client::AteomClient;
 use holdfast_rpc::ateom::{
@@ -78,51 +78,38 @@ impl Ateoms {
     }
 
     /// Boots an actor from its bundles.
-    pub async fn run(&self, order: &Order, assets: &Paths) -> Result<(), StepError> {
+    pub async fn run(&self, order: &Order, actor: &ActorRef, assets: &Paths) -> Result<(), StepError> {
         let (runsc_path, runtime_asset_paths) = paths(assets);
         let request = RunWorkloadRequest {
-            actor_template_namespace: order.template.0.to_string(),
-            actor_template_name: order.template.1.to_string(),
-            actor_id: order.actor.name.to_string(),
+            actor_template_namespace: actor.template_namespace().to_owned(),
+            actor_template_name: actor.template_name().to_owned(),
+            actor_id: actor.actor_id().to_owned(),
             runsc_path,
             spec: Some(spec(order)),
             runtime_asset_paths,
         };
         let mut client = AteomClient::new(self.channel(&order.worker)?);
-        let call = async { client.run_workload(with_credentials(order, request)?).await };
+        let call = async {
+            client
+                .run_workload(with_credentials(order, actor, request)?)
+                .await
+        };
         self.limited(order, call).await.map(drop)
     }
 
     /// Restores an actor from the files in its restore directory.
-    pub async fn restore(&self, order: &Order, assets: &Paths, scope: Scope) -> Result<(), StepError> {
-        let (runsc_path, runtime_asset_paths) = paths(assets);
-        let request = RestoreWorkloadRequest {
-            actor_template_namespace: order.template.0.to_string(),
-            actor_template_name: order.template.1.to_string(),
-            actor_id: order.actor.name.to_string(),
-            runsc_path,
-            spec: Some(spec(order)),
-            snapshot_uri_prefix: String::new(),
-            runtime_asset_paths,
-            scope: wire_scope(scope) as i32,
-        };
-        let mut client = AteomClient::new(self.channel(&order.worker)?);
-        let call = async { client.restore_workload(with_credentials(order, request)?).await };
-        self.limited(order, call).await.map(drop)
-    }
-
-    /// Checkpoints an actor into its checkpoint directory and ends its sandbox; the names of the files.
-    pub async fn checkpoint(
+    pub async fn restore(
         &self,
         order: &Order,
+        actor: &ActorRef,
         assets: &Paths,
         scope: Scope,
-    ) -> Result<Vec<String>, StepError> {
+    ) -> Result<(), StepError> {
         let (runsc_path, runtime_asset_paths) = paths(assets);
-        let request = CheckpointWorkloadRequest {
-            actor_template_namespace: order.template.0.to_string(),
-            actor_template_name: order.template.1.to_string(),
-            actor_id: order.actor.name.to_string(),
+        let request = RestoreWorkloadRequest {
+            actor_template_namespace: actor.template_namespace().to_owned(),
+            actor_template_name: actor.template_name().to_owned(),
+            actor_id: actor.actor_id().to_owned(),
             runsc_path,
             spec: Some(spec(order)),
             snapshot_uri_prefix: String::new(),
@@ -132,7 +119,35 @@ impl Ateoms {
         let mut client = AteomClient::new(self.channel(&order.worker)?);
         let call = async {
             client
-                .checkpoint_workload(with_credentials(order, request)?)
+                .restore_workload(with_credentials(order, actor, request)?)
+                .await
+        };
+        self.limited(order, call).await.map(drop)
+    }
+
+    /// Checkpoints an actor into its checkpoint directory and ends its sandbox; the names of the files.
+    pub async fn checkpoint(
+        &self,
+        order: &Order,
+        actor: &ActorRef,
+        assets: &Paths,
+        scope: Scope,
+    ) -> Result<Vec<String>, StepError> {
+        let (runsc_path, runtime_asset_paths) = paths(assets);
+        let request = CheckpointWorkloadRequest {
+            actor_template_namespace: actor.template_namespace().to_owned(),
+            actor_template_name: actor.template_name().to_owned(),
+            actor_id: actor.actor_id().to_owned(),
+            runsc_path,
+            spec: Some(spec(order)),
+            snapshot_uri_prefix: String::new(),
+            runtime_asset_paths,
+            scope: wire_scope(scope) as i32,
+        };
+        let mut client = AteomClient::new(self.channel(&order.worker)?);
+        let call = async {
+            client
+                .checkpoint_workload(with_credentials(order, actor, request)?)
                 .await
         };
         let answer = self.limited(order, call).await?;
@@ -147,7 +162,7 @@ impl Ateoms {
             actor_id: actor.actor_id().to_owned(),
         };
         let mut client = WorkerControlClient::new(self.channel(&order.worker)?);
-        let call = async { client.stop(with_credentials(order, request)?).await };
+        let call = async { client.stop(with_credentials(order, actor, request)?).await };
         self.limited(order, call).await.map(drop)
     }
 
@@ -169,15 +184,16 @@ impl Ateoms {
     }
 }
 
-/// `message` with the order's fences and its operation, so that ateom knows a repetition.
-fn with_credentials<T>(order: &Order, message: T) -> Result<Request<T>, Status> {
+/// `message` with the order's fences and its operation, so that ateom knows a repetition, and with the
+/// atespace under which ateom knows, or is to know, the actor.
+fn with_credentials<T>(order: &Order, actor: &ActorRef, message: T) -> Result<Request<T>, Status> {
     let mut request = Request::new(message);
     let credentials = Credentials {
         actor_fence: Some(order.fence).filter(|fence| fence.0 > 0),
         worker_fence: Some(order.worker_fence).filter(|fence| fence.0 > 0),
         operation: order.op,
         incarnation: Some(order.incarnation).filter(|incarnation| incarnation.0 > 0),
-        atespace: Some(order.actor.atespace.clone()).filter(|atespace| !atespace.is_empty()),
+        atespace: actor.atespace().map(Name::from),
     };
     credentials.write(request.metadata_mut())?;
     Ok(request)

@@ -8,14 +8,16 @@ mod record;
 mod rooms;
 mod snapshot;
 mod tenants;
+mod unscoped;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use holdfast_core::catalog::Scope;
 use holdfast_core::effect::Verb;
 use holdfast_core::id::{Name, PodUid};
 use holdfast_core::node::{Entry, Order, Work, WorkResult};
-use holdfast_objects::Backend;
+use holdfast_objects::{Backend, FileName};
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::tokio::task::spawn_blocking;
 use holdfast_sandbox::layout::{ActorDirs, Layout};
@@ -57,7 +59,7 @@ pub(crate) fn when_abandoned(work: &Work) -> Abandoned {
     }
 }
 
-/// Where an order's actor lives.
+/// Where an actor lives.
 struct Site {
     actor: ActorRef,
     dirs: ActorDirs,
@@ -108,7 +110,8 @@ impl Workshop {
     /// Empties the actor's directories, once nothing runs in them any more.
     async fn clear(&self, order: &Order) -> Result<(), StepError> {
         let site = self.site(order)?;
-        self.tenants.move_in(&order.worker, &site.actor)?;
+        let occupant = |worker: &PodUid| self.ateoms.occupant(worker);
+        self.tenants.move_in(&order.worker, &site.actor, occupant)?;
         if let Some(leftover) = self.ateoms.occupant(&order.worker) {
             self.ateoms.stop(order, &leftover).await?;
         }
@@ -116,44 +119,58 @@ impl Workshop {
     }
 
     async fn boot(&self, order: &Order) -> Result<(), StepError> {
-        let paths = self.recorded_assets(order).await?;
+        let Site { actor, dirs } = self.site(order)?;
+        let paths = self.recorded_assets(dirs).await?;
         match &order.verb {
-            Verb::Restore { scope, .. } => self.ateoms.restore(order, &paths, *scope).await?,
-            _ => self.ateoms.run(order, &paths).await?,
+            Verb::Restore { scope, .. } => self.ateoms.restore(order, &actor, &paths, *scope).await,
+            _ => self.ateoms.run(order, &actor, &paths).await,
         }
-        Ok(())
     }
 
     async fn capture(&self, order: &Order) -> Result<Vec<Name>, StepError> {
         let Verb::Checkpoint { scope, .. } = &order.verb else {
             return Err(StepError::Misdirected);
         };
-        let paths = self.recorded_assets(order).await?;
-        let files = self.ateoms.checkpoint(order, &paths, *scope).await?;
+        let site = self.site(order)?;
+        let files = match self.checkpoint(order, &site, *scope).await {
+            Err(error) if error.is_absence() => self.fetch_home(order, &site, *scope, error).await?,
+            captured => captured?,
+        };
+        Ok(files.iter().map(|file| file.as_str().into()).collect())
+    }
+
+    /// Puts the actor to sleep that lives at `site`; its files, in its directory for checkpoints.
+    async fn checkpoint(&self, order: &Order, site: &Site, scope: Scope) -> Result<Vec<FileName>, StepError> {
+        let paths = self.recorded_assets(site.dirs.clone()).await?;
+        let files = self.ateoms.checkpoint(order, &site.actor, &paths, scope).await?;
         if files.is_empty() {
             return Err(StepError::NoFiles);
         }
-        let files = snapshot::file_names(files.iter().map(String::as_str))?;
-        Ok(files.iter().map(|file| file.as_str().into()).collect())
+        snapshot::file_names(files.iter().map(String::as_str))
     }
 
     async fn stop(&self, order: &Order) -> Result<(), StepError> {
         let site = self.site(order)?;
         self.ateoms.stop(order, &site.actor).await?;
+        let site = self.stop_unscoped(order, site).await?;
         self.tidy(order, site).await;
         Ok(())
     }
 
+    /// Where an order's actor belongs.
     fn site(&self, order: &Order) -> Result<Site, StepError> {
         let (namespace, template) = &order.template;
         let actor = ActorRef::parse(namespace.as_str(), template.as_str(), order.actor.name.as_str())?;
+        Ok(self.site_of(actor.within(Some(order.actor.atespace.as_str()))?))
+    }
+
+    fn site_of(&self, actor: ActorRef) -> Site {
         let dirs = self.layout.actor(&actor);
-        Ok(Site { actor, dirs })
+        Site { actor, dirs }
     }
 
     /// What the sandbox is made with, as it was recorded when it was made.
-    async fn recorded_assets(&self, order: &Order) -> Result<Paths, StepError> {
-        let dirs = self.site(order)?.dirs;
+    async fn recorded_assets(&self, dirs: ActorDirs) -> Result<Paths, StepError> {
         let record = blocking(move || record::read(&dirs)).await??;
         Ok(self.assets.ensure(&record.assets).await?)
     }
@@ -171,7 +188,8 @@ impl Workshop {
     /// Gives back the space of what an actor leaves behind. Nobody waits for it but who needs the directory
     /// next; should it fail, the next Clear does it.
     async fn tidy(&self, order: &Order, site: Site) {
-        if !self.tenants.is_alone(&order.worker, &site.actor) {
+        let occupant = |worker: &PodUid| self.ateoms.occupant(worker);
+        if !self.tenants.is_alone(&order.worker, &site.actor, occupant) {
             return;
         }
         // The room is taken before anybody hears that the actor is gone from it.

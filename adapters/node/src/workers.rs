@@ -287,7 +287,7 @@ fn occupant(state: &WorkerState) -> Result<Option<ActorRef>, String> {
     let hosted = state.hosted.as_ref();
     let actor = hosted.map(|hosted| {
         let (namespace, template) = (&hosted.actor_template_namespace, &hosted.actor_template_name);
-        ActorRef::parse(namespace, template, &hosted.actor_id)
+        ActorRef::parse(namespace, template, &hosted.actor_id)?.within(Some(&hosted.atespace))
     });
     actor.transpose().map_err(|error| error.to_string())
 }
@@ -315,6 +315,7 @@ mod tests {
                 actor_id: "a1".into(),
                 state: sandbox as i32,
                 operation_id: "000000000000feed-7".into(),
+                atespace: "team-a".into(),
             }),
             exit_cause: String::new(),
             last_operation_id: "000000000000feed-8".into(),
@@ -345,7 +346,8 @@ mod tests {
             assert_eq!(described.sandbox, alive, "{sandbox:?}");
         }
         let stopped = occupant(&state(SandboxState::Stopped)).unwrap();
-        assert!(stopped.is_some(), "what is left of it is still in the way");
+        let stopped = stopped.expect("what is left of it is still in the way");
+        assert_eq!(stopped.to_string(), "team-a/ns:t:a1");
     }
 
     #[test]

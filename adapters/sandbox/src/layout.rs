@@ -1,5 +1,5 @@
 //! Where everything lies below the base directory. Node daemon and worker agree on it, and so do those of
-//! the original, so either side can be replaced alone.
+//! the original, so either side can be replaced alone: an atespace is in a path only if both know it.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -181,5 +181,29 @@ mod tests {
         assert!(kept.exists());
         assert_eq!(fs::read_dir(dirs.restore_state()).unwrap().count(), 0);
         assert_eq!(dirs.root(), base.path().join("actors/ns:t:a"));
+    }
+
+    #[test]
+    fn namesakes_in_two_atespaces_have_nothing_in_common() {
+        let base = tempfile::tempdir().unwrap();
+        let layout = Layout::new(base.path());
+        let of = |atespace| {
+            let actor = ActorRef::parse("ns", "t", "a").unwrap();
+            layout.actor(&actor.within(atespace).unwrap())
+        };
+        let homes = [of(None), of(Some("team-a")), of(Some("team-b"))];
+        for home in &homes {
+            home.reset().unwrap();
+            fs::write(home.restore_state().join("checkpoint.img"), "x").unwrap();
+        }
+        assert_eq!(homes[1].root(), base.path().join("actors/team-a/ns:t:a"));
+        for emptied in &homes {
+            emptied.reset().unwrap();
+            let left = homes
+                .iter()
+                .map(|home| fs::read_dir(home.restore_state()).unwrap().count());
+            assert_eq!(left.sum::<usize>(), 2);
+            fs::write(emptied.restore_state().join("checkpoint.img"), "x").unwrap();
+        }
     }
 }

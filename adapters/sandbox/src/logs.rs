@@ -29,14 +29,14 @@ pub struct Tagger {
 }
 
 impl Tagger {
-    /// A tagger for `actor`; `atespace` is added when it is known, and `now` stamps what has no time.
-    pub fn new(actor: &ActorRef, atespace: Option<&str>, destination: Destination, now: Now) -> Self {
+    /// A tagger for `actor`, with its atespace when that is known; `now` stamps what has no time.
+    pub fn new(actor: &ActorRef, destination: Destination, now: Now) -> Self {
         let mut labels = Map::new();
         let mut label = |name: &str, value: &str| labels.insert(format!("ate.dev/{name}"), value.into());
         label("actor_id", actor.actor_id());
         label("actor_template_name", actor.template_name());
         label("actor_template_namespace", actor.template_namespace());
-        if let Some(atespace) = atespace {
+        if let Some(atespace) = actor.atespace() {
             label("atespace", atespace);
         }
         Self {
@@ -151,9 +151,9 @@ mod tests {
 
     fn tagger() -> (Tagger, Arc<Mutex<Vec<u8>>>) {
         let written = Arc::new(Mutex::new(Vec::new()));
-        let actor = ActorRef::parse("ns", "tmpl", "a1").unwrap();
+        let actor = ActorRef::parse("ns", "tmpl", "a1").unwrap().within(Some("team"));
         (
-            Tagger::new(&actor, Some("team"), written.clone(), Arc::new(|| UNIX_EPOCH)),
+            Tagger::new(&actor.unwrap(), written.clone(), Arc::new(|| UNIX_EPOCH)),
             written,
         )
     }

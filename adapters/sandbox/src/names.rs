@@ -78,18 +78,26 @@ impl Label {
     }
 }
 
-/// Which actor: the template it comes from and its id. One path component of the on-disk layout.
+/// Which actor: its atespace, the template it comes from, and its id. Also where it lives in the on-disk
+/// layout: `atespace/namespace:template:id`.
+///
+/// The original's node calls say nothing of atespaces. An actor whose atespace is unknown lives where the
+/// original would have put it, at `namespace:template:id` (compat.md 7.1); a colon is in no atespace's
+/// name, so the two never meet.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ActorRef {
+    atespace: Option<Label>,
     template_namespace: Label,
     template_name: String,
     actor_id: Label,
 }
 
 impl ActorRef {
-    /// Checks the three parts, and that together they fit a path component.
+    /// An actor whose atespace is unknown. Checks the three parts, and that together they fit a path
+    /// component.
     pub fn parse(namespace: &str, template: &str, actor_id: &str) -> Result<Self, NameError> {
         let actor = Self {
+            atespace: None,
             template_namespace: Label::parse("namespace", namespace)?,
             template_name: subdomain("template", template)?,
             actor_id: Label::parse("actor ID", actor_id)?,
@@ -102,6 +110,27 @@ impl ActorRef {
             });
         }
         Ok(actor)
+    }
+
+    /// The actor of this name in `atespace`; where that is `None`, or empty as a message's field that was
+    /// not set, it is unknown.
+    pub fn within(self, atespace: Option<&str>) -> Result<Self, NameError> {
+        let atespace = atespace.filter(|name| !name.is_empty());
+        let atespace = atespace.map(|name| Label::parse("atespace", name)).transpose()?;
+        Ok(Self { atespace, ..self })
+    }
+
+    /// The same actor to those who do not know its atespace.
+    pub fn without_atespace(&self) -> Self {
+        Self {
+            atespace: None,
+            ..self.clone()
+        }
+    }
+
+    /// The actor's atespace, if it is known.
+    pub fn atespace(&self) -> Option<&str> {
+        self.atespace.as_ref().map(Label::as_str)
     }
 
     /// The namespace of the actor's template.
@@ -122,6 +151,9 @@ impl ActorRef {
 
 impl fmt::Display for ActorRef {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(atespace) = &self.atespace {
+            write!(out, "{atespace}/")?;
+        }
         write!(
             out,
             "{}:{}:{}",
@@ -209,9 +241,32 @@ mod tests {
     }
 
     #[test]
-    fn an_actor_is_one_path_component_of_at_most_255_bytes() {
+    fn an_atespace_is_a_directory_of_its_own_and_none_is_the_originals() {
+        let actor = || ActorRef::parse("ns", "t", "a").unwrap();
+        for unknown in [None, Some("")] {
+            let actor = actor().within(unknown).unwrap();
+            assert_eq!((actor.to_string().as_str(), actor.atespace()), ("ns:t:a", None));
+        }
+        let known = actor().within(Some("team-a")).unwrap();
+        assert_eq!(
+            (known.to_string().as_str(), known.atespace()),
+            ("team-a/ns:t:a", Some("team-a"))
+        );
+        assert_ne!(known, actor());
+        assert_ne!(known, actor().within(Some("team-b")).unwrap());
+        assert_eq!(known.without_atespace(), actor());
+        for bad in [".", "..", "a/b", "ns:t", "-a", "A", &"a".repeat(64)] {
+            assert!(actor().within(Some(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_actors_name_is_one_path_component_of_at_most_255_bytes_whatever_its_atespace() {
         let actor = ActorRef::parse("ns", "counter.v1", "a-1").unwrap();
         assert_eq!(actor.to_string(), "ns:counter.v1:a-1");
+        let longest = ActorRef::parse("ns", &vec!["t".repeat(47); 5].join("."), &"a".repeat(12)).unwrap();
+        assert_eq!(longest.to_string().len(), 255);
+        longest.within(Some(&"x".repeat(63))).unwrap();
         let template = vec!["t".repeat(60); 4].join(".");
         let error = ActorRef::parse("ns", &template, &"a".repeat(20)).unwrap_err();
         assert!(

@@ -13,7 +13,7 @@ use holdfast_sandbox::{Container, Scope};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-/// A request about one actor; they all name it in the same three fields.
+/// A request about one actor; they all name it in the same three fields. Its atespace is in the metadata.
 pub(crate) trait NamesActor {
     fn actor(&self) -> Result<ActorRef, NameError>;
 }
@@ -59,7 +59,6 @@ pub(crate) enum Kind {
 /// What an activation needs besides its operation.
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {
-    pub atespace: Option<String>,
     pub runsc: Option<PathBuf>,
     pub containers: Vec<Container>,
 }
@@ -72,18 +71,16 @@ impl Operation {
         kind: Kind,
     ) -> Result<Self, Status> {
         let actor = request.actor().map_err(invalid)?;
-        let id = Credentials::read(metadata)?.operation.map(|id| id.to_string());
+        let credentials = Credentials::read(metadata)?;
+        let atespace = credentials.atespace.as_ref().map(|name| name.as_str());
+        let actor = actor.within(atespace).map_err(invalid)?;
+        let id = credentials.operation.map(|id| id.to_string());
         Ok(Self { id, actor, kind })
     }
 }
 
 impl Workload {
-    pub(crate) fn read(
-        metadata: &MetadataMap,
-        runsc_path: &str,
-        spec: Option<&WorkloadSpec>,
-    ) -> Result<Self, Status> {
-        let atespace = Credentials::read(metadata)?.atespace.map(|name| name.to_string());
+    pub(crate) fn read(runsc_path: &str, spec: Option<&WorkloadSpec>) -> Result<Self, Status> {
         let runsc = match runsc_path {
             "" => None,
             path if path.starts_with('/') => Some(PathBuf::from(path)),
@@ -93,11 +90,7 @@ impl Workload {
         if containers.is_empty() {
             return Err(invalid("spec names no container"));
         }
-        Ok(Self {
-            atespace,
-            runsc,
-            containers,
-        })
+        Ok(Self { runsc, containers })
     }
 }
 
@@ -211,11 +204,11 @@ mod tests {
             ),
             (vec![mounted("/a/../../b")], "mount path"),
         ] {
-            let error = Workload::read(&none, "/runsc", Some(&spec(containers))).unwrap_err();
+            let error = Workload::read("/runsc", Some(&spec(containers))).unwrap_err();
             assert_eq!(error.code(), tonic::Code::InvalidArgument);
             assert!(error.message().contains(says), "{error}");
         }
-        assert!(Workload::read(&none, "runsc", Some(&spec(vec![named("a")]))).is_err());
+        assert!(Workload::read("runsc", Some(&spec(vec![named("a")]))).is_err());
         assert!(scope(0).is_err() && scope(3).is_err());
     }
 }

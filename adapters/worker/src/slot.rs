@@ -240,7 +240,7 @@ impl Slot {
             }
             self.end(contents).map_err(|error| verdict::control(&error))?;
         }
-        let tagger = self.tagger(operation, &workload);
+        let tagger = self.tagger(&operation.actor);
         let activation = Activation {
             actor: operation.actor.clone(),
             dirs: self.layout.actor(&operation.actor),
@@ -417,6 +417,7 @@ impl Slot {
             actor_id: operation.actor.actor_id().to_owned(),
             state: sandbox.into(),
             operation_id: operation.id.clone().unwrap_or_default(),
+            atespace: operation.actor.atespace().unwrap_or_default().to_owned(),
         };
         self.state.send_modify(|state| state.hosted = Some(hosted));
     }
@@ -429,15 +430,10 @@ impl Slot {
         self.state.send_modify(|state| state.hosted = None);
     }
 
-    fn tagger(&self, operation: &Operation, workload: &Workload) -> Tagger {
+    fn tagger(&self, actor: &ActorRef) -> Tagger {
         let clock = self.clock.clone();
         let now = Arc::new(move || UNIX_EPOCH + Duration::from_millis(clock.wall_ms()));
-        Tagger::new(
-            &operation.actor,
-            workload.atespace.as_deref(),
-            self.actor_log.clone(),
-            now,
-        )
+        Tagger::new(actor, self.actor_log.clone(), now)
     }
 }
 

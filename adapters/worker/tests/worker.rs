@@ -40,15 +40,18 @@ struct Worker {
     running: JoinHandle<Result<(), WorkerError>>,
     layout: Layout,
     log: Arc<Mutex<Vec<u8>>>,
-    base: tempfile::TempDir,
+    base: Arc<tempfile::TempDir>,
 }
 
 impl Worker {
     async fn start(idle_exit: Option<Duration>) -> Self {
-        let base = tempfile::tempdir().unwrap();
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), "pod-1", idle_exit).await
+    }
+
+    async fn start_in(base: Arc<tempfile::TempDir>, uid: &str, idle_exit: Option<Duration>) -> Self {
         let log = Arc::new(Mutex::new(Vec::new()));
         let config = Config {
-            pod_uid: "pod-1".into(),
+            pod_uid: uid.into(),
             base_dir: base.path().to_owned(),
             class: Class::Process {
                 address: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -70,7 +73,7 @@ impl Worker {
 
     fn socket(&self) -> PathBuf {
         self.layout
-            .worker_socket(&Label::parse("pod UID", "pod-1").unwrap())
+            .worker_socket(&Label::parse("pod UID", &self.config.pod_uid).unwrap())
     }
 
     async fn channel(&self) -> Channel {
@@ -99,8 +102,12 @@ impl Worker {
 
     /// Prepares an actor whose image holds the machine's own shell, and runs `script`.
     fn prepare(&self, actor: &str, script: &str) -> ActorDirs {
-        let actor = ActorRef::parse("ns", "t", actor).unwrap();
-        let dirs = self.layout.actor(&actor);
+        self.prepare_in(None, actor, script)
+    }
+
+    fn prepare_in(&self, atespace: Option<&str>, actor: &str, script: &str) -> ActorDirs {
+        let actor = ActorRef::parse("ns", "t", actor).unwrap().within(atespace);
+        let dirs = self.layout.actor(&actor.unwrap());
         dirs.reset().unwrap();
         let rootfs = dirs.rootfs("main");
         fs::create_dir_all(rootfs.join("usr/bin")).unwrap();
@@ -127,7 +134,7 @@ impl Worker {
         self.shutdown.trigger();
         self.running.await.unwrap().unwrap();
         assert_eq!(
-            fs::read_dir(self.base.path().join("ateoms/pod-1"))
+            fs::read_dir(self.base.path().join("ateoms").join(&self.config.pod_uid))
                 .unwrap()
                 .count(),
             0
@@ -158,6 +165,14 @@ fn ordered<T>(seq: u64, body: T) -> Request<T> {
         .write(request.metadata_mut())
         .unwrap();
     }
+    request
+}
+
+/// The same request, about the actor of that name in `atespace`.
+fn within<T>(atespace: &str, mut request: Request<T>) -> Request<T> {
+    let mut credentials = Credentials::read(request.metadata()).unwrap();
+    credentials.atespace = Some(atespace.into());
+    credentials.write(request.metadata_mut()).unwrap();
     request
 }
 
@@ -358,6 +373,55 @@ async fn who_repeats_an_operation_joins_it_and_who_brings_another_actor_is_refus
     assert!(!is_alive(process));
     one.run_workload(run_request(2, "b")).await.unwrap();
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn namesakes_of_two_atespaces_run_side_by_side_and_neither_passes_for_the_other() {
+    let one = Worker::start(None).await;
+    let two = Worker::start_in(one.base.clone(), "pod-2", None).await;
+    let (mut first, mut second) = (one.ateom().await, two.ateom().await);
+    let (a, b) = (
+        one.prepare_in(Some("team-a"), "x", COUNT),
+        two.prepare_in(Some("team-b"), "x", COUNT),
+    );
+    let run = |atespace| within(atespace, run_request(1, "x"));
+    first.run_workload(run("team-a")).await.unwrap();
+    second.run_workload(run("team-b")).await.unwrap();
+    let (of_a, of_b) = (pid(&a).await, pid(&b).await);
+    assert_eq!(two.describe().await.hosted.unwrap().atespace, "team-b");
+
+    for stranger in [run("team-b"), run_request(1, "x")] {
+        let refused = first.run_workload(stranger).await.unwrap_err();
+        assert_eq!(reasons(&refused), [Reason::Occupied], "{refused}");
+    }
+    let stranger = within("team-b", checkpoint_request(2, "x", SnapshotScope::Data));
+    let refused = first.checkpoint_workload(stranger).await.unwrap_err();
+    assert_eq!(reasons(&refused), [Reason::SandboxGone], "{refused}");
+    let mut control = one.control().await;
+    for stranger in [
+        within("team-b", Request::new(stop_request("x"))),
+        Request::new(stop_request("x")),
+    ] {
+        control.stop(stranger).await.unwrap();
+    }
+    assert!(is_alive(of_a), "none of that was about it");
+
+    let checkpoint = within("team-a", checkpoint_request(3, "x", SnapshotScope::Data));
+    first.checkpoint_workload(checkpoint).await.unwrap();
+    assert!(!is_alive(of_a) && is_alive(of_b));
+    fs::remove_dir(a.restore_state()).unwrap();
+    fs::rename(a.checkpoint_state(), a.restore_state()).unwrap();
+    fs::remove_dir_all(a.durable_dirs()).unwrap();
+    let restore = within("team-a", restore_request(4, "x", SnapshotScope::Data));
+    first.restore_workload(restore).await.unwrap();
+    while line(a.durable_dirs().join("data/count")).await != "2" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(line(b.durable_dirs().join("data/count")).await, "1");
+    assert!(is_alive(of_b));
+    one.stop().await;
+    assert!(is_alive(of_b), "a worker that stops ends its own");
+    two.stop().await;
 }
 
 #[tokio::test]

@@ -33,10 +33,11 @@ impl Drop for Collected {
 /// Each line of the log is one JSON object, and no actor passes for another.
 pub fn run(data: &[u8]) {
     let actor = ActorRef::parse("ns", "template", "a1").expect("a name");
+    let actor = actor.within(Some("team-a")).expect("a name");
     let container = Label::container("main").expect("a name");
     let (sender, receiver) = channel();
     let destination = Arc::new(Mutex::new(Collected(Vec::new(), sender)));
-    let tagger = Tagger::new(&actor, Some("team-a"), destination, Arc::new(|| UNIX_EPOCH));
+    let tagger = Tagger::new(&actor, destination, Arc::new(|| UNIX_EPOCH));
     let mut stdout = io::PipeWriter::from(tagger.open(&container).expect("a pipe"));
     drop(tagger);
     stdout.write_all(data).expect("a reader");

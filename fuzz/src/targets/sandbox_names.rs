@@ -30,6 +30,23 @@ pub fn run(data: &[u8]) {
             ],
             [first, second, third]
         );
+        // What passes as an actor's id passes as an atespace, and the other way round.
+        assert!(actor.clone().within(Some(third)).is_ok());
+        assert!(
+            !third.contains(':'),
+            "an atespace that could be taken for an actor of none"
+        );
+    }
+    let known = ActorRef::parse("ns", "template", "a1").expect("a name");
+    if let Ok(actor) = known.clone().within(Some(first)) {
+        let text = actor.to_string();
+        match actor.atespace() {
+            Some(atespace) => {
+                assert_component(atespace);
+                assert_eq!(text, format!("{first}/{known}"));
+            }
+            None => assert_eq!((text, first), (known.to_string(), "")),
+        }
     }
     if check_mount_path("main", third).is_ok() {
         let mut parts = Path::new(third).components();

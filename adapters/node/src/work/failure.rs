@@ -44,10 +44,7 @@ pub(crate) enum StepError {
     Uri(#[from] UriError),
     #[error(transparent)]
     Name(#[from] NameError),
-    #[error(
-        "the directory of actor {actor} is in use on worker {tenant}: actors of one name from one template \
-         cannot be on one node at the same time; stop that one first"
-    )]
+    #[error("the directory of actor {actor} is in use on worker {tenant}; stop the sandbox there first")]
     InUse { actor: ActorRef, tenant: PodUid },
     #[error("atelet is shutting down; ask again")]
     Interrupted,
@@ -60,6 +57,15 @@ impl StepError {
         Self::Disk {
             path: path.into(),
             source,
+        }
+    }
+
+    /// Whether the sandbox is not where it was looked for.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::NoRecord { .. } => true,
+            Self::Ateom { status, .. } => verdict(status) == WorkFailureKind::Gone,
+            _ => false,
         }
     }
 

@@ -35,9 +35,9 @@ impl Workshop {
             Place::Local(name) => {
                 let name: LocalName = name.as_str().parse()?;
                 let dirs = site.dirs.clone();
+                let snapshots = self.snapshots_with(order, &site, &name).await?;
                 let fetched = blocking(move || {
                     let _room = room;
-                    let snapshots = LocalSnapshots::new(local_checkpoints(&dirs));
                     let manifest = snapshots.read_manifest(&name)?;
                     snapshots.fetch(&name, &manifest, &dirs.restore_state())?;
                     Ok::<_, StepError>(manifest)
@@ -90,7 +90,7 @@ impl Workshop {
         let site = self.site(order)?;
         let _room = self.rooms.shared(&site.actor).await;
         let (name, uri): (LocalName, _) = (name.as_str().parse()?, SnapshotUri::parse(to.as_str())?);
-        let snapshots = LocalSnapshots::new(local_checkpoints(&site.dirs));
+        let snapshots = self.snapshots_with(order, &site, &name).await?;
         let progress = Progress::default();
         let uploaded = self.backend.upload_local(&uri, &snapshots, &name, &progress);
         uploaded.await?;

@@ -1,7 +1,8 @@
 //! Which worker's sandbox lives in which actor's directory.
 //!
-//! The original's layout leaves the atespace out of an actor's directory (compat.md 7.1). So two actors
-//! of one name, or two lives of one, would share it, and must not be on one node at the same time.
+//! Two lives of one actor share a directory. So do two actors of one name and template whose atespaces are
+//! unknown, because the control plane is the original's (compat.md 7.1). They must not be on one node at the
+//! same time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -40,10 +41,16 @@ impl Tenants {
         }
     }
 
-    /// Lets a worker have an actor's directory, if no other worker's sandbox lives there.
-    pub fn move_in(&self, worker: &PodUid, actor: &ActorRef) -> Result<(), StepError> {
+    /// Lets a worker have an actor's directory, if no other worker's sandbox lives there. What was laid out
+    /// before this process began is where ateom says: `occupant`, by worker.
+    pub fn move_in(
+        &self,
+        worker: &PodUid,
+        actor: &ActorRef,
+        occupant: impl Fn(&PodUid) -> Option<ActorRef>,
+    ) -> Result<(), StepError> {
         let mut tenancies = self.lock();
-        if let Some(tenant) = tenancies.other_tenant(worker, actor) {
+        if let Some(tenant) = tenancies.other_tenant(worker, actor, occupant) {
             return Err(StepError::InUse {
                 actor: actor.clone(),
                 tenant: tenant.clone(),
@@ -54,8 +61,13 @@ impl Tenants {
     }
 
     /// Whether no other worker's sandbox lives in the actor's directory.
-    pub fn is_alone(&self, worker: &PodUid, actor: &ActorRef) -> bool {
-        self.lock().other_tenant(worker, actor).is_none()
+    pub fn is_alone(
+        &self,
+        worker: &PodUid,
+        actor: &ActorRef,
+        occupant: impl Fn(&PodUid) -> Option<ActorRef>,
+    ) -> bool {
+        self.lock().other_tenant(worker, actor, occupant).is_none()
     }
 
     fn lock(&self) -> MutexGuard<'_, Tenancies> {
@@ -64,11 +76,17 @@ impl Tenants {
 }
 
 impl Tenancies {
-    fn other_tenant(&self, worker: &PodUid, actor: &ActorRef) -> Option<&PodUid> {
-        let is_here = |(tenant, home): &(&PodUid, &ActorRef)| {
-            *tenant != worker && *home == actor && self.hosting.contains(*tenant)
-        };
-        self.homes.iter().find(is_here).map(|(tenant, _)| tenant)
+    fn other_tenant(
+        &self,
+        worker: &PodUid,
+        actor: &ActorRef,
+        occupant: impl Fn(&PodUid) -> Option<ActorRef>,
+    ) -> Option<&PodUid> {
+        let mut others = self.hosting.iter().filter(|tenant| *tenant != worker);
+        others.find(|tenant| match self.homes.get(*tenant) {
+            Some(home) => home == actor,
+            None => occupant(tenant).as_ref() == Some(actor),
+        })
     }
 }
 
@@ -96,19 +114,47 @@ mod tests {
     #[test]
     fn a_directory_has_one_tenant_until_that_hosts_nothing_any_more() {
         let actor = ActorRef::parse("ns", "t", "a").unwrap();
+        let nobody = |_: &PodUid| None;
         let (one, two) = (PodUid::from("one"), PodUid::from("two"));
         for gone in [hosting(None), hosting(Some(Sandbox::Stopped))] {
             let tenants = Tenants::default();
             tenants.note(&one, &hosting(Some(Sandbox::Busy)));
-            tenants.move_in(&one, &actor).unwrap();
+            tenants.move_in(&one, &actor, nobody).unwrap();
             tenants.note(&two, &hosting(Some(Sandbox::Busy)));
-            let error = tenants.move_in(&two, &actor).unwrap_err();
+            let error = tenants.move_in(&two, &actor, nobody).unwrap_err();
             assert!(error.to_string().contains("worker one"), "{error}");
-            assert!(tenants.is_alone(&one, &actor) && !tenants.is_alone(&two, &actor));
-            tenants.move_in(&one, &actor).unwrap();
+            assert!(tenants.is_alone(&one, &actor, nobody));
+            assert!(!tenants.is_alone(&two, &actor, nobody));
+            tenants.move_in(&one, &actor, nobody).unwrap();
 
             tenants.note(&one, &gone);
-            tenants.move_in(&two, &actor).unwrap();
+            tenants.move_in(&two, &actor, nobody).unwrap();
         }
+    }
+
+    #[test]
+    fn namesakes_in_two_atespaces_are_no_tenants_of_each_other() {
+        let of = |atespace| ActorRef::parse("ns", "t", "a").unwrap().within(atespace).unwrap();
+        let tenants = Tenants::default();
+        let workers = [None, Some("team-a"), Some("team-b")].map(|atespace| {
+            let worker = PodUid::from(atespace.unwrap_or("none"));
+            tenants.note(&worker, &hosting(Some(Sandbox::Running)));
+            tenants.move_in(&worker, &of(atespace), |_| None).unwrap();
+            (worker, of(atespace))
+        });
+        for (worker, actor) in &workers {
+            assert!(tenants.is_alone(worker, actor, |_| None));
+        }
+    }
+
+    #[test]
+    fn a_sandbox_from_before_this_process_is_where_its_ateom_says() {
+        let actor = ActorRef::parse("ns", "t", "a").unwrap();
+        let tenants = Tenants::default();
+        let (one, two) = (PodUid::from("one"), PodUid::from("two"));
+        let occupant = |worker: &PodUid| (*worker == one).then(|| actor.clone());
+        tenants.move_in(&two, &actor, occupant).unwrap();
+        tenants.note(&one, &hosting(Some(Sandbox::Running)));
+        assert!(tenants.move_in(&two, &actor, occupant).is_err());
     }
 }

@@ -28,7 +28,7 @@ use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-/// What a checkpoint holds: the memory of every actor here.
+/// The memory of an actor that was booted and has seen nothing since.
 pub const MEMORY: &[u8] = b"count=42";
 
 /// A fake ateom and the way to steer it.
@@ -52,6 +52,8 @@ struct Orders {
     failure: Option<Status>,
     /// The names under which a checkpoint reports its files.
     files: Vec<String>,
+    /// The memory of the actor in the sandbox.
+    memory: Vec<u8>,
 }
 
 impl FakeAteom {
@@ -70,6 +72,7 @@ impl FakeAteom {
             orders: Mutex::new(Orders {
                 failure: None,
                 files: vec!["checkpoint.img".into()],
+                memory: Vec::new(),
             }),
             serving: Mutex::default(),
         }));
@@ -140,6 +143,16 @@ impl FakeAteom {
         self.0.orders.lock().unwrap().files = files.iter().map(ToString::to_string).collect();
     }
 
+    /// Lets the actor in the sandbox see something that it will remember.
+    pub fn teach(&self, memory: &str) {
+        self.0.orders.lock().unwrap().memory = memory.into();
+    }
+
+    /// What the actor in the sandbox remembers.
+    pub fn memory(&self) -> String {
+        String::from_utf8(self.0.orders.lock().unwrap().memory.clone()).unwrap()
+    }
+
     /// All that was asked so far, as `verb operation`.
     pub fn calls(&self) -> Vec<String> {
         self.0.calls.borrow().clone()
@@ -176,19 +189,56 @@ impl FakeAteom {
         }
     }
 
-    fn actor_dir(&self, namespace: &str, template: &str, actor: &str) -> PathBuf {
-        self.0.base.join(format!("actors/{namespace}:{template}:{actor}"))
+    fn is_hosting(&self, actor: &Actor) -> bool {
+        self.hosts().is_some_and(|hosted| {
+            (hosted.atespace, hosted.actor_id) == (actor.atespace.clone(), actor.id.clone())
+        })
     }
 
-    fn host(&self, operation: String, namespace: String, template: String, actor: String) {
+    fn host(&self, operation: String, actor: Actor, memory: Vec<u8>) {
+        self.0.orders.lock().unwrap().memory = memory;
         let hosted = Hosted {
-            actor_template_namespace: namespace,
-            actor_template_name: template,
-            actor_id: actor,
+            actor_template_namespace: actor.namespace,
+            actor_template_name: actor.template,
+            actor_id: actor.id,
             state: SandboxState::Running as i32,
             operation_id: operation,
+            atespace: actor.atespace,
         };
         self.0.state.send_modify(|state| state.hosted = Some(hosted));
+    }
+}
+
+/// Whom a request is about. Where nobody said its atespace, that is empty.
+struct Actor {
+    atespace: String,
+    namespace: String,
+    template: String,
+    id: String,
+}
+
+impl Actor {
+    fn of(metadata: &MetadataMap, namespace: &str, template: &str, id: &str) -> Result<Self, Status> {
+        let atespace = Credentials::read(metadata)?.atespace;
+        Ok(Self {
+            atespace: atespace.map(|name| name.to_string()).unwrap_or_default(),
+            namespace: namespace.into(),
+            template: template.into(),
+            id: id.into(),
+        })
+    }
+
+    fn dir(&self, base: &Path) -> PathBuf {
+        let Self {
+            atespace,
+            namespace,
+            template,
+            id,
+        } = self;
+        // Joining nothing changes nothing.
+        base.join("actors")
+            .join(atespace)
+            .join(format!("{namespace}:{template}:{id}"))
     }
 }
 
@@ -224,14 +274,15 @@ impl Ateom for FakeAteom {
         request: Request<RunWorkloadRequest>,
     ) -> Result<Response<RunWorkloadResponse>, Status> {
         let operation = self.admit("run", request.metadata()).await?;
-        let asked = request.into_inner();
-        let (ns, template, actor) = (
-            asked.actor_template_namespace,
-            asked.actor_template_name,
-            asked.actor_id,
-        );
-        check_bundles(&self.actor_dir(&ns, &template, &actor), &asked.runsc_path)?;
-        self.host(operation, ns, template, actor);
+        let (metadata, _, asked) = request.into_parts();
+        let actor = Actor::of(
+            &metadata,
+            &asked.actor_template_namespace,
+            &asked.actor_template_name,
+            &asked.actor_id,
+        )?;
+        check_bundles(&actor.dir(&self.0.base), &asked.runsc_path)?;
+        self.host(operation, actor, MEMORY.into());
         Ok(Response::new(RunWorkloadResponse {}))
     }
 
@@ -240,22 +291,21 @@ impl Ateom for FakeAteom {
         request: Request<CheckpointWorkloadRequest>,
     ) -> Result<Response<CheckpointWorkloadResponse>, Status> {
         self.admit("checkpoint", request.metadata()).await?;
-        let asked = request.into_inner();
-        let is_here = self
-            .hosts()
-            .is_some_and(|hosted| hosted.actor_id == asked.actor_id);
-        if !is_here {
+        let (metadata, _, asked) = request.into_parts();
+        let actor = Actor::of(
+            &metadata,
+            &asked.actor_template_namespace,
+            &asked.actor_template_name,
+            &asked.actor_id,
+        )?;
+        if !self.is_hosting(&actor) {
             return Err(with_reason(
                 &Status::data_loss("no sandbox"),
                 &Reason::SandboxGone,
             ));
         }
-        let dir = self.actor_dir(
-            &asked.actor_template_namespace,
-            &asked.actor_template_name,
-            &asked.actor_id,
-        );
-        std::fs::write(dir.join("checkpoint-state/checkpoint.img"), MEMORY)?;
+        let file = actor.dir(&self.0.base).join("checkpoint-state/checkpoint.img");
+        std::fs::write(file, self.memory())?;
         self.0.state.send_modify(|state| state.hosted = None);
         let snapshot_files = self.0.orders.lock().unwrap().files.clone();
         Ok(Response::new(CheckpointWorkloadResponse { snapshot_files }))
@@ -266,19 +316,17 @@ impl Ateom for FakeAteom {
         request: Request<RestoreWorkloadRequest>,
     ) -> Result<Response<RestoreWorkloadResponse>, Status> {
         let operation = self.admit("restore", request.metadata()).await?;
-        let asked = request.into_inner();
-        let (ns, template, actor) = (
-            asked.actor_template_namespace,
-            asked.actor_template_name,
-            asked.actor_id,
-        );
-        let dir = self.actor_dir(&ns, &template, &actor);
+        let (metadata, _, asked) = request.into_parts();
+        let actor = Actor::of(
+            &metadata,
+            &asked.actor_template_namespace,
+            &asked.actor_template_name,
+            &asked.actor_id,
+        )?;
+        let dir = actor.dir(&self.0.base);
         check_bundles(&dir, &asked.runsc_path)?;
         let memory = std::fs::read(dir.join("restore-state/checkpoint.img"))?;
-        if memory != MEMORY {
-            return Err(Status::internal("restored something else"));
-        }
-        self.host(operation, ns, template, actor);
+        self.host(operation, actor, memory);
         Ok(Response::new(RestoreWorkloadResponse {}))
     }
 }
@@ -308,16 +356,16 @@ impl WorkerControl for FakeAteom {
         request: Request<StopWorkloadRequest>,
     ) -> Result<Response<StopWorkloadResponse>, Status> {
         self.admit("stop", request.metadata()).await?;
-        let actor = request.into_inner().actor_id;
-        self.0.state.send_modify(|state| {
-            if state
-                .hosted
-                .as_ref()
-                .is_some_and(|hosted| hosted.actor_id == actor)
-            {
-                state.hosted = None;
-            }
-        });
+        let (metadata, _, asked) = request.into_parts();
+        let actor = Actor::of(
+            &metadata,
+            &asked.actor_template_namespace,
+            &asked.actor_template_name,
+            &asked.actor_id,
+        )?;
+        if self.is_hosting(&actor) {
+            self.0.state.send_modify(|state| state.hosted = None);
+        }
         Ok(Response::new(StopWorkloadResponse {}))
     }
 

@@ -2,6 +2,7 @@
 //! are the test's own.
 
 mod ateom;
+mod atespaces;
 mod rig;
 
 use std::time::Duration;
@@ -53,12 +54,13 @@ async fn an_actor_is_booted_put_to_sleep_in_the_object_store_and_woken() {
         (manifest.sandbox_class.as_str(), manifest.files.len()),
         ("gvisor", 1)
     );
-    let left = rig.path("base/actors/ns:counter:a1/checkpoint-state/checkpoint.img");
+    let left = rig.path("base/actors/team-a/ns:counter:a1/checkpoint-state/checkpoint.img");
     gone(&left).await;
     rig.reported("uid-1", |w| w.is_some_and(|w| w.hosted.is_none()))
         .await;
 
     rig.restore(a1(3), SNAPSHOT).await.unwrap();
+    assert_eq!(ateom.memory().as_bytes(), ateom::MEMORY);
     let calls = [called("run", 1), called("checkpoint", 2), called("restore", 3)];
     assert_eq!(ateom.calls(), calls);
     let inventory = rig
@@ -75,7 +77,7 @@ async fn a_local_snapshot_wakes_the_actor_and_can_be_uploaded() {
     let (rig, _ateom) = Rig::start().await;
     rig.run(a1(1)).await.unwrap();
     rig.checkpoint(a1(2), "s1").await.unwrap();
-    let file = rig.path("base/actors/ns:counter:a1/local-checkpoint/s1/checkpoint.img");
+    let file = rig.path("base/actors/team-a/ns:counter:a1/local-checkpoint/s1/checkpoint.img");
     assert_eq!(std::fs::read(&file).unwrap(), ateom::MEMORY);
     rig.restore(a1(3), "s1").await.unwrap();
     assert!(is_there(&file), "it outlives the sandbox that it was restored to");
@@ -290,39 +292,13 @@ async fn the_end_of_a_sandbox_or_of_its_ateom_is_reported() {
 }
 
 #[tokio::test]
-async fn two_actors_that_would_share_a_directory_are_not_run_side_by_side() {
-    let (rig, ateom) = Rig::start().await;
-    let second = FakeAteom::start(&rig.path("base"), "uid-2").await;
-    rig.reported("uid-2", |w| w.is_some()).await;
-    rig.run(a1(1)).await.unwrap();
-    let namesake = |op| Actor {
-        worker: "uid-2",
-        atespace: "team-b",
-        ..a1(op)
-    };
-    let status = rig.run(namesake(2)).await.unwrap_err();
-    assert_eq!(
-        (status.code(), reasons(&status)),
-        (Code::FailedPrecondition, vec![Reason::OperationFailed])
-    );
-    assert!(status.message().contains("in use on worker uid-1"), "{status:?}");
-    assert_eq!(second.calls(), Vec::<String>::new());
-    let rootfs = rig.path("base/actors/ns:counter:a1/bundles/main/rootfs/app");
-    assert!(is_there(&rootfs), "the other's directory is untouched");
-
-    rig.stop(a1(3)).await.unwrap();
-    rig.run(namesake(4)).await.unwrap();
-    assert_eq!(ateom.calls(), [called("run", 1), called("stop", 3)]);
-}
-
-#[tokio::test]
 async fn stopping_ends_what_runs_and_what_is_about_to() {
     let (rig, ateom) = Rig::start().await;
     rig.run(a1(1)).await.unwrap();
     rig.stop(a1(2)).await.unwrap();
     rig.stop(a1(3)).await.unwrap();
     assert_eq!(ateom.hosts(), None);
-    gone(&rig.path("base/actors/ns:counter:a1/bundles/main")).await;
+    gone(&rig.path("base/actors/team-a/ns:counter:a1/bundles/main")).await;
 
     ateom.open(false);
     let overtaken = async {
@@ -423,7 +399,8 @@ async fn secrets_of_a_request_are_written_to_the_bundle_and_nowhere_else() {
     rig.run(a1(1)).await.unwrap();
     rig.kill_node().await;
     let bundle =
-        std::fs::read_to_string(rig.path("base/actors/ns:counter:a1/bundles/main/config.json")).unwrap();
+        std::fs::read_to_string(rig.path("base/actors/team-a/ns:counter:a1/bundles/main/config.json"))
+            .unwrap();
     assert!(bundle.contains("TOKEN=hunter2"));
     let journal = std::fs::read(rig.path("base/journal.redb")).unwrap();
     assert!(!journal.windows(7).any(|window| window == b"hunter2"));

@@ -297,9 +297,13 @@ impl Rig {
 }
 
 impl Actor {
-    /// A request with the fences and the operation of this order.
+    /// A request with the fences and the operation of this order. A control plane that knows no atespaces
+    /// is the original's, which sends nothing of it.
     pub fn signed<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
+        if self.atespace.is_empty() {
+            return request;
+        }
         let credentials = Credentials {
             actor_fence: Some(Fence(self.fence)),
             worker_fence: Some(Fence(self.fence)),

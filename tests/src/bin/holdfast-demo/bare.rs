@@ -27,7 +27,7 @@ pub struct Bare {
 pub fn measure(cluster: &Cluster) -> Result<Bare> {
     // Its bundles are laid out while it runs.
     cluster.client.resume("actor-00")?;
-    let actors = fs::read_dir(cluster.node_dir().join("actors"))?;
+    let actors = fs::read_dir(cluster.actors_dir())?;
     let bundles = actors
         .filter_map(|entry| Some(entry.ok()?.path().join("bundles")))
         .find(|path| path.to_string_lossy().contains("actor-00"))

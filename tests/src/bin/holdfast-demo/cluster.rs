@@ -14,7 +14,7 @@ use holdfast_tests::registry::Registry;
 use holdfast_tests::{http, wait};
 use sha2::{Digest, Sha256};
 
-use crate::client::Client;
+use crate::client::{ATESPACE, Client};
 use crate::manifests::{self, Template};
 use crate::{Args, Sandbox};
 
@@ -202,6 +202,11 @@ impl Cluster {
         self.dir().join("data").join("node")
     }
 
+    /// The directories of its actors on its node.
+    pub fn actors_dir(&self) -> PathBuf {
+        self.node_dir().join("actors").join(ATESPACE)
+    }
+
     /// What the cluster has logged.
     pub fn log(&self) -> String {
         self.process.log()
@@ -276,7 +281,7 @@ impl Cluster {
 
     /// The processes of sandboxes in this cluster's directory, with the actor each is for.
     pub fn sandboxes(&self) -> Result<Vec<(u32, String)>> {
-        let marker = self.node_dir().join("actors").display().to_string();
+        let marker = self.actors_dir().display().to_string();
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?
