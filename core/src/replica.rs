@@ -553,10 +553,9 @@ impl Replica {
 
     fn sweep(&mut self, now: Instant) {
         let every = self.settings.workflow.sweep_every;
-        self.timers.set(
-            Timer::Sweep,
-            Some(now.plus(jittered(every, self.id.0 ^ now.as_micros()))),
-        );
+        // Each replica has a pause of its own, so that those that started together do not sweep together.
+        let pause = jittered(every, self.id.0);
+        self.timers.set(Timer::Sweep, Some(now.plus(pause)));
         let promised = self
             .registry
             .rows()
