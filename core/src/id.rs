@@ -158,14 +158,63 @@ number! {
 impl Version {
     /// The version of a record that has just been created.
     pub const FIRST: Version = Version(1);
+}
 
-    /// The version after this one; the last one when there is none after it, which no count of writes
-    /// reaches and only a corrupt record can name.
-    #[must_use]
-    pub fn next(self) -> Version {
-        Version(self.0.saturating_add(1))
+/// The highest count: what the original's messages and records have room for. No count of writes reaches
+/// it, so a higher number comes from nobody who counts, and is refused wherever numbers come in.
+const COUNT_MAX: u64 = i64::MAX as u64;
+
+macro_rules! counted {
+    ($name:ident, $what:literal) => {
+        impl $name {
+            /// The highest that anybody may name.
+            pub const MAX: $name = $name(COUNT_MAX);
+
+            /// The one after this, or [`Self::MAX`] again.
+            #[must_use]
+            pub fn next(self) -> $name {
+                $name(self.0.saturating_add(1).min(COUNT_MAX))
+            }
+        }
+
+        /// How a number from outside is read.
+        impl TryFrom<u64> for $name {
+            type Error = TooHigh;
+
+            fn try_from(number: u64) -> Result<Self, TooHigh> {
+                if number <= COUNT_MAX {
+                    Ok($name(number))
+                } else {
+                    Err(TooHigh {
+                        what: $what,
+                        number,
+                    })
+                }
+            }
+        }
+    };
+}
+
+counted!(Version, "version");
+counted!(Fence, "fence");
+
+/// A number that nobody can have counted up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooHigh {
+    /// What it was meant to be.
+    pub what: &'static str,
+    /// The number.
+    pub number: u64,
+}
+
+impl fmt::Display for TooHigh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TooHigh { what, number } = self;
+        write!(f, "{number} is no {what}: the highest is {COUNT_MAX}")
     }
 }
+
+impl core::error::Error for TooHigh {}
 
 macro_rules! replica_scoped {
     ($(#[$doc:meta])* $name:ident) => {
@@ -229,6 +278,25 @@ impl core::error::Error for NotAnId {}
 mod tests {
     use super::*;
     use alloc::string::ToString;
+
+    #[test]
+    fn what_nobody_can_have_counted_up_to_is_no_version_and_no_fence() {
+        for number in [0, 1, COUNT_MAX] {
+            assert_eq!(Version::try_from(number), Ok(Version(number)));
+            assert_eq!(Fence::try_from(number), Ok(Fence(number)));
+        }
+        for number in [COUNT_MAX + 1, u64::MAX] {
+            assert!(Version::try_from(number).is_err());
+            let error = Fence::try_from(number).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                alloc::format!("{number} is no fence: the highest is 9223372036854775807")
+            );
+        }
+        assert_eq!(Version::FIRST.next(), Version(2));
+        assert_eq!(Version::MAX.next(), Version::MAX);
+        assert_eq!(Fence::MAX.next(), Fence::MAX);
+    }
 
     #[test]
     fn operation_ids_survive_text_and_nothing_else_parses() {

@@ -41,13 +41,18 @@ impl<'a> Feed<'a> {
         choices[self.below(choices.len())].clone()
     }
 
-    /// A number: mostly small, sometimes anywhere in the lower half of 64 bits. Versions and fences are
-    /// counted up from what others say, and the counting is not what is tested here.
+    /// A number: mostly small, sometimes anywhere.
     pub fn number(&mut self) -> u64 {
         match self.byte() {
-            255 => u64::from_le_bytes(std::array::from_fn(|_| self.byte())) >> 1,
+            255 => u64::from_le_bytes(std::array::from_fn(|_| self.byte())),
             small => u64::from(small % 16),
         }
+    }
+
+    /// A version or a fence, as numbers become one where they come in. What is refused there is nothing,
+    /// and the core has never seen it.
+    pub fn count<T: TryFrom<u64> + Default>(&mut self) -> T {
+        T::try_from(self.number()).unwrap_or_default()
     }
 
     /// What is left, as it is.

@@ -13,7 +13,7 @@ use holdfast_core::catalog::{
 use holdfast_core::effect::{Fenced, NodeFailure, NodeFailureKind, NodeRow};
 use holdfast_core::failure::Code;
 use holdfast_core::id::{
-    ActorKey, Fence, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, ReplicaId, Version, WorkerKey,
+    ActorKey, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, ReplicaId, WorkerKey,
 };
 use holdfast_core::registry::{Hosting, Report, Sighting};
 use holdfast_core::worker::{Duty, Hosted, Worker};
@@ -201,7 +201,7 @@ pub fn assignment(feed: &mut Feed<'_>) -> Assignment {
         incarnation: name(feed),
         ip: name(feed),
         node: node_name(feed),
-        fence: Fence(feed.number()),
+        fence: feed.count(),
     }
 }
 
@@ -237,7 +237,7 @@ pub fn actor(feed: &mut Feed<'_>, key: ActorKey) -> Actor {
     };
     Actor {
         key,
-        version: Version(feed.number()),
+        version: feed.count(),
         incarnation: Incarnation(feed.number()),
         template_namespace: "ns".into(),
         template_name: "t0".into(),
@@ -246,7 +246,7 @@ pub fn actor(feed: &mut Feed<'_>, key: ActorKey) -> Actor {
         state,
         claim: maybe(feed, |feed| Claim {
             token: token(feed),
-            fence: Fence(feed.number()),
+            fence: feed.count(),
         }),
         latest: maybe(feed, |feed| match feed.flip() {
             true => Snapshot::External(name(feed)),
@@ -269,7 +269,7 @@ pub fn actor(feed: &mut Feed<'_>, key: ActorKey) -> Actor {
 pub fn worker(feed: &mut Feed<'_>, key: WorkerKey) -> Worker {
     Worker {
         key,
-        version: Version(feed.number()),
+        version: feed.count(),
         pod_uid: pod_uid(feed),
         incarnation: name(feed),
         ip: name(feed),
@@ -280,7 +280,7 @@ pub fn worker(feed: &mut Feed<'_>, key: WorkerKey) -> Worker {
             incarnation: Incarnation(feed.number()),
             template_namespace: "ns".into(),
             template_name: "t0".into(),
-            fence: Fence(feed.number()),
+            fence: feed.count(),
         }),
     }
 }
@@ -305,7 +305,7 @@ pub fn report(feed: &mut Feed<'_>) -> Report {
         ip: name(feed),
         node: node.name.clone(),
         duty: duty(feed),
-        highest_fence: Fence(feed.number()),
+        highest_fence: feed.count(),
         hosting: maybe(feed, |feed| Hosting {
             actor: actor_key(feed),
             incarnation: Incarnation(feed.number()),
@@ -316,7 +316,7 @@ pub fn report(feed: &mut Feed<'_>) -> Report {
 
 /// Why a node call failed.
 pub fn node_failure(feed: &mut Feed<'_>) -> NodeFailure {
-    let highest = Fence(feed.number());
+    let highest = feed.count();
     NodeFailure {
         code: feed.pick(&CODES),
         message: "as the bytes have it".into(),

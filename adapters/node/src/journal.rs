@@ -178,7 +178,8 @@ impl Journal {
         }
         for (key, fence) in fences {
             let actor = entry::decode_actor(&key).map_err(|error| bad_row(&key, error.to_string()))?;
-            memory.fences.insert(actor, Fence(fence));
+            let fence = Fence::try_from(fence).map_err(|error| bad_row(&key, error.to_string()))?;
+            memory.fences.insert(actor, fence);
         }
         Ok(memory)
     }

@@ -42,8 +42,8 @@ impl Credentials {
             check_atespace(name).map_err(|failure| malformed(ATESPACE, &failure.message))?;
         }
         Ok(Self {
-            actor_fence: parsed(metadata, ACTOR_FENCE)?.map(Fence),
-            worker_fence: parsed(metadata, WORKER_FENCE)?.map(Fence),
+            actor_fence: fence(metadata, ACTOR_FENCE)?,
+            worker_fence: fence(metadata, WORKER_FENCE)?,
             operation: parsed(metadata, OPERATION_ID)?,
             incarnation: parsed(metadata, ACTOR_INCARNATION)?.map(Incarnation),
             atespace: atespace.map(Name::from),
@@ -73,6 +73,14 @@ fn put(metadata: &mut MetadataMap, key: &'static str, value: Option<impl Display
         metadata.insert(key, value);
     }
     Ok(())
+}
+
+fn fence(metadata: &MetadataMap, key: &'static str) -> Result<Option<Fence>, Status> {
+    let number: Option<u64> = parsed(metadata, key)?;
+    number
+        .map(Fence::try_from)
+        .transpose()
+        .map_err(|error| malformed(key, &error))
 }
 
 fn parsed<T>(metadata: &MetadataMap, key: &'static str) -> Result<Option<T>, Status>
@@ -114,7 +122,7 @@ mod tests {
     fn full() -> Credentials {
         Credentials {
             actor_fence: Some(Fence(7)),
-            worker_fence: Some(Fence(u64::MAX)),
+            worker_fence: Some(Fence::MAX),
             operation: Some(OpId {
                 replica: ReplicaId(0xfeed),
                 seq: 3,
@@ -139,6 +147,8 @@ mod tests {
         for (key, value) in [
             (ACTOR_FENCE, "-1"),
             (ACTOR_FENCE, ""),
+            (ACTOR_FENCE, "9223372036854775808"),
+            (WORKER_FENCE, "18446744073709551615"),
             (WORKER_FENCE, "18446744073709551616"),
             (OPERATION_ID, "feed-3"),
             (ACTOR_INCARNATION, "one"),

@@ -137,7 +137,13 @@ fn sighting(worker: WorkerReport, node: &Name) -> Result<Option<Sighting>, Statu
         } else {
             Duty::Serving
         },
-        highest_fence: Fence(worker.highest_fence),
+        highest_fence: Fence::try_from(worker.highest_fence).map_err(|error| {
+            invalid(
+                "highest_fence",
+                &worker.highest_fence.to_string(),
+                &error.to_string(),
+            )
+        })?,
         hosting: worker.hosted.map(hosting).transpose()?,
     }))
 }
@@ -182,7 +188,7 @@ mod tests {
             ip: "10.0.0.7".into(),
             node: "node-1".into(),
             duty: Duty::Draining,
-            highest_fence: Fence(u64::MAX),
+            highest_fence: Fence::MAX,
             hosting,
         };
         let hosting = |atespace: &str| Hosting {
@@ -219,7 +225,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_report_is_named() {
         type Spoil = fn(&mut HeartbeatRequest);
-        let cases: [(&str, Spoil); 12] = [
+        let cases: [(&str, Spoil); 13] = [
             ("complete", |m| m.complete = false),
             ("node_name", |m| m.node_name = "a/b".into()),
             ("address", |m| m.address = "nowhere".into()),
@@ -234,6 +240,7 @@ mod tests {
                 m.workers[0].ateom_incarnation = "a b".into()
             }),
             ("ip", |m| m.workers[0].ip = "x".repeat(256)),
+            ("highest_fence", |m| m.workers[0].highest_fence = 1 << 63),
             ("actor_id", |m| {
                 m.workers[1].hosted.as_mut().unwrap().actor_id = "A".into()
             }),

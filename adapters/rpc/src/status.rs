@@ -139,7 +139,7 @@ impl Reason {
                 };
                 Some(Self::StaleFence {
                     of,
-                    highest: Fence(info.metadata.get("highest")?.parse().ok()?),
+                    highest: Fence::try_from(info.metadata.get("highest")?.parse::<u64>().ok()?).ok()?,
                 })
             }
             (HOLDFAST_DOMAIN, BUSY) => Some(Self::Busy),
@@ -258,7 +258,7 @@ mod tests {
             Reason::CrashActor,
             Reason::StaleFence {
                 of: Fenced::Actor,
-                highest: Fence(u64::MAX),
+                highest: Fence::MAX,
             },
             Reason::StaleFence {
                 of: Fenced::Worker,
@@ -280,6 +280,19 @@ mod tests {
         assert_eq!(reasons(&status), every_reason());
         assert_eq!(retry_after(&status), Some(Duration::from_millis(1500)));
         assert_eq!((status.code(), status.message()), (Code::Aborted, "not now"));
+    }
+
+    #[test]
+    fn a_fence_that_nobody_can_have_counted_up_to_is_not_believed() {
+        let stale = |highest| {
+            let reason = Reason::StaleFence {
+                of: Fenced::Actor,
+                highest,
+            };
+            reasons(&with_reason(&Status::failed_precondition("stale"), &reason))
+        };
+        assert_eq!(stale(Fence(Fence::MAX.0 + 1)), []);
+        assert_eq!(stale(Fence::MAX).len(), 1);
     }
 
     #[test]

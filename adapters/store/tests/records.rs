@@ -44,6 +44,54 @@ proptest! {
     }
 }
 
+#[test]
+fn a_version_or_a_fence_that_nobody_can_have_counted_up_to_is_refused() {
+    const MAX: &str = "9223372036854775807";
+    let actor = |version: &str, claim: &str, worker: &str| {
+        format!(
+            r#"{{"version":{version},"actorId":"id1","status":"STATUS_RUNNING","ateomPodName":"p","atespace":"team-a",
+                "holdfast":{{"v":1,"claim":{{"token":"0000000000000001-1","fence":{claim}}},
+                "worker":{{"incarnation":"i","node":"n","fence":{worker}}}}}}}"#
+        )
+    };
+    let original = |version: &str, _: &str, _: &str| {
+        format!(r#"{{"version":{version},"actorId":"id1","status":"STATUS_SUSPENDED","atespace":"team-a"}}"#)
+    };
+    let worker = |version: &str, _: &str, fence: &str| {
+        format!(
+            r#"{{"version":{version},"workerNamespace":"ns","workerPool":"p","workerPod":"w","actorId":"a",
+                "holdfast":{{"v":1,"hosts":{{"incarnation":"1","fence":{fence}}}}}}}"#
+        )
+    };
+    let decoded = |record: &dyn Fn(&str, &str, &str) -> String, [version, claim, fence]: [&str; 3]| {
+        let json = record(version, claim, fence);
+        match json.contains("workerPod") {
+            true => record::decode_any_worker(json.as_bytes()).map(drop),
+            false => record::decode_actor(&ActorKey::new("team-a", "id1"), json.as_bytes())
+                .map(drop)
+                .map_err(|error| error.cause),
+        }
+    };
+    let (text, number) = (r#""9223372036854775808""#, "18446744073709551615");
+    for (record, fields) in [
+        (&actor as &dyn Fn(&str, &str, &str) -> String, &[0, 1, 2][..]),
+        (&original, &[0]),
+        (&worker, &[0, 2]),
+    ] {
+        assert_eq!(decoded(record, [MAX; 3]), Ok(()));
+        for (field, high) in fields.iter().flat_map(|field| [(*field, text), (*field, number)]) {
+            let mut numbers = [MAX; 3];
+            numbers[field] = high;
+            let Err(RecordFault::Corrupt(why)) = decoded(record, numbers) else {
+                panic!("{numbers:?} were believed");
+            };
+            let what = if field == 0 { "version" } else { "fence" };
+            let says = format!("{} is no {what}: the highest is {MAX}", high.trim_matches('"'));
+            assert!(why.contains(&says), "{why}");
+        }
+    }
+}
+
 fn adopt(json: &str) -> Actor {
     record::decode_actor(&ActorKey::new("team-a", "id1"), json.as_bytes()).unwrap()
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holdfast_core::effect::{NodeRow, Place, Verb};
-use holdfast_core::id::{EffectId, Fence, Incarnation, Name, OpId, PodUid, RequestId};
+use holdfast_core::id::{EffectId, Incarnation, Name, OpId, PodUid, RequestId};
 use holdfast_core::machine::Machine;
 use holdfast_core::node::{
     Alive, Described, Done, Entry, Hosted, Input, Kept, Node, Order, Output, Pending, Sandbox, Work,
@@ -70,7 +70,7 @@ impl Scene {
         let entries = world::some(feed, 4, |feed| (world::pod_uid(feed), entry(feed)));
         let fences = world::some(feed, 4, |feed| {
             let life = (world::actor_key(feed), Incarnation(feed.number()));
-            (life, Fence(feed.number()))
+            (life, feed.count())
         });
         scene.tell(Input::Start {
             entries: entries.into_iter().collect(),
@@ -340,10 +340,10 @@ fn order(feed: &mut Feed<'_>) -> Order {
             7 => PodUid::default(),
             _ => world::pod_uid(feed),
         },
-        worker_fence: Fence(feed.number()),
+        worker_fence: feed.count(),
         actor: world::actor_key(feed),
         incarnation: Incarnation(feed.number() % 2),
-        fence: Fence(feed.number()),
+        fence: feed.count(),
         op: world::maybe(feed, few_ops),
         template: ("ns".into(), "t0".into()),
         workload: Arc::new(world::workload(feed)),
@@ -380,7 +380,7 @@ fn described(feed: &mut Feed<'_>) -> Described {
 
 fn entry(feed: &mut Feed<'_>) -> Entry {
     Entry {
-        highest: Fence(feed.number()),
+        highest: feed.count(),
         hosted: world::maybe(feed, |feed| Hosted {
             actor: world::actor_key(feed),
             incarnation: Incarnation(feed.number() % 2),

@@ -3,6 +3,7 @@
 
 mod code;
 mod core_purity;
+mod counts;
 mod dependencies;
 mod files;
 mod simulation;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use holdfast_core::catalog::{AssetFile, SandboxAssets, Scope};
 use holdfast_core::effect::{Fenced, NodeFailure, NodeFailureKind, Place, Verb};
-use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, OpId};
+use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, NotAnId, OpId, TooHigh};
 use holdfast_core::node::{Done, Entry, Hosted, Pending, Sandbox};
 use holdfast_rpc::failure::{from_tonic, to_tonic};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,9 @@ pub(super) enum EntryError {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     #[error("operation id {0:?}: {1}")]
-    OpId(String, holdfast_core::id::NotAnId),
+    OpId(String, NotAnId),
+    #[error(transparent)]
+    TooHigh(#[from] TooHigh),
 }
 
 pub(super) fn encode(entry: &Entry) -> Vec<u8> {
@@ -163,7 +165,7 @@ impl TryFrom<EntryJson> for Entry {
 
     fn try_from(json: EntryJson) -> Result<Self, EntryError> {
         Ok(Self {
-            highest: Fence(json.highest),
+            highest: Fence::try_from(json.highest)?,
             hosted: json.hosted.map(Hosted::try_from).transpose()?,
             current: json.current.map(Pending::try_from).transpose()?,
             last: json.last.map(Done::try_from).transpose()?,
@@ -358,14 +360,16 @@ impl TryFrom<DoneJson> for Done {
     type Error = EntryError;
 
     fn try_from(json: DoneJson) -> Result<Self, EntryError> {
-        let failure = |failure: FailureJson| NodeFailure {
-            code: from_tonic(tonic::Code::from_i32(failure.code)),
-            message: failure.message,
-            kind: failure.kind.into(),
+        let failure = |failure: FailureJson| {
+            Ok::<_, EntryError>(NodeFailure {
+                code: from_tonic(tonic::Code::from_i32(failure.code)),
+                message: failure.message,
+                kind: failure.kind.try_into()?,
+            })
         };
         Ok(Self {
             op: op(json.op)?,
-            result: json.failure.map_or(Ok(()), |json| Err(failure(json))),
+            result: json.failure.map(failure).transpose()?.map_or(Ok(()), Err),
         })
     }
 }
@@ -391,24 +395,26 @@ impl From<NodeFailureKind> for KindJson {
     }
 }
 
-impl From<KindJson> for NodeFailureKind {
-    fn from(json: KindJson) -> Self {
-        match json {
+impl TryFrom<KindJson> for NodeFailureKind {
+    type Error = TooHigh;
+
+    fn try_from(json: KindJson) -> Result<Self, TooHigh> {
+        Ok(match json {
             KindJson::Crash => Self::Crash,
             KindJson::SandboxGone => Self::SandboxGone,
             KindJson::StaleActorFence(highest) => Self::StaleFence {
                 of: Fenced::Actor,
-                highest: Fence(highest),
+                highest: highest.try_into()?,
             },
             KindJson::StaleWorkerFence(highest) => Self::StaleFence {
                 of: Fenced::Worker,
-                highest: Fence(highest),
+                highest: highest.try_into()?,
             },
             KindJson::Busy => Self::Busy,
             KindJson::Occupied => Self::Occupied,
             KindJson::Unreachable => Self::Unreachable,
             KindJson::Failed => Self::Failed,
-        }
+        })
     }
 }
 

@@ -42,7 +42,7 @@ fn every_verb() -> Vec<Verb> {
 }
 
 fn every_result() -> Vec<Result<(), NodeFailure>> {
-    let highest = Fence(u64::MAX);
+    let highest = Fence::MAX;
     let kinds = [
         NodeFailureKind::Crash,
         NodeFailureKind::SandboxGone,
@@ -178,6 +178,37 @@ fn a_row_that_cannot_be_read_is_named() {
         matches!(&error, JournalError::Row { row, .. } if row == "uid-1"),
         "{error}"
     );
+}
+
+#[test]
+fn a_fence_that_nobody_can_have_counted_up_to_is_a_row_that_cannot_be_read() {
+    let stale = r#"{"highest":1,"last":{"op":"0000000000000001-1","failure":{"code":9,"message":"",
+                    "kind":{"staleActorFence":9223372036854775808}}}}"#;
+    for (slot, fence) in [
+        (r#"{"highest":9223372036854775808}"#, 1),
+        (stale, 1),
+        (r#"{"highest":1}"#, Fence::MAX.0 + 1),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&directory.path().join("journal.redb")).unwrap();
+        let write = journal.database.begin_write().unwrap();
+        let actor = entry::encode_actor(&ActorKey::new("team-a", "a1"), Incarnation(3));
+        write
+            .open_table(SLOTS)
+            .unwrap()
+            .insert("uid-1", slot.as_bytes())
+            .unwrap();
+        write
+            .open_table(FENCES)
+            .unwrap()
+            .insert(actor.as_str(), fence)
+            .unwrap();
+        write.commit().unwrap();
+        let error = journal.load().unwrap_err();
+        assert!(matches!(error, JournalError::Row { .. }), "{error}");
+        let says = "9223372036854775808 is no fence: the highest is 9223372036854775807";
+        assert!(error.to_string().contains(says), "{error}");
+    }
 }
 
 const CHILD: &str = "HOLDFAST_JOURNAL_OF_CHILD";

@@ -34,7 +34,7 @@ pub async fn a_write_on_the_expected_version_replaces_the_actor(subject: &impl S
     done(&store, put(None, &first)).await;
     let second = at(&first, 9);
     done(&peer, put(Some(Version::FIRST), &second)).await;
-    let third = at(&first, u64::MAX);
+    let third = at(&first, Version::MAX.0);
     done(&store, put(Some(Version(9)), &third)).await;
     assert_eq!(stored(&peer, &first.key).await, Some(third));
 }

@@ -9,7 +9,7 @@ use holdfast_core::catalog::Selector;
 use holdfast_core::id::{ActorKey, Fence, Incarnation, LeaseToken, Name, OpId, Version, WorkerKey};
 use serde::{Deserialize, Serialize};
 
-use super::scalar::{Id, Int, Named, Text, Wire};
+use super::scalar::{Count, Id, Int, Named, Text, Wire};
 use super::template::TemplateJson;
 use super::{RecordFault, VERSION, Versioned, missing, original};
 
@@ -55,7 +55,7 @@ impl Named for SnapshotType {
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ActorJson {
-    pub(super) version: Int,
+    pub(super) version: Count<Version>,
     #[serde(alias = "actor_id", skip_serializing_if = "Text::is_empty")]
     pub(super) actor_id: Text,
     #[serde(alias = "actor_template_namespace", skip_serializing_if = "Text::is_empty")]
@@ -159,7 +159,7 @@ struct Extra {
 #[serde(deny_unknown_fields)]
 struct ClaimJson {
     token: Id<LeaseToken>,
-    fence: Int,
+    fence: Count<Fence>,
 }
 
 /// What an assignment says beyond the original's fields.
@@ -168,7 +168,7 @@ struct ClaimJson {
 struct LifeJson {
     incarnation: Text,
     node: Text,
-    fence: Int,
+    fence: Count<Fence>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -201,7 +201,7 @@ impl From<&Actor> for ActorJson {
             incarnation: Int(actor.incarnation.0),
             claim: actor.claim.map(|claim| ClaimJson {
                 token: Id(claim.token),
-                fence: Int(claim.fence.0),
+                fence: Count(claim.fence),
             }),
             op: actor.operation().map(Id),
             loss: actor.loss.as_ref().map(LossJson::from),
@@ -223,7 +223,7 @@ impl From<&Actor> for ActorJson {
             State::Running { .. } | State::Suspended | State::Paused => {}
         }
         let mut record = ActorJson {
-            version: Int(actor.version.0),
+            version: Count(actor.version),
             actor_id: (&actor.key.name).into(),
             actor_template_namespace: (&actor.template_namespace).into(),
             actor_template_name: (&actor.template_name).into(),
@@ -243,7 +243,7 @@ impl From<&Actor> for ActorJson {
             extra.worker = Some(LifeJson {
                 incarnation: (&on.incarnation).into(),
                 node: (&on.node).into(),
-                fence: Int(on.fence.0),
+                fence: Count(on.fence),
             });
         }
         record.holdfast = Some(extra);
@@ -267,7 +267,7 @@ impl ActorJson {
                 atespace: self.atespace.0,
                 name: self.actor_id.0,
             },
-            version: Version(self.version.0),
+            version: self.version.0,
             incarnation: Incarnation(extra.incarnation.0),
             template_namespace: self.actor_template_namespace.0,
             template_name: self.actor_template_name.0,
@@ -279,7 +279,7 @@ impl ActorJson {
             state,
             claim: extra.claim.map(|claim| Claim {
                 token: claim.token.0,
-                fence: Fence(claim.fence.0),
+                fence: claim.fence.0,
             }),
             latest: self
                 .latest_snapshot_info
@@ -301,7 +301,7 @@ impl ActorJson {
             Ok(Assignment {
                 incarnation: life.incarnation.0.clone(),
                 node: life.node.0.clone(),
-                fence: Fence(life.fence.0),
+                fence: life.fence.0,
                 ..self.pod()
             })
         };

@@ -15,7 +15,7 @@ use super::{RecordFault, missing};
 /// the latest snapshot is, whatever the record calls it.
 pub(super) fn adopt(record: ActorJson) -> Result<Actor, RecordFault> {
     let status = record.status.ok_or_else(|| missing("status"))?.0;
-    let version = Version(record.version.0);
+    let version = record.version.0;
     let pod = record.pod();
     let in_progress = record.in_progress_snapshot.some();
     let latest = record

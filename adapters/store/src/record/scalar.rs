@@ -61,12 +61,6 @@ impl<'de> Deserialize<'de> for Text {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Int(pub(super) u64);
 
-impl Int {
-    pub(super) fn is_zero(&self) -> bool {
-        self.0 == 0
-    }
-}
-
 impl Serialize for Int {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
@@ -93,6 +87,23 @@ impl<'de> Deserialize<'de> for Int {
             }
         }
         deserializer.deserialize_any(AsInt)
+    }
+}
+
+/// A version or a fence, as [`Int`] has it, if somebody can have counted up to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count<T>(pub(super) T);
+
+impl<T: fmt::Display> Serialize for Count<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de, T: TryFrom<u64, Error: fmt::Display>> Deserialize<'de> for Count<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Count<T>, D::Error> {
+        let Int(number) = Int::deserialize(deserializer)?;
+        T::try_from(number).map(Count).map_err(de::Error::custom)
     }
 }
 

@@ -5,14 +5,14 @@ use holdfast_core::id::{ActorKey, Fence, Incarnation, Version, WorkerKey};
 use holdfast_core::worker::{Duty, Hosted, Worker};
 use serde::{Deserialize, Serialize};
 
-use super::scalar::{Int, Text};
+use super::scalar::{Count, Int, Text};
 use super::{RecordFault, VERSION, Versioned, missing};
 
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct WorkerJson {
-    #[serde(skip_serializing_if = "Int::is_zero")]
-    version: Int,
+    #[serde(skip_serializing_if = "is_none_yet")]
+    version: Count<Version>,
     #[serde(alias = "worker_namespace", skip_serializing_if = "Text::is_empty")]
     worker_namespace: Text,
     #[serde(alias = "worker_pool", skip_serializing_if = "Text::is_empty")]
@@ -55,7 +55,7 @@ struct Extra {
 #[serde(deny_unknown_fields)]
 struct HostsJson {
     incarnation: Int,
-    fence: Int,
+    fence: Count<Fence>,
 }
 
 impl Versioned for WorkerJson {
@@ -67,7 +67,7 @@ impl Versioned for WorkerJson {
 impl From<&Worker> for WorkerJson {
     fn from(worker: &Worker) -> WorkerJson {
         let mut record = WorkerJson {
-            version: Int(worker.version.0),
+            version: Count(worker.version),
             ip: (&worker.ip).into(),
             worker_pod_uid: (&worker.pod_uid).into(),
             node_name: (&worker.node).into(),
@@ -86,7 +86,7 @@ impl From<&Worker> for WorkerJson {
             record.actor_template = (&hosted.template_name).into();
             extra.hosts = Some(HostsJson {
                 incarnation: Int(hosted.incarnation.0),
-                fence: Int(hosted.fence.0),
+                fence: Count(hosted.fence),
             });
         }
         record.holdfast = Some(extra);
@@ -128,7 +128,7 @@ impl WorkerJson {
                 let promised = !self.actor_id.is_empty();
                 let life = promised.then_some(HostsJson {
                     incarnation: Int(0),
-                    fence: Int(0),
+                    fence: Count(Fence(0)),
                 });
                 (Extra::default(), life)
             }
@@ -141,11 +141,11 @@ impl WorkerJson {
             incarnation: Incarnation(life.incarnation.0),
             template_namespace: self.actor_namespace.0,
             template_name: self.actor_template.0,
-            fence: Fence(life.fence.0),
+            fence: life.fence.0,
         });
         Ok(Worker {
             key,
-            version: Version(self.version.0),
+            version: self.version.0,
             pod_uid: self.worker_pod_uid.0,
             incarnation: extra.incarnation.0,
             ip: self.ip.0,
@@ -158,6 +158,10 @@ impl WorkerJson {
             hosts,
         })
     }
+}
+
+fn is_none_yet(version: &Count<Version>) -> bool {
+    version.0 == Version(0)
 }
 
 #[derive(Serialize, Deserialize)]

@@ -50,8 +50,13 @@ fn token() -> impl Strategy<Value = LeaseToken> {
     })
 }
 
+/// A version or a fence.
+fn count() -> impl Strategy<Value = u64> {
+    0..=Version::MAX.0
+}
+
 fn assignment() -> impl Strategy<Value = Assignment> {
-    (worker_key(), name(), name(), name(), name(), any::<u64>()).prop_map(
+    (worker_key(), name(), name(), name(), name(), count()).prop_map(
         |(worker, pod_uid, incarnation, ip, node, fence)| Assignment {
             worker,
             pod_uid,
@@ -180,13 +185,13 @@ fn template() -> impl Strategy<Value = Template> {
 
 /// Any actor.
 pub fn actor() -> impl Strategy<Value = Actor> {
-    let claim = (token(), any::<u64>()).prop_map(|(token, fence)| Claim {
+    let claim = (token(), count()).prop_map(|(token, fence)| Claim {
         token,
         fence: Fence(fence),
     });
     let loss = (worker_key(), name()).prop_map(|(worker, reason)| Loss { worker, reason });
     (
-        (actor_key(), any::<u64>(), any::<u64>(), name(), name()),
+        (actor_key(), count(), any::<u64>(), name(), name()),
         (option::of(template()), selector(), state(), option::of(claim)),
         (
             option::of(snapshot()),
@@ -221,7 +226,7 @@ pub fn actor() -> impl Strategy<Value = Actor> {
 
 /// Any worker.
 pub fn worker() -> impl Strategy<Value = Worker> {
-    let hosted = (actor_key(), any::<u64>(), name(), name(), any::<u64>()).prop_map(
+    let hosted = (actor_key(), any::<u64>(), name(), name(), count()).prop_map(
         |(actor, incarnation, template_namespace, template_name, fence)| Hosted {
             actor,
             incarnation: Incarnation(incarnation),
@@ -232,7 +237,7 @@ pub fn worker() -> impl Strategy<Value = Worker> {
     );
     let duty = prop_oneof![Just(Duty::Serving), Just(Duty::Draining)];
     (
-        (worker_key(), any::<u64>(), name(), name()),
+        (worker_key(), count(), name(), name()),
         (name(), name(), duty, option::of(hosted)),
     )
         .prop_map(
