@@ -23,11 +23,11 @@ pub(crate) struct Report<'a> {
     pub(crate) errors: &'a RefCell<Vec<ManifestError>>,
 }
 
-/// Whether errors show values.
+/// Whether errors show what stands in the manifest.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Exposure {
     Shown,
-    /// They are secrets.
+    /// There are secrets in it. A key may be one too: where a colon or an indent was forgotten, it is.
     Hidden,
 }
 
@@ -60,6 +60,8 @@ impl Report<'_> {
 pub(crate) struct Cursor<'a> {
     report: &'a Report<'a>,
     node: &'a Arc<Node>,
+    /// Where its key stands, if it has one, and it itself otherwise.
+    key_position: Position,
     path: String,
 }
 
@@ -69,6 +71,7 @@ impl<'a> Cursor<'a> {
         Cursor {
             report,
             node,
+            key_position: node.position,
             path: String::new(),
         }
     }
@@ -85,7 +88,7 @@ impl<'a> Cursor<'a> {
     /// Reports a broken rule of this value's key, which is the end of its path.
     pub(crate) fn refuse_key(&self, rule: impl Into<String>) {
         self.report.add(
-            self.node.position,
+            self.key_position,
             self.path.clone(),
             None,
             Fault::Invalid(rule.into()),
@@ -165,7 +168,10 @@ impl<'a> Cursor<'a> {
         let read: Vec<Option<T>> = items
             .iter()
             .enumerate()
-            .map(|(index, node)| read(self.child(node, format!("{}[{index}]", self.path))))
+            .map(|(index, node)| {
+                let path = format!("{}[{index}]", self.path);
+                read(self.child(node, node.position, path))
+            })
             .collect();
         read.into_iter().collect()
     }
@@ -177,7 +183,10 @@ impl<'a> Cursor<'a> {
         };
         let read: Vec<Option<T>> = entries
             .iter()
-            .map(|entry| read(&entry.key, self.child(&entry.node, self.path_of(&entry.key))))
+            .map(|entry| {
+                let path = self.path_of_key(&entry.key);
+                read(&entry.key, self.child(&entry.node, entry.key_position, path))
+            })
             .collect();
         read.into_iter().collect()
     }
@@ -194,14 +203,24 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    fn child(&self, node: &'a Arc<Node>, path: String) -> Cursor<'a> {
+    fn child(&self, node: &'a Arc<Node>, key_position: Position, path: String) -> Cursor<'a> {
         Cursor {
             report: self.report,
             node,
+            key_position,
             path,
         }
     }
 
+    /// The path of a key as the manifest has it.
+    fn path_of_key(&self, key: &str) -> String {
+        match self.report.exposure {
+            Exposure::Shown => self.path_of(key),
+            Exposure::Hidden => format!("{}[not shown]", self.path),
+        }
+    }
+
+    /// The path of a known field, or of a key that may be shown.
     fn path_of(&self, key: &str) -> String {
         let mut path = self.path.clone();
         let dot = if path.is_empty() { "" } else { "." };
@@ -255,7 +274,10 @@ impl<'a> Fields<'a> {
         let entry = self.entries.iter().find(|entry| entry.key == name)?;
         match entry.node.value {
             Value::Scalar(ScalarType::Null, _) => None,
-            _ => Some(self.cursor.child(&entry.node, self.cursor.path_of(name))),
+            _ => {
+                let path = self.cursor.path_of(name);
+                Some(self.cursor.child(&entry.node, entry.key_position, path))
+            }
         }
     }
 
@@ -312,7 +334,7 @@ impl<'a> Fields<'a> {
         for entry in self.entries {
             if !asked.contains(&entry.key.as_str()) {
                 let nearest = rules::nearest(&entry.key, asked.iter().copied());
-                let path = self.cursor.path_of(&entry.key);
+                let path = self.cursor.path_of_key(&entry.key);
                 self.cursor
                     .report
                     .add(entry.key_position, path, None, Fault::Unknown { nearest });

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
 use std::sync::Arc;
 
-use serde_saphyr::granit_parser::{self, Event, Marker, Parser, ScalarStyle, StrInput, Tag};
+use serde_saphyr::granit_parser::{
+    self, ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag,
+};
 
 use crate::error::{Fault, Position};
 use crate::scalar::{self, ScalarType};
@@ -67,9 +69,7 @@ pub(crate) fn parse(text: &str) -> (Vec<Arc<Node>>, Vec<TextFault>) {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err(error) => {
-                        builder
-                            .faults
-                            .push(syntax(position(error.marker()), error.info()));
+                        builder.faults.push(not_yaml(&error));
                         break;
                     }
                 }
@@ -96,8 +96,7 @@ fn document<'a>(
 ) -> Result<Option<Arc<Node>>, Stop> {
     let mut root = None;
     while let Some(event) = parser.next_event() {
-        let (event, span) =
-            event.map_err(|error| Stop::Document(syntax(position(error.marker()), error.info())))?;
+        let (event, span) = event.map_err(|error| Stop::Document(not_yaml(&error)))?;
         if matches!(event, Event::DocumentEnd) {
             builder.forget_document();
             return Ok(root);
@@ -343,8 +342,9 @@ impl Builder {
                         });
                     }
                     MapEntry::Occupied(first) => {
-                        let (key, line) = (first.key(), first.get());
-                        let text = format!("key {key:?} is already in this mapping, at line {line}");
+                        // The key is not quoted: it may be a password after which the colon is missing.
+                        let line = first.get();
+                        let text = format!("the same key is already in this mapping, at line {line}");
                         self.faults.push(syntax(key_position, text));
                     }
                 },
@@ -382,6 +382,17 @@ fn unknown_tag(position: Position) -> Stop {
         position,
         "a word after '!' is a tag, and Kubernetes manifests have none; put text in quotes",
     )
+}
+
+/// What the parser says, which quotes nothing of the text but this one character.
+fn not_yaml(error: &ScanError) -> TextFault {
+    let text = match error.kind() {
+        ErrorKind::UnexpectedCharacter { .. } => {
+            "no text begins with this character; put it in quotes".to_owned()
+        }
+        _ => error.info(),
+    };
+    syntax(position(error.marker()), text)
 }
 
 fn stop(position: Position, text: impl Into<String>) -> Stop {

@@ -237,6 +237,23 @@ fn secrets_show_in_no_error_and_no_debug_output() {
         "stringData: {a: \"hunter2}",
         "stringData:\n  a: hunter2: hunter2",
         "stringData: {a: {hunter2: hunter2}}",
+        // A colon was forgotten, or a space after it, and a text stands where a key should.
+        "stringData: {hunter2}",
+        "stringData: {password hunter2}",
+        "data: {password:hunter2}",
+        "stringData:\n  password hunter2: x",
+        "stringData:\n  user: x\n  password hunter2",
+        "stringData:\n  password hunter2\n  user: x",
+        "stringData: {hunter2: [x]}",
+        "data: {hunter2: not base64}",
+        "stringData: {hunter2, hunter2}",
+        "stringData: {hunter2: a, hunter2: b}",
+        "? {hunter2: x}\n: y",
+        // An indent was.
+        "stringData:\nhunter2: x",
+        "stringData:\nhunter2: x\nhunter2: x",
+        "stringdata hunter2: x",
+        "metadata: {hunter2: x}",
     ] {
         let errors = loaded(&[("s.yaml", &secret(fields))]).unwrap_err();
         assert!(
@@ -244,6 +261,12 @@ fn secrets_show_in_no_error_and_no_debug_output() {
             "{fields}: {errors:?}"
         );
     }
+    // Not even a single character.
+    let error = loaded(&[("s.yaml", &secret("stringData: {a: @hunter2}"))]).unwrap_err();
+    assert_eq!(
+        error,
+        ["s.yaml:4:17: no text begins with this character; put it in quotes"]
+    );
     let manifests = loaded(&[("s.yaml", &secret("stringData: {a: hunter2}"))]).unwrap();
     let debug = format!("{manifests:?}");
     assert!(debug.contains("{a}") && !debug.contains("hunter2"), "{debug}");
@@ -287,7 +310,7 @@ fn yaml_that_has_no_meaning_is_refused_where_it_stands() {
     for (text, expected) in [
         (
             "a: 1\nb: 2\na: 3\n",
-            "3:1: key \"a\" is already in this mapping, at line 1",
+            "3:1: the same key is already in this mapping, at line 1",
         ),
         (
             "? [a]\n: 1\n",

@@ -15,8 +15,12 @@ pub fn run(data: &[u8]) {
             let lines = data.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count() + 2;
             for error in errors {
                 let shown = error.to_string();
-                // Keys are shown, so that one can find them; what stands behind them is not.
-                let told = format!("{:?} {}", error.value, error.fault);
+                // Elsewhere keys are shown, so that one can find them; what stands behind them is not.
+                let is_secret = matches!(error.object.split(' ').next(), Some("Secret" | ""));
+                let told = match is_secret {
+                    true => shown.clone(),
+                    false => format!("{:?} {}", error.value, error.fault),
+                };
                 assert!(!told.contains("HUNTER2"), "{shown}");
                 assert!(!shown.contains('\n'), "{shown}");
                 assert_eq!(error.place.file, file);
