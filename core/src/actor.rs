@@ -5,6 +5,7 @@
 
 use crate::catalog::{Selector, Template};
 use crate::id::{ActorKey, Fence, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, Version, WorkerKey};
+use crate::table::{self, Kind, Row, Table, begins, ends, kinds, moves, stays};
 use crate::worker::Worker;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -202,12 +203,122 @@ pub struct Loss {
     pub reason: Name,
 }
 
-/// Everything that may become of an actor record. There is no other way to change one.
+kinds! {
+    /// What may befall an actor's record.
+    pub enum Event {
+        /// It is made, asleep.
+        Create,
+        /// A workflow takes over.
+        Claim,
+        /// Its worker pools are chosen.
+        Select,
+        /// It is to serve.
+        Resume,
+        /// It serves.
+        Ran,
+        /// It is to sleep in the object store.
+        Suspend,
+        /// It sleeps there.
+        Suspended,
+        /// It is to sleep on its node's disk.
+        Pause,
+        /// It sleeps there.
+        Paused,
+        /// Its local snapshot is in the object store too.
+        Uploaded,
+        /// It falls back to the last committed snapshot.
+        Reset,
+        /// Its state cannot be carried forward.
+        Crash,
+        /// It is sent back to the last good snapshot.
+        Revert,
+        /// It is deleted.
+        Delete,
+    }
+}
+
+/// Everything that may become of an actor.
+pub const TABLE: Table<Status, Event> = {
+    use Event as E;
+    use Status as S;
+    const ROWS: &[Row<S, E>] = &[
+        begins(E::Create, &[S::Suspended], "no snapshot yet; pins the template"),
+        stays(&S::ALL, E::Claim, "nothing else: the first write of a new owner"),
+        stays(&S::ALL, E::Select, "replaces the actor's worker selector"),
+        moves(
+            &[S::Suspended, S::Paused],
+            E::Resume,
+            &[S::Resuming],
+            "names operation and worker",
+        ),
+        moves(
+            &[S::Resuming],
+            E::Ran,
+            &[S::Running],
+            "clears the loss mark and the in-progress name",
+        ),
+        moves(
+            &[S::Running],
+            E::Suspend,
+            &[S::Suspending],
+            "names operation and snapshot to be written",
+        ),
+        moves(
+            &[S::Suspending],
+            E::Suspended,
+            &[S::Suspended],
+            "`latest` and `last_external` become that snapshot; the one before becomes `fallback`",
+        ),
+        moves(
+            &[S::Running],
+            E::Pause,
+            &[S::Pausing],
+            "names operation and local snapshot",
+        ),
+        moves(
+            &[S::Pausing],
+            E::Paused,
+            &[S::Paused],
+            "`latest` becomes that local snapshot, on that node",
+        ),
+        moves(
+            &[S::Paused],
+            E::Uploaded,
+            &[S::Suspended],
+            "as Suspended, for the copy of the local snapshot",
+        ),
+        moves(
+            &[S::Resuming, S::Running, S::Suspending, S::Pausing],
+            E::Reset,
+            &[S::Suspended, S::Paused],
+            "asleep where `latest` is; drops the in-progress name; may set a loss mark",
+        ),
+        moves(
+            &[S::Resuming, S::Running, S::Suspending, S::Pausing],
+            E::Crash,
+            &[S::Crashed],
+            "keeps snapshots, in-progress name, node and cause",
+        ),
+        moves(
+            &[S::Crashed, S::Paused],
+            E::Revert,
+            &[S::Suspended],
+            "back to the last good external snapshot, or to the initial state if there is none",
+        ),
+        ends(&[S::Suspended, S::Crashed], E::Delete, "its snapshots stay"),
+    ];
+    Table::new("actor", ROWS)
+};
+
+/// An event for which the table has no row.
+pub type Illegal = table::Illegal<Status, Event>;
+
+/// What becomes of an actor record. There is no other way to change one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// A workflow takes over without changing anything else.
     Claim,
-    /// SUSPENDED, PAUSED -> RESUMING.
+    /// It is to serve.
     Resume {
         /// The operation.
         op: OpId,
@@ -216,57 +327,42 @@ pub enum Change {
         /// From what.
         boot: Boot,
     },
-    /// RESUMING -> RUNNING. Ends the story of an earlier loss.
+    /// It serves. Ends the story of an earlier loss.
     Ran,
-    /// RUNNING -> SUSPENDING.
+    /// It is to sleep in the object store.
     Suspend {
         /// The operation.
         op: OpId,
         /// The URI prefix to write.
         snapshot: Name,
     },
-    /// SUSPENDING -> SUSPENDED at the snapshot that was being written, which has been read back complete.
+    /// It sleeps at the snapshot that was being written, which has been read back complete.
     Suspended,
-    /// PAUSED -> SUSPENDED at the copy of its local snapshot, which has been read back complete.
+    /// It sleeps at the copy of its local snapshot, which has been read back complete.
     Uploaded {
         /// The URI prefix that was written.
         snapshot: Name,
     },
-    /// RUNNING -> PAUSING.
+    /// It is to sleep on its node's disk.
     Pause {
         /// The operation.
         op: OpId,
         /// The local snapshot to write.
         snapshot: Name,
     },
-    /// PAUSING -> PAUSED at the snapshot that was being written.
+    /// It sleeps there at the snapshot that was being written.
     Paused,
-    /// RESUMING, RUNNING, SUSPENDING, PAUSING -> asleep at the last committed snapshot.
+    /// It sleeps at the last committed snapshot.
     Reset {
         /// What was lost by that; a Resume that is undone loses nothing.
         loss: Option<Loss>,
     },
-    /// RESUMING, RUNNING, SUSPENDING, PAUSING -> CRASHED.
+    /// Its state cannot be carried forward.
     Crash(Crash),
-    /// CRASHED, PAUSED -> SUSPENDED at the last snapshot in the object store.
+    /// It sleeps at the last good snapshot in the object store.
     Revert,
-    /// Any state: other worker pools.
+    /// Other worker pools.
     Select(Selector),
-}
-
-/// A change that the table does not have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Illegal {
-    /// The status the actor was in.
-    pub from: Status,
-    /// What was attempted.
-    pub change: &'static str,
-}
-
-impl fmt::Display for Illegal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no transition {} from {}", self.change, self.from)
-    }
 }
 
 impl Actor {
@@ -277,6 +373,8 @@ impl Actor {
         template: Arc<Template>,
         selector: Selector,
     ) -> Actor {
+        let state = State::Suspended;
+        TABLE.made(None, Event::Create, Some(state.status()));
         Actor {
             key,
             version: Version::FIRST,
@@ -285,7 +383,7 @@ impl Actor {
             template_name: template.name.clone(),
             pinned: Some(template),
             selector,
-            state: State::Suspended,
+            state,
             claim: None,
             latest: None,
             last_external: None,
@@ -299,13 +397,15 @@ impl Actor {
     /// a version of at least `at_least`. The first write under a lease is that lease's claim.
     ///
     /// # Errors
-    /// [`Illegal`] if the table has no such transition.
+    /// [`Illegal`] if the [`TABLE`] has no such transition.
     pub fn after(
         &self,
         change: &Change,
         by: Option<LeaseToken>,
         at_least: Version,
     ) -> Result<Actor, Illegal> {
+        let (from, event) = (Some(self.status()), change.event());
+        TABLE.check(from, event)?;
         let mut next = self.clone();
         next.version = self.version.next().max(at_least);
         if let Some(token) = by
@@ -319,7 +419,7 @@ impl Actor {
         match (&self.state, change) {
             (_, Change::Claim) => {}
             (_, Change::Select(selector)) => next.selector = selector.clone(),
-            (State::Suspended | State::Paused, Change::Resume { op, on, boot }) => {
+            (_, Change::Resume { op, on, boot }) => {
                 next.state = State::Resuming {
                     op: *op,
                     on: on.clone(),
@@ -362,17 +462,17 @@ impl Actor {
                 });
                 next.in_progress = None;
             }
-            (state, Change::Reset { loss }) if state.is_underway() => {
+            (_, Change::Reset { loss }) => {
                 next.state = self.asleep();
                 next.in_progress = None;
                 if loss.is_some() {
                     next.loss.clone_from(loss);
                 }
             }
-            (state, Change::Crash(crash)) if state.is_underway() => {
+            (_, Change::Crash(crash)) => {
                 next.state = State::Crashed(crash.clone());
             }
-            (State::Crashed(_) | State::Paused, Change::Revert) => {
+            (_, Change::Revert) => {
                 next.state = State::Suspended;
                 next.last_external = self.last_good().cloned();
                 next.latest = next.last_external.clone().map(Snapshot::External);
@@ -382,8 +482,10 @@ impl Actor {
                 next.in_progress = None;
                 next.loss = None;
             }
-            _ => return self.illegal(change),
+            // A state that lacks what the change works on; the table has no such row either.
+            _ => return Err(Illegal { from, event }),
         }
+        TABLE.made(from, event, Some(next.status()));
         Ok(next)
     }
 
@@ -406,13 +508,6 @@ impl Actor {
             Some(Snapshot::Local { .. }) => State::Paused,
             Some(Snapshot::External(_)) | None => State::Suspended,
         }
-    }
-
-    fn illegal<T>(&self, change: &Change) -> Result<T, Illegal> {
-        Err(Illegal {
-            from: self.status(),
-            change: change.name(),
-        })
     }
 
     /// The worker that this record points at.
@@ -447,15 +542,7 @@ impl Actor {
 
     /// The status on the wire.
     pub fn status(&self) -> Status {
-        match self.state {
-            State::Suspended => Status::Suspended,
-            State::Resuming { .. } => Status::Resuming,
-            State::Running { .. } => Status::Running,
-            State::Suspending { .. } => Status::Suspending,
-            State::Pausing { .. } => Status::Pausing,
-            State::Paused => Status::Paused,
-            State::Crashed(_) => Status::Crashed,
-        }
+        self.state.status()
     }
 
     /// Whether the workflow that acquired `token` is the last that wrote here.
@@ -465,31 +552,36 @@ impl Actor {
 }
 
 impl State {
-    /// Whether a sandbox may exist in this state.
-    pub fn is_underway(&self) -> bool {
-        matches!(
-            self,
-            State::Resuming { .. } | State::Running { .. } | State::Suspending { .. } | State::Pausing { .. }
-        )
+    /// The status on the wire: the state without what it carries.
+    pub fn status(&self) -> Status {
+        match self {
+            State::Suspended => Status::Suspended,
+            State::Resuming { .. } => Status::Resuming,
+            State::Running { .. } => Status::Running,
+            State::Suspending { .. } => Status::Suspending,
+            State::Pausing { .. } => Status::Pausing,
+            State::Paused => Status::Paused,
+            State::Crashed(_) => Status::Crashed,
+        }
     }
 }
 
 impl Change {
-    /// What the table calls it.
-    pub fn name(&self) -> &'static str {
+    /// What befalls the record by it.
+    pub fn event(&self) -> Event {
         match self {
-            Change::Claim => "Claim",
-            Change::Resume { .. } => "Resume",
-            Change::Ran => "Ran",
-            Change::Suspend { .. } => "Suspend",
-            Change::Suspended => "Suspended",
-            Change::Uploaded { .. } => "Uploaded",
-            Change::Pause { .. } => "Pause",
-            Change::Paused => "Paused",
-            Change::Reset { .. } => "Reset",
-            Change::Crash(_) => "Crash",
-            Change::Revert => "Revert",
-            Change::Select(_) => "Select",
+            Change::Claim => Event::Claim,
+            Change::Resume { .. } => Event::Resume,
+            Change::Ran => Event::Ran,
+            Change::Suspend { .. } => Event::Suspend,
+            Change::Suspended => Event::Suspended,
+            Change::Uploaded { .. } => Event::Uploaded,
+            Change::Pause { .. } => Event::Pause,
+            Change::Paused => Event::Paused,
+            Change::Reset { .. } => Event::Reset,
+            Change::Crash(_) => Event::Crash,
+            Change::Revert => Event::Revert,
+            Change::Select(_) => Event::Select,
         }
     }
 }
@@ -526,16 +618,24 @@ impl Status {
     ];
 }
 
+impl Kind for Status {
+    const ALL: &'static [Status] = &Status::ALL;
+
+    fn name(self) -> &'static str {
+        match self {
+            Status::Suspended => "SUSPENDED",
+            Status::Resuming => "RESUMING",
+            Status::Running => "RUNNING",
+            Status::Suspending => "SUSPENDING",
+            Status::Pausing => "PAUSING",
+            Status::Paused => "PAUSED",
+            Status::Crashed => "CRASHED",
+        }
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Status::Resuming => "STATUS_RESUMING",
-            Status::Running => "STATUS_RUNNING",
-            Status::Suspending => "STATUS_SUSPENDING",
-            Status::Suspended => "STATUS_SUSPENDED",
-            Status::Pausing => "STATUS_PAUSING",
-            Status::Paused => "STATUS_PAUSED",
-            Status::Crashed => "STATUS_CRASHED",
-        })
+        write!(f, "STATUS_{}", self.name())
     }
 }

@@ -96,6 +96,11 @@ impl Failure {
         Failure::again(Code::Aborted, "concurrent update conflict, please retry")
     }
 
+    /// A change that a record's table does not have: wished for by mistake, and not made.
+    pub(crate) fn illegal(illegal: &dyn core::fmt::Display) -> Failure {
+        Failure::new(Code::Internal, format!("{illegal}"))
+    }
+
     pub(crate) fn lost_lease(why: &str) -> Failure {
         Failure::again(Code::Aborted, format!("lost actor lock during workflow: {why}"))
     }

@@ -10,6 +10,7 @@
 
 use crate::machine::Machine;
 use crate::settings::LeaseSettings;
+use crate::table::{Moved, Row, Table, kinds, moves, stays};
 use crate::time::{Duration, Instant, backoff};
 use alloc::collections::VecDeque;
 
@@ -22,7 +23,7 @@ pub struct Keeper {
     outputs: VecDeque<Output>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Idle,
     Acquiring { sent_at: Instant },
@@ -30,13 +31,95 @@ enum State {
     Over,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Renewal {
     /// The next one is due then.
     Due { at: Instant, failures: u32 },
     /// One is under way.
     Sent { at: Instant, failures: u32 },
 }
+
+kinds! {
+    /// Where an acquisition of a lease stands.
+    pub enum Phase {
+        /// It has not been asked for.
+        Idle,
+        /// The store has been asked.
+        Acquiring,
+        /// It is believed in, and its next renewal is waited for.
+        Held,
+        /// It is believed in, and its renewal is under way.
+        Renewing,
+        /// It was lost or given back.
+        Over,
+    }
+}
+
+kinds! {
+    /// What may befall it: an [`Input`], or time.
+    pub enum Event {
+        /// The owner wants it, or asks once more.
+        Acquire,
+        /// The store granted it.
+        Granted,
+        /// A renewal is due.
+        Renew,
+        /// The store renewed it.
+        Renewed,
+        /// The store gave no answer.
+        Failed,
+        /// The store says that it is not ours.
+        NotOwner,
+        /// It was not renewed in time.
+        Expiry,
+        /// The owner is done.
+        Release,
+    }
+}
+
+/// Everything that may become of an acquisition. An event for which there is no row changes nothing: it
+/// is an answer that no longer matters, or a wish that comes too late.
+pub const TABLE: Table<Phase, Event> = {
+    use Event as E;
+    use Phase as P;
+    const ROWS: &[Row<P, E>] = &[
+        moves(
+            &[P::Idle],
+            E::Acquire,
+            &[P::Acquiring],
+            "validity will count from here",
+        ),
+        stays(&[P::Acquiring], E::Acquire, "and now from here"),
+        moves(
+            &[P::Acquiring],
+            E::Granted,
+            &[P::Held, P::Over],
+            "a grant that comes after its own end is no grant",
+        ),
+        moves(
+            &[P::Held],
+            E::Renew,
+            &[P::Renewing],
+            "validity will count from here",
+        ),
+        moves(&[P::Renewing], E::Renewed, &[P::Held], "validity begins anew"),
+        moves(
+            &[P::Renewing],
+            E::Failed,
+            &[P::Held],
+            "neither ends the lease nor extends it; due again soon",
+        ),
+        moves(&[P::Held, P::Renewing], E::NotOwner, &[P::Over], "lost at once"),
+        moves(&[P::Held, P::Renewing], E::Expiry, &[P::Over], "lost"),
+        moves(
+            &[P::Held, P::Renewing],
+            E::Release,
+            &[P::Over],
+            "no renewal after this",
+        ),
+    ];
+    Table::new("lease", ROWS)
+};
 
 /// What happened to a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +149,8 @@ pub enum Output {
     Granted,
     /// Tell the owner that it has the lease no more.
     Lost(Cause),
+    /// This happened: for those who watch.
+    Moved(Moved),
 }
 
 /// Why a lease was lost.
@@ -128,23 +213,57 @@ impl Keeper {
         }
     }
 
-    fn lose(&mut self, cause: Cause) {
-        self.state = State::Over;
+    /// Where it stands in the [`TABLE`].
+    pub fn phase(&self) -> Phase {
+        self.state.phase()
+    }
+
+    /// The one way from one state to another.
+    fn enter(&mut self, event: Event, state: State) {
+        let moved = TABLE.made(Some(self.phase()), event, Some(state.phase()));
+        self.state = state;
+        self.outputs.push_back(Output::Moved(moved));
+    }
+
+    fn lose(&mut self, event: Event, cause: Cause) {
+        self.enter(event, State::Over);
         self.outputs.push_back(Output::Lost(cause));
     }
 
-    /// Believes in a lease that was asked for at `sent_at`.
-    fn believe(&mut self, now: Instant, sent_at: Instant) -> bool {
-        let valid_until = sent_at.plus(self.settings.believed_for());
-        if now >= valid_until {
-            return false;
+    /// What is believed of a lease that was granted or renewed by a request sent at `sent_at`.
+    fn held_since(&self, sent_at: Instant) -> State {
+        State::Held {
+            valid_until: sent_at.plus(self.settings.believed_for()),
+            renewal: Renewal::Due {
+                at: sent_at.plus(self.settings.renew_every),
+                failures: 0,
+            },
         }
-        let at = sent_at.plus(self.settings.renew_every);
-        self.state = State::Held {
-            valid_until,
-            renewal: Renewal::Due { at, failures: 0 },
-        };
-        true
+    }
+
+    /// Whatever the news, they come too late for a lease that is over by now.
+    fn expire(&mut self, now: Instant) {
+        if self.valid_until().is_some_and(|until| now >= until) {
+            self.lose(Event::Expiry, Cause::Expired);
+        }
+    }
+}
+
+impl State {
+    fn phase(&self) -> Phase {
+        match self {
+            State::Idle => Phase::Idle,
+            State::Acquiring { .. } => Phase::Acquiring,
+            State::Held {
+                renewal: Renewal::Due { .. },
+                ..
+            } => Phase::Held,
+            State::Held {
+                renewal: Renewal::Sent { .. },
+                ..
+            } => Phase::Renewing,
+            State::Over => Phase::Over,
+        }
     }
 }
 
@@ -154,50 +273,49 @@ impl Machine for Keeper {
     type Timer = Timer;
 
     fn handle(&mut self, now: Instant, input: Input) {
-        match (&mut self.state, input) {
-            (State::Idle | State::Acquiring { .. }, Input::Acquire) => {
-                self.state = State::Acquiring { sent_at: now };
+        self.expire(now);
+        let event = input.event();
+        if !TABLE.allows(Some(self.phase()), event) {
+            return;
+        }
+        match (self.state, input) {
+            (_, Input::Acquire) => {
+                self.enter(event, State::Acquiring { sent_at: now });
                 self.outputs.push_back(Output::Acquire);
             }
             (State::Acquiring { sent_at }, Input::Granted) => {
-                let sent_at = *sent_at;
-                if self.believe(now, sent_at) {
+                if now < sent_at.plus(self.settings.believed_for()) {
+                    self.enter(event, self.held_since(sent_at));
                     self.outputs.push_back(Output::Granted);
                 } else {
-                    self.lose(Cause::GrantedTooLate);
+                    self.lose(event, Cause::GrantedTooLate);
                 }
             }
-            (State::Held { valid_until, .. }, _) if now >= *valid_until => self.lose(Cause::Expired),
             (
                 State::Held {
                     renewal: Renewal::Sent { at, .. },
                     ..
                 },
                 Input::Renewed,
+            ) => self.enter(event, self.held_since(at)),
+            (
+                State::Held {
+                    valid_until,
+                    renewal: Renewal::Sent { failures, .. },
+                },
+                Input::Failed,
             ) => {
-                let sent_at = *at;
-                if !self.believe(now, sent_at) {
-                    self.lose(Cause::Expired);
-                }
+                let from = self.settings.retry_from;
+                let pause = backoff(from, self.settings.renew_every, failures, self.seed);
+                let renewal = Renewal::Due {
+                    at: now.plus(pause),
+                    failures: failures.saturating_add(1),
+                };
+                self.enter(event, State::Held { valid_until, renewal });
             }
-            (State::Held { renewal, .. }, Input::Failed) => {
-                if let Renewal::Sent { failures, .. } = *renewal {
-                    let pause = backoff(
-                        self.settings.retry_from,
-                        self.settings.renew_every,
-                        failures,
-                        self.seed,
-                    );
-                    *renewal = Renewal::Due {
-                        at: now.plus(pause),
-                        failures: failures.saturating_add(1),
-                    };
-                }
-            }
-            (State::Held { .. }, Input::NotOwner) => self.lose(Cause::NotOwner),
-            (State::Held { .. }, Input::Release) => self.state = State::Over,
-            // Answers to questions that no longer matter, and wishes that come too late.
-            (State::Idle | State::Acquiring { .. } | State::Held { .. } | State::Over, _) => {}
+            (_, Input::NotOwner) => self.lose(event, Cause::NotOwner),
+            (_, Input::Release) => self.enter(event, State::Over),
+            (_, Input::Granted | Input::Renewed | Input::Failed) => {}
         }
     }
 
@@ -217,18 +335,30 @@ impl Machine for Keeper {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        let State::Held { valid_until, renewal } = &mut self.state else {
-            return;
-        };
-        if now >= *valid_until {
-            self.lose(Cause::Expired);
-            return;
-        }
-        if let Renewal::Due { at, failures } = *renewal
+        self.expire(now);
+        if let State::Held {
+            valid_until,
+            renewal: Renewal::Due { at, failures },
+        } = self.state
             && now >= at
         {
-            *renewal = Renewal::Sent { at: now, failures };
+            let renewal = Renewal::Sent { at: now, failures };
+            self.enter(Event::Renew, State::Held { valid_until, renewal });
             self.outputs.push_back(Output::Renew);
+        }
+    }
+}
+
+impl Input {
+    /// What befalls the lease by it.
+    pub fn event(self) -> Event {
+        match self {
+            Input::Acquire => Event::Acquire,
+            Input::Granted => Event::Granted,
+            Input::Renewed => Event::Renewed,
+            Input::NotOwner => Event::NotOwner,
+            Input::Failed => Event::Failed,
+            Input::Release => Event::Release,
         }
     }
 }
@@ -249,7 +379,9 @@ mod tests {
     }
 
     fn drain(keeper: &mut Keeper) -> Vec<Output> {
-        core::iter::from_fn(|| keeper.poll_output()).collect()
+        core::iter::from_fn(|| keeper.poll_output())
+            .filter(|output| !matches!(output, Output::Moved(_)))
+            .collect()
     }
 
     fn held_since(ms: u64) -> Keeper {
@@ -378,6 +510,7 @@ mod tests {
                         Output::Acquire | Output::Renew => last_sent = Some(now),
                         Output::Lost(_) => losses += 1,
                         Output::Granted => prop_assert!(k.is_valid(now)),
+                        Output::Moved(_) => {}
                     }
                 }
                 if let Some(until) = k.valid_until() {

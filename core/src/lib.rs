@@ -35,6 +35,7 @@ pub mod registry;
 pub mod replica;
 pub mod request;
 pub mod settings;
+pub mod table;
 pub mod time;
 pub mod timers;
 pub mod worker;

@@ -4,7 +4,9 @@
 //! the same record and goes on from there. That is how every effect may be cut anywhere and the
 //! workflow still converges (design section 5).
 
-use crate::actor::{Actor, Assignment, Boot, Change, Crash, Loss, Snapshot, Source, State, Transition};
+use crate::actor::{
+    self, Actor, Assignment, Boot, Change, Crash, Event, Loss, Snapshot, Source, State, Transition,
+};
 use crate::catalog::Template;
 use crate::effect::{Fenced, NodeFailureKind, NodeReply, Place, Target, Verb};
 use crate::failure::Failure;
@@ -168,10 +170,8 @@ pub fn next(goal: &Goal, actor: &Actor, facts: &Facts<'_>) -> Next {
         Goal::Resume(boot) => resume(*boot, actor, facts),
         Goal::Suspend => suspend(actor, facts),
         Goal::Pause => pause(actor, facts),
-        Goal::Delete => match &actor.state {
-            State::Suspended | State::Crashed(_) => Next::Delete,
-            _ => refuse(Failure::not_suspended(&actor.key.name, actor.status())),
-        },
+        Goal::Delete if actor::TABLE.allows(Some(actor.status()), Event::Delete) => Next::Delete,
+        Goal::Delete => refuse(Failure::not_suspended(&actor.key.name, actor.status())),
         Goal::Revert => match &actor.state {
             State::Crashed(_) => write(Change::Revert, Then::Finish),
             State::Paused if actor.last_external.is_some() => write(Change::Revert, Then::Finish),

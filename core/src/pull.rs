@@ -8,10 +8,12 @@ use crate::failure::Code;
 use crate::id::Name;
 use crate::machine::Machine;
 use crate::settings::PullSettings;
+use crate::table::{Moved, Row, Table, begins, ends, kinds, moves, stays};
 use crate::time::{Instant, jittered};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// All pulls of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +39,119 @@ enum Stage {
     Running { attempt: Attempt, moved_at: Instant },
     Waiting { until: Instant },
 }
+
+kinds! {
+    /// Where a pull stands.
+    pub enum Phase {
+        /// An attempt is under way.
+        Running,
+        /// The next attempt is waited for.
+        Waiting,
+        /// An attempt is under way, and nobody wants the image.
+        RunningUnwanted,
+        /// The next attempt is waited for, and nobody wants the image.
+        WaitingUnwanted,
+    }
+}
+
+kinds! {
+    /// What may befall a pull: an [`Input`], or time.
+    pub enum Event {
+        /// Somebody wants the image.
+        Want,
+        /// Somebody does not want it any more.
+        Unwant,
+        /// The attempt has moved bytes.
+        Progress,
+        /// The image is here.
+        Done,
+        /// The attempt has failed.
+        Failed,
+        /// The attempt has moved no byte for too long.
+        Stall,
+        /// It is time to try again.
+        Retry,
+        /// Nobody has wanted it for too long.
+        Abandon,
+    }
+}
+
+/// Everything that may become of a pull. An event for which there is no row changes nothing: it is news
+/// of an attempt that is over, or of somebody who does not wait for this image.
+pub const TABLE: Table<Phase, Event> = {
+    use Event as E;
+    use Phase as P;
+    const ROWS: &[Row<P, E>] = &[
+        begins(E::Want, &[P::Running], "begins the first attempt"),
+        stays(&[P::Running, P::Waiting], E::Want, "one more waits for it"),
+        moves(&[P::RunningUnwanted], E::Want, &[P::Running], "goes on"),
+        moves(&[P::WaitingUnwanted], E::Want, &[P::Waiting], "goes on"),
+        moves(
+            &[P::Running],
+            E::Unwant,
+            &[P::Running, P::RunningUnwanted],
+            "the last one out starts the grace",
+        ),
+        moves(
+            &[P::Waiting],
+            E::Unwant,
+            &[P::Waiting, P::WaitingUnwanted],
+            "the same",
+        ),
+        stays(
+            &[P::Running, P::RunningUnwanted],
+            E::Progress,
+            "failures are counted from zero again",
+        ),
+        ends(
+            &[P::Running, P::RunningUnwanted],
+            E::Done,
+            "all who wait are told",
+        ),
+        moves(
+            &[P::Running],
+            E::Failed,
+            &[P::Waiting],
+            "the next attempt goes on where this one stopped",
+        ),
+        moves(
+            &[P::RunningUnwanted],
+            E::Failed,
+            &[P::WaitingUnwanted],
+            "the same",
+        ),
+        ends(
+            &[P::Running, P::RunningUnwanted],
+            E::Failed,
+            "the last try, or a useless one: all are told",
+        ),
+        moves(
+            &[P::Running],
+            E::Stall,
+            &[P::Waiting],
+            "the attempt is cancelled, and counts as failed",
+        ),
+        moves(&[P::RunningUnwanted], E::Stall, &[P::WaitingUnwanted], "the same"),
+        ends(
+            &[P::Running, P::RunningUnwanted],
+            E::Stall,
+            "the last try: all who wait are told",
+        ),
+        moves(&[P::Waiting], E::Retry, &[P::Running], "begins the next attempt"),
+        moves(
+            &[P::WaitingUnwanted],
+            E::Retry,
+            &[P::RunningUnwanted],
+            "the same, within the grace",
+        ),
+        ends(
+            &[P::RunningUnwanted, P::WaitingUnwanted],
+            E::Abandon,
+            "cancelled; what has arrived stays in the cache",
+        ),
+    ];
+    Table::new("pull", ROWS)
+};
 
 /// Whoever waits for an image. Local to one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +207,8 @@ pub enum Output {
     Failed(Waiter, Name, PullFailure),
     /// An attempt stalled, or failed, and is made again: something for the log.
     Retrying(Name, String),
+    /// This happened to the pull of an image: for those who watch.
+    Moved(Name, Moved),
 }
 
 /// Why pulls want to be woken.
@@ -121,41 +238,135 @@ impl Pulls {
         self.pulls.iter().map(|(image, pull)| (image, pull.bytes))
     }
 
-    fn begin(&mut self, now: Instant, image: &Name) {
+    /// Where the pull of an image stands in the [`TABLE`]; none if there is none.
+    pub fn phase(&self, image: &Name) -> Option<Phase> {
+        self.pulls.get(image).map(Pull::phase)
+    }
+
+    /// The one way in which a pull changes, begins and ends: what is left of it is what `next` makes of it.
+    fn enter(&mut self, image: &Name, event: Event, next: impl FnOnce(Option<Pull>) -> Option<Pull>) {
+        let before = self.pulls.remove(image);
+        let from = before.as_ref().map(Pull::phase);
+        let after = next(before);
+        let moved = TABLE.made(from, event, after.as_ref().map(Pull::phase));
+        if let Some(pull) = after {
+            self.pulls.insert(image.clone(), pull);
+        }
+        self.outputs.push_back(Output::Moved(image.clone(), moved));
+    }
+
+    fn change(&mut self, image: &Name, event: Event, change: impl FnOnce(&mut Pull)) {
+        self.enter(image, event, |pull| {
+            let mut pull = pull?;
+            change(&mut pull);
+            Some(pull)
+        });
+    }
+
+    fn end(&mut self, image: &Name, event: Event) -> Option<Pull> {
+        let mut ended = None;
+        self.enter(image, event, |pull| {
+            ended = pull;
+            None
+        });
+        ended
+    }
+
+    fn next_attempt(&mut self) -> Attempt {
         let attempt = Attempt(self.next_attempt);
         self.next_attempt += 1;
-        if let Some(pull) = self.pulls.get_mut(image) {
+        attempt
+    }
+
+    fn want(&mut self, now: Instant, image: Name, waiter: Waiter) {
+        if self.pulls.contains_key(&image) {
+            return self.change(&image, Event::Want, |pull| {
+                pull.waiters.insert(waiter);
+                pull.unwanted_since = None;
+            });
+        }
+        let attempt = self.next_attempt();
+        self.enter(&image, Event::Want, |_| {
+            Some(Pull {
+                waiters: [waiter].into(),
+                stage: Stage::Running {
+                    attempt,
+                    moved_at: now,
+                },
+                bytes: 0,
+                failures: 0,
+                unwanted_since: None,
+            })
+        });
+        self.outputs.push_back(Output::Start(image, attempt));
+    }
+
+    fn unwant(&mut self, now: Instant, waiter: Waiter) {
+        let is_waiting = |(_, pull): &(&Name, &Pull)| pull.waiters.contains(&waiter);
+        let images = self
+            .pulls
+            .iter()
+            .filter(is_waiting)
+            .map(|(image, _)| image.clone());
+        for image in images.collect::<Vec<Name>>() {
+            self.change(&image, Event::Unwant, |pull| {
+                pull.waiters.remove(&waiter);
+                pull.unwanted_since = pull.waiters.is_empty().then_some(now);
+            });
+        }
+    }
+
+    fn progressed(&mut self, now: Instant, attempt: Attempt, bytes: u64) {
+        if let Some(image) = self.image_of(attempt)
+            && self.pulls.get(&image).is_some_and(|pull| bytes > pull.bytes)
+        {
+            self.change(&image, Event::Progress, |pull| {
+                pull.bytes = bytes;
+                pull.failures = 0;
+                pull.stage = Stage::Running {
+                    attempt,
+                    moved_at: now,
+                };
+            });
+        }
+    }
+
+    fn retry(&mut self, now: Instant, image: &Name) {
+        let attempt = self.next_attempt();
+        self.change(image, Event::Retry, |pull| {
             pull.stage = Stage::Running {
                 attempt,
                 moved_at: now,
             };
-            self.outputs.push_back(Output::Start(image.clone(), attempt));
-        }
+        });
+        self.outputs.push_back(Output::Start(image.clone(), attempt));
     }
 
-    fn failed(&mut self, now: Instant, image: &Name, failure: PullFailure) {
-        let Some(pull) = self.pulls.get_mut(image) else {
+    fn failed(&mut self, now: Instant, image: &Name, event: Event, failure: PullFailure) {
+        let Some(failures) = self.pulls.get(image).map(|pull| pull.failures + 1) else {
             return;
         };
-        pull.failures += 1;
-        if failure.retry == Retry::Useless || pull.failures >= self.settings.attempts {
-            let waiters = core::mem::take(&mut pull.waiters);
-            self.pulls.remove(image);
-            for waiter in waiters {
+        if failure.retry == Retry::Useless || failures >= self.settings.attempts {
+            for waiter in self.end(image, event).into_iter().flat_map(|pull| pull.waiters) {
                 self.outputs
                     .push_back(Output::Failed(waiter, image.clone(), failure.clone()));
             }
         } else {
-            let until = now.plus(jittered(self.settings.retry_after, u64::from(pull.failures)));
-            pull.stage = Stage::Waiting { until };
+            let until = now.plus(jittered(self.settings.retry_after, u64::from(failures)));
+            self.change(image, event, |pull| {
+                pull.failures = failures;
+                pull.stage = Stage::Waiting { until };
+            });
             self.outputs
                 .push_back(Output::Retrying(image.clone(), failure.message));
         }
     }
 
-    fn stalled(&mut self, now: Instant, image: &Name, attempt: Attempt) {
-        self.outputs.push_back(Output::Cancel(attempt));
+    fn stalled(&mut self, now: Instant, image: &Name) {
         let Some(pull) = self.pulls.get(image) else { return };
+        if let Stage::Running { attempt, .. } = pull.stage {
+            self.outputs.push_back(Output::Cancel(attempt));
+        }
         let failure = PullFailure {
             code: Code::Unavailable,
             message: format!(
@@ -167,7 +378,32 @@ impl Pulls {
             ),
             retry: Retry::Helps,
         };
-        self.failed(now, image, failure);
+        self.failed(now, image, Event::Stall, failure);
+    }
+
+    fn ended(&mut self, now: Instant, attempt: Attempt, result: Result<(), PullFailure>) {
+        let Some(image) = self.image_of(attempt) else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                for waiter in self
+                    .end(&image, Event::Done)
+                    .into_iter()
+                    .flat_map(|pull| pull.waiters)
+                {
+                    self.outputs.push_back(Output::Ready(waiter, image.clone()));
+                }
+            }
+            Err(failure) => self.failed(now, &image, Event::Failed, failure),
+        }
+    }
+
+    fn abandon(&mut self, image: &Name) {
+        let pull = self.end(image, Event::Abandon);
+        if let Some(Stage::Running { attempt, .. }) = pull.map(|pull| pull.stage) {
+            self.outputs.push_back(Output::Cancel(attempt));
+        }
     }
 
     fn image_of(&self, attempt: Attempt) -> Option<Name> {
@@ -198,6 +434,17 @@ impl Pulls {
     }
 }
 
+impl Pull {
+    fn phase(&self) -> Phase {
+        match (&self.stage, self.unwanted_since) {
+            (Stage::Running { .. }, None) => Phase::Running,
+            (Stage::Waiting { .. }, None) => Phase::Waiting,
+            (Stage::Running { .. }, Some(_)) => Phase::RunningUnwanted,
+            (Stage::Waiting { .. }, Some(_)) => Phase::WaitingUnwanted,
+        }
+    }
+}
+
 impl Machine for Pulls {
     type Input = Input;
     type Output = Output;
@@ -205,65 +452,10 @@ impl Machine for Pulls {
 
     fn handle(&mut self, now: Instant, input: Input) {
         match input {
-            Input::Want(image, waiter) => {
-                if let Some(pull) = self.pulls.get_mut(&image) {
-                    pull.waiters.insert(waiter);
-                    pull.unwanted_since = None;
-                } else {
-                    let stage = Stage::Waiting { until: now };
-                    let waiters = [waiter].into();
-                    let pull = Pull {
-                        waiters,
-                        stage,
-                        bytes: 0,
-                        failures: 0,
-                        unwanted_since: None,
-                    };
-                    self.pulls.insert(image.clone(), pull);
-                    self.begin(now, &image);
-                }
-            }
-            Input::Unwant(waiter) => {
-                for pull in self.pulls.values_mut() {
-                    if pull.waiters.remove(&waiter) && pull.waiters.is_empty() {
-                        pull.unwanted_since = Some(now);
-                    }
-                }
-            }
-            Input::Progress(attempt, bytes) => {
-                let Some(image) = self.image_of(attempt) else {
-                    return;
-                };
-                let Some(pull) = self.pulls.get_mut(&image) else {
-                    return;
-                };
-                if bytes > pull.bytes {
-                    pull.bytes = bytes;
-                    pull.failures = 0;
-                    pull.stage = Stage::Running {
-                        attempt,
-                        moved_at: now,
-                    };
-                }
-            }
-            Input::Ended(attempt, result) => {
-                let Some(image) = self.image_of(attempt) else {
-                    return;
-                };
-                match result {
-                    Ok(()) => {
-                        let waiters = self
-                            .pulls
-                            .remove(&image)
-                            .map(|pull| pull.waiters)
-                            .unwrap_or_default();
-                        for waiter in waiters {
-                            self.outputs.push_back(Output::Ready(waiter, image.clone()));
-                        }
-                    }
-                    Err(failure) => self.failed(now, &image, failure),
-                }
-            }
+            Input::Want(image, waiter) => self.want(now, image, waiter),
+            Input::Unwant(waiter) => self.unwant(now, waiter),
+            Input::Progress(attempt, bytes) => self.progressed(now, attempt, bytes),
+            Input::Ended(attempt, result) => self.ended(now, attempt, result),
         }
     }
 
@@ -284,20 +476,9 @@ impl Machine for Pulls {
                 return;
             }
             match timer {
-                Timer::Stall(image) => {
-                    if let Some(Stage::Running { attempt, .. }) =
-                        self.pulls.get(&image).map(|p| p.stage.clone())
-                    {
-                        self.stalled(now, &image, attempt);
-                    }
-                }
-                Timer::Retry(image) => self.begin(now, &image),
-                Timer::Abandon(image) => {
-                    let pull = self.pulls.remove(&image);
-                    if let Some(Stage::Running { attempt, .. }) = pull.map(|p| p.stage) {
-                        self.outputs.push_back(Output::Cancel(attempt));
-                    }
-                }
+                Timer::Stall(image) => self.stalled(now, &image),
+                Timer::Retry(image) => self.retry(now, &image),
+                Timer::Abandon(image) => self.abandon(&image),
             }
         }
     }
@@ -308,7 +489,6 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
     use crate::time::Duration;
-    use alloc::vec::Vec;
 
     const S: PullSettings = Settings::DEFAULT.pull;
 
@@ -317,7 +497,9 @@ mod tests {
     }
 
     fn drain(pulls: &mut Pulls) -> Vec<Output> {
-        core::iter::from_fn(|| pulls.poll_output()).collect()
+        core::iter::from_fn(|| pulls.poll_output())
+            .filter(|output| !matches!(output, Output::Moved(..)))
+            .collect()
     }
 
     fn started(image: &str) -> (Pulls, Attempt) {
@@ -375,7 +557,7 @@ mod tests {
                         assert!(failure.message.contains("stalled"), "{}", failure.message);
                         return;
                     }
-                    Output::Cancel(_) | Output::Retrying(..) => {}
+                    Output::Cancel(_) | Output::Retrying(..) | Output::Moved(..) => {}
                     Output::Ready(..) => panic!("nothing arrived"),
                 }
             }

@@ -13,7 +13,7 @@ use crate::id::{ActorKey, Fence, Incarnation, Name, NodeName, PodUid, Version, W
 use crate::settings::NodeSettings;
 use crate::time::{Instant, mix};
 use crate::timers::Timers;
-use crate::worker::{Duty, Worker};
+use crate::worker::{self, Change, Duty, Sight, Worker};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -492,26 +492,25 @@ fn repair(row: Option<&Worker>, seen: &Seen) -> Option<Wish> {
     match (row, seen) {
         (None, Seen::Here(s)) => Some(Wish::Write {
             expect: None,
-            worker: Box::new(Worker {
-                key: s.key.clone(),
-                version: Version(s.highest_fence.0.max(Version::FIRST.0)),
-                pod_uid: s.pod_uid.clone(),
-                incarnation: s.incarnation.clone(),
-                ip: s.ip.clone(),
-                node: s.node.clone(),
-                duty: s.duty,
-                hosts: None,
-            }),
+            worker: Box::new(Worker::appear(
+                s.key.clone(),
+                s.node.clone(),
+                sight(s),
+                Version(s.highest_fence.0),
+            )),
         }),
         (Some(row), Seen::Gone) => Some(match &row.hosts {
             Some(hosted) => Wish::Release {
                 actor: hosted.actor.clone(),
                 worker: row.key.clone(),
             },
-            None => Wish::Drop {
-                key: row.key.clone(),
-                expect: row.version,
-            },
+            None => {
+                worker::TABLE.made(Some(row.phase()), worker::Event::Drop, None);
+                Wish::Drop {
+                    key: row.key.clone(),
+                    expect: row.version,
+                }
+            }
         }),
         (Some(row), Seen::Here(s)) => {
             let is_other = s.pod_uid != row.pod_uid || s.incarnation != row.incarnation;
@@ -523,17 +522,14 @@ fn repair(row: Option<&Worker>, seen: &Seen) -> Option<Wish> {
                         worker: row.key.clone(),
                     })
                 }
-                _ if is_other || is_moved => Some(Wish::Write {
-                    expect: Some(row.version),
-                    worker: Box::new(Worker {
-                        version: row.version.next().max(Version(s.highest_fence.0)),
-                        pod_uid: s.pod_uid.clone(),
-                        incarnation: s.incarnation.clone(),
-                        ip: s.ip.clone(),
-                        duty: s.duty,
-                        ..row.clone()
-                    }),
-                }),
+                _ if is_other || is_moved => {
+                    let change = Change::Sight(sight(s));
+                    let worker = row.after(change, Version(s.highest_fence.0)).ok()?;
+                    Some(Wish::Write {
+                        expect: Some(row.version),
+                        worker: Box::new(worker),
+                    })
+                }
                 Some(hosted) if row.duty == Duty::Draining => Some(Wish::Drain {
                     actor: hosted.actor.clone(),
                 }),
@@ -541,6 +537,15 @@ fn repair(row: Option<&Worker>, seen: &Seen) -> Option<Wish> {
             }
         }
         (_, Seen::Never) | (None, Seen::Gone) => None,
+    }
+}
+
+fn sight(s: &Sighting) -> Sight {
+    Sight {
+        pod_uid: s.pod_uid.clone(),
+        incarnation: s.incarnation.clone(),
+        ip: s.ip.clone(),
+        duty: s.duty,
     }
 }
 

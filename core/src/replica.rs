@@ -13,6 +13,7 @@ use crate::plan::{Goal, Unfinished};
 use crate::registry::{Registry, Reservation, Wish};
 use crate::request::{Answer, Errand, Request, Step, Verdict};
 use crate::settings::Settings;
+use crate::table::Moved;
 use crate::time::{Instant, jittered, mix};
 use crate::timers::Timers;
 use crate::workflow::{self, Lane, Workflow, World};
@@ -167,6 +168,13 @@ pub enum Event {
         /// What its workflow is doing.
         step: &'static str,
     },
+    /// A lease has come into another state.
+    Moved {
+        /// The actor.
+        actor: ActorKey,
+        /// From where to where.
+        moved: Moved,
+    },
 }
 
 impl Replica {
@@ -291,6 +299,11 @@ impl Replica {
                         self.effects.remove(&effect);
                         self.outputs.push_back(Output::Cancel(effect));
                     }
+                }
+                Some(workflow::Output::Moved(moved)) => {
+                    let actor = flow.workflow.key().clone();
+                    self.outputs
+                        .push_back(Output::Event(Event::Moved { actor, moved }));
                 }
                 Some(workflow::Output::Verdict(result)) => return self.over(now, number, result),
             }

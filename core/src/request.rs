@@ -282,7 +282,7 @@ impl Errand {
                     op,
                 )
             }
-            Err(illegal) => Step::Tell(Err(Failure::new(Code::Internal, format!("{illegal}")))),
+            Err(illegal) => Step::Tell(Err(Failure::illegal(&illegal))),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The record of one worker pod: a sandbox slot on a node, and the actor it is promised to.
 
 use crate::id::{ActorKey, Fence, Incarnation, Name, NodeName, PodUid, Version, WorkerKey};
+use crate::table::{self, Row, Table, begins, ends, kinds, moves};
 
 /// What the store knows of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,31 +48,173 @@ pub struct Hosted {
     pub fence: Fence,
 }
 
+/// What a node says of one of its workers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sight {
+    /// The pod.
+    pub pod_uid: PodUid,
+    /// The run of ateom in it.
+    pub incarnation: Name,
+    /// The pod's address.
+    pub ip: Name,
+    /// Whether it takes new actors.
+    pub duty: Duty,
+}
+
+/// What becomes of a worker's record. There is no other way to change one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// It is kept for an actor.
+    Promise {
+        /// The actor.
+        actor: ActorKey,
+        /// Which life of it.
+        incarnation: Incarnation,
+        /// The namespace and name of the actor's template.
+        template: (Name, Name),
+    },
+    /// It is kept for nobody.
+    Free,
+    /// Its node says something else of it than its row.
+    Sight(Sight),
+}
+
+kinds! {
+    /// The state of a worker's record: whether it is promised, and whether it is on its way out.
+    pub enum Phase {
+        /// It takes a new actor.
+        Free,
+        /// It is kept for an actor.
+        Promised,
+        /// It is on its way out, and kept for an actor until that is asleep.
+        Draining,
+        /// It is on its way out, and kept for nobody.
+        Drained,
+    }
+}
+
+kinds! {
+    /// What may befall a worker's record.
+    pub enum Event {
+        /// Its node names it for the first time.
+        Appear,
+        /// A workflow promises it to an actor.
+        Promise,
+        /// The promise is taken back, or is over.
+        Free,
+        /// Its node says something else of it.
+        Sight,
+        /// It is gone, and its record with it.
+        Drop,
+    }
+}
+
+/// Everything that may become of a worker's record.
+pub const TABLE: Table<Phase, Event> = {
+    use Event as E;
+    use Phase as P;
+    const ROWS: &[Row<P, E>] = &[
+        begins(
+            E::Appear,
+            &[P::Free, P::Drained],
+            "at the highest fence that its node has seen",
+        ),
+        moves(
+            &[P::Free],
+            E::Promise,
+            &[P::Promised],
+            "names the actor; the version becomes the worker's fence",
+        ),
+        moves(
+            &[P::Promised],
+            E::Free,
+            &[P::Free],
+            "above every fence that its node has told of",
+        ),
+        moves(&[P::Draining], E::Free, &[P::Drained], "the same"),
+        moves(
+            &[P::Free, P::Drained],
+            E::Sight,
+            &[P::Free, P::Drained],
+            "takes over pod, run, address and duty",
+        ),
+        moves(
+            &[P::Promised, P::Draining],
+            E::Sight,
+            &[P::Promised, P::Draining],
+            "the same, as long as its node does not say that the promise is over",
+        ),
+        ends(
+            &[P::Free, P::Drained],
+            E::Drop,
+            "a promise outlives the worker until its actor is at rest",
+        ),
+    ];
+    Table::new("worker", ROWS)
+};
+
+/// An event for which the table has no row.
+pub type Illegal = table::Illegal<Phase, Event>;
+
 impl Worker {
-    /// This worker, promised to an actor.
-    #[must_use]
-    pub fn promised(&self, actor: ActorKey, incarnation: Incarnation, template: (Name, Name)) -> Worker {
-        let version = self.version.next();
-        Worker {
-            version,
-            hosts: Some(Hosted {
-                actor,
-                incarnation,
-                template_namespace: template.0,
-                template_name: template.1,
-                fence: Fence(version.0),
-            }),
-            ..self.clone()
-        }
+    /// A worker that its node names for the first time, at a version of at least `at_least`.
+    pub fn appear(key: WorkerKey, node: NodeName, sight: Sight, at_least: Version) -> Worker {
+        let worker = Worker {
+            key,
+            version: Version::FIRST.max(at_least),
+            pod_uid: sight.pod_uid,
+            incarnation: sight.incarnation,
+            ip: sight.ip,
+            node,
+            duty: sight.duty,
+            hosts: None,
+        };
+        TABLE.made(None, Event::Appear, Some(worker.phase()));
+        worker
     }
 
-    /// This worker, promised to nobody, at a version of at least `at_least`.
-    #[must_use]
-    pub fn freed(&self, at_least: Version) -> Worker {
-        Worker {
-            version: self.version.next().max(at_least),
-            hosts: None,
-            ..self.clone()
+    /// The record after `change`, at a version of at least `at_least`.
+    ///
+    /// # Errors
+    /// [`Illegal`] if the [`TABLE`] has no such transition.
+    pub fn after(&self, change: Change, at_least: Version) -> Result<Worker, Illegal> {
+        let (from, event) = (Some(self.phase()), change.event());
+        TABLE.check(from, event)?;
+        let mut next = self.clone();
+        next.version = self.version.next().max(at_least);
+        match change {
+            Change::Promise {
+                actor,
+                incarnation,
+                template,
+            } => {
+                next.hosts = Some(Hosted {
+                    actor,
+                    incarnation,
+                    template_namespace: template.0,
+                    template_name: template.1,
+                    fence: Fence(next.version.0),
+                });
+            }
+            Change::Free => next.hosts = None,
+            Change::Sight(sight) => {
+                next.pod_uid = sight.pod_uid;
+                next.incarnation = sight.incarnation;
+                next.ip = sight.ip;
+                next.duty = sight.duty;
+            }
+        }
+        TABLE.made(from, event, Some(next.phase()));
+        Ok(next)
+    }
+
+    /// Where the record stands in the [`TABLE`].
+    pub fn phase(&self) -> Phase {
+        match (&self.hosts, self.duty) {
+            (None, Duty::Serving) => Phase::Free,
+            (Some(_), Duty::Serving) => Phase::Promised,
+            (Some(_), Duty::Draining) => Phase::Draining,
+            (None, Duty::Draining) => Phase::Drained,
         }
     }
 
@@ -80,5 +223,16 @@ impl Worker {
         self.hosts
             .as_ref()
             .is_some_and(|h| h.actor == *actor && h.incarnation == incarnation)
+    }
+}
+
+impl Change {
+    /// What befalls the record by it.
+    pub fn event(&self) -> Event {
+        match self {
+            Change::Promise { .. } => Event::Promise,
+            Change::Free => Event::Free,
+            Change::Sight(_) => Event::Sight,
+        }
     }
 }

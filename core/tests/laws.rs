@@ -14,7 +14,7 @@ use holdfast_core::plan::{self, CallOf, Facts, Goal, Next, Unfinished, WishedCha
 use holdfast_core::registry::{Fact, Going, Hosting, Registry, Report, Reservation, Sighting};
 use holdfast_core::settings::Settings;
 use holdfast_core::time::{Duration, Instant};
-use holdfast_core::worker::{Duty, Worker};
+use holdfast_core::worker::{self, Duty, Worker};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
@@ -196,23 +196,24 @@ fn fact() -> impl Strategy<Value = Fact> {
     ]
 }
 
-fn row(worker: u8, version: u64, hosts: bool) -> Worker {
+fn row(number: u8, version: u64, hosts: bool) -> Worker {
     let worker = Worker {
-        key: worker_key(&format!("w{worker}")),
+        key: worker_key(&format!("w{number}")),
         version: Version(version),
-        pod_uid: format!("uid{worker}").into(),
+        pod_uid: format!("uid{number}").into(),
         incarnation: "run".into(),
         ip: "ip".into(),
-        node: format!("n{}", worker % 2).into(),
+        node: format!("n{}", number % 2).into(),
         duty: Duty::Serving,
         hosts: None,
     };
     if hosts {
-        worker.promised(
-            ActorKey::new("space", "a"),
-            Incarnation(7),
-            ("ns".into(), "counter".into()),
-        )
+        let promise = worker::Change::Promise {
+            actor: ActorKey::new("space", "a"),
+            incarnation: Incarnation(7),
+            template: ("ns".into(), "counter".into()),
+        };
+        worker.after(promise, Version::FIRST).unwrap()
     } else {
         worker
     }

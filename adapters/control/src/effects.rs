@@ -127,6 +127,7 @@ impl Effects<Replica> for ReplicaEffects {
 fn log(event: &Event) {
     match event {
         Event::Renewed { actor, step } => tracing::info!(%actor, step, "lease renewed"),
+        Event::Moved { actor, moved } => tracing::debug!(%actor, "{moved}"),
         Event::Settled { failure: None, .. } => {}
         Event::Settled {
             actor,

@@ -123,6 +123,7 @@ impl Effects<Settling> for NodeEffects {
             Output::Reply(id, reply) => self.desk.answer(id, reply),
             Output::Report(report) => self.report(report),
             Output::Note(note) => tracing::info!("{note}"),
+            Output::Moved(what, moved) => tracing::debug!(%what, "{moved}"),
         }
         Flow::GoOn
     }

@@ -19,6 +19,7 @@ use crate::machine::Machine;
 use crate::pull::{self, Attempt, PullFailure, Pulls, Waiter};
 use crate::registry::Report;
 use crate::settings::Settings;
+use crate::table::Moved;
 use crate::time::{Duration, Instant, backoff};
 use crate::timers::Timers;
 use admission::failure;
@@ -85,6 +86,8 @@ pub enum Output {
     Report(Report),
     /// Something worth a line in the log.
     Note(String),
+    /// The pull of this image has come into another state.
+    Moved(Name, Moved),
 }
 
 /// Why a node wants to be woken.
@@ -692,6 +695,7 @@ impl Node {
                 pull::Output::Start(image, attempt) => self.outputs.push_back(Output::Pull(image, attempt)),
                 pull::Output::Cancel(attempt) => self.outputs.push_back(Output::CancelPull(attempt)),
                 pull::Output::Retrying(_, why) => self.outputs.push_back(Output::Note(why)),
+                pull::Output::Moved(image, moved) => self.outputs.push_back(Output::Moved(image, moved)),
                 pull::Output::Ready(waiter, image) => {
                     if let Some(uid) = self.waiting(waiter) {
                         if let Some(running) = self.slots.get_mut(&uid).and_then(|s| s.running.as_mut()) {

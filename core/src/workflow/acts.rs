@@ -1,7 +1,7 @@
 //! What a workflow does about the record: the plan's wishes become effects.
 
 use super::{CLAIMS_MAX, Step, Workflow, World};
-use crate::actor::{Actor, Assignment, Change};
+use crate::actor::{self, Actor, Assignment, Change};
 use crate::catalog::Template;
 use crate::effect::{Fenced, NodeCall, NodeFailureKind, Verb};
 use crate::failure::Failure;
@@ -9,7 +9,7 @@ use crate::id::{ActorKey, Name, NodeName, OpId, Version};
 use crate::plan::{self, CallOf, CallVerb, Facts, Goal, Next, Then, WishedChange};
 use crate::registry::Fact;
 use crate::time::Instant;
-use crate::worker::Worker;
+use crate::worker::{self, Worker};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
@@ -27,7 +27,10 @@ impl Workflow {
             Next::Finish(result) => self.finish(now, result),
             Next::Place { nodes } => self.place(now, &actor, nodes.as_deref(), world),
             Next::Write { change, then } => self.write(now, &actor, change, then, world),
-            Next::Delete => self.enter(now, Step::Delete),
+            Next::Delete => {
+                actor::TABLE.made(Some(actor.status()), actor::Event::Delete, None);
+                self.enter(now, Step::Delete);
+            }
             Next::Call {
                 call,
                 node,
@@ -111,8 +114,15 @@ impl Workflow {
             return self.finish(now, Err(failure));
         };
         let template = (actor.template_namespace.clone(), actor.template_name.clone());
-        let promised = worker.promised(actor.key.clone(), actor.incarnation, template);
-        self.enter(now, Step::Promise(Box::new(promised)));
+        let promise = worker::Change::Promise {
+            actor: actor.key.clone(),
+            incarnation: actor.incarnation,
+            template,
+        };
+        match worker.after(promise, Version::FIRST) {
+            Ok(promised) => self.enter(now, Step::Promise(Box::new(promised))),
+            Err(illegal) => self.finish(now, Err(Failure::illegal(&illegal))),
+        }
     }
 
     pub(super) fn write(
@@ -195,10 +205,7 @@ impl Workflow {
                 );
             }
             // The plan never wishes for it; if it did, nothing is written and the caller may retry.
-            Err(illegal) => {
-                let failure = Failure::new(crate::failure::Code::Internal, format!("{illegal}"));
-                self.finish(now, Err(failure));
-            }
+            Err(illegal) => self.finish(now, Err(Failure::illegal(&illegal))),
         }
     }
 
@@ -271,14 +278,16 @@ impl Workflow {
                     },
                     _ => Version::FIRST,
                 };
-                let to = Box::new(row.freed(above));
-                self.enter(
-                    now,
-                    Step::Free {
-                        from: row.version,
-                        to,
-                    },
-                );
+                match row.after(worker::Change::Free, above) {
+                    Ok(free) => self.enter(
+                        now,
+                        Step::Free {
+                            from: row.version,
+                            to: Box::new(free),
+                        },
+                    ),
+                    Err(illegal) => self.finish(now, Err(Failure::illegal(&illegal))),
+                }
             }
             _ => self.freed(now, world),
         }

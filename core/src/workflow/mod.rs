@@ -17,6 +17,7 @@ use crate::machine::Machine;
 use crate::plan::{CallOf, Goal, Then};
 use crate::registry::{Fact, Going, Registry};
 use crate::settings::Settings;
+use crate::table::Moved;
 use crate::time::{Instant, backoff};
 use crate::worker::Worker;
 use alloc::boxed::Box;
@@ -118,6 +119,8 @@ pub enum Output {
     Node(Box<NodeCall>),
     /// The answer to the node call no longer matters.
     CancelNode,
+    /// Its lease has come into another state.
+    Moved(Moved),
     /// It is over.
     Verdict(Result<(), Failure>),
 }
@@ -380,6 +383,7 @@ impl Workflow {
                     },
                 )),
                 lease::Output::Granted => self.decide(now, world),
+                lease::Output::Moved(moved) => self.outputs.push_back(Output::Moved(moved)),
                 lease::Output::Lost(cause) => {
                     if self.verdict.is_none() {
                         self.cancel_call();
@@ -387,6 +391,15 @@ impl Workflow {
                     }
                     self.over();
                 }
+            }
+        }
+    }
+
+    /// Where the keeper has nothing to say besides, or nothing that still matters.
+    fn pass_on_moves(&mut self) {
+        while let Some(output) = self.lease.poll_output() {
+            if let lease::Output::Moved(moved) = output {
+                self.outputs.push_back(Output::Moved(moved));
             }
         }
     }
@@ -418,6 +431,7 @@ impl Workflow {
     fn over(&mut self) {
         self.step = Step::Over;
         self.wake = None;
+        self.pass_on_moves();
         if !core::mem::replace(&mut self.is_told, true) {
             let verdict = self.verdict.clone().unwrap_or(Ok(()));
             self.outputs.push_back(Output::Verdict(verdict));
@@ -437,14 +451,15 @@ impl Workflow {
         let op = match &self.step {
             Step::Load => StoreOp::GetActor(key),
             Step::Acquire { steal } => {
+                let steal = *steal;
                 self.lease.handle(now, lease::Input::Acquire);
                 // The keeper's own request is this very operation.
-                let _ = self.lease.poll_output();
+                self.pass_on_moves();
                 StoreOp::AcquireLease {
                     key,
                     token: self.token,
                     ttl: self.lease.ttl(),
-                    steal: *steal,
+                    steal,
                 }
             }
             Step::AskHolder(holder) => StoreOp::GetSession(holder.replica),

@@ -266,7 +266,7 @@ impl Scene {
                     assert!(!self.is_reporting, "two reports at a time");
                     self.is_reporting = true;
                 }
-                Output::Note(_) => {}
+                Output::Note(_) | Output::Moved(..) => {}
             }
         }
         panic!("more than {bound} outputs for one input");

@@ -1,0 +1,35 @@
+//! Each table of transitions against the code that makes them, in both directions.
+
+mod walk;
+
+use holdfast_core::{actor, lease, pull, worker};
+
+#[test]
+fn an_actor_becomes_what_its_table_says_and_nothing_else() {
+    walk::actor::walk().agrees_with(&actor::TABLE);
+}
+
+#[test]
+fn a_worker_becomes_what_its_table_says_and_nothing_else() {
+    walk::worker::walk().agrees_with(&worker::TABLE);
+}
+
+#[test]
+fn a_lease_becomes_what_its_table_says_and_nothing_else() {
+    walk::lease::walk().agrees_with(&lease::TABLE);
+}
+
+#[test]
+fn a_pull_becomes_what_its_table_says_and_nothing_else() {
+    walk::pull::walk().agrees_with(&pull::TABLE);
+}
+
+#[test]
+#[should_panic(expected = "not in the table: actor SUSPENDED -> RUNNING by Ran")]
+fn a_transition_that_is_not_in_the_table_goes_no_further() {
+    actor::TABLE.made(
+        Some(actor::Status::Suspended),
+        actor::Event::Ran,
+        Some(actor::Status::Running),
+    );
+}
