@@ -243,8 +243,16 @@ pub const TABLE: Table<Status, Event> = {
     use Status as S;
     const ROWS: &[Row<S, E>] = &[
         begins(E::Create, &[S::Suspended], "no snapshot yet; pins the template"),
-        stays(&S::ALL, E::Claim, "nothing else: the first write of a new owner"),
-        stays(&S::ALL, E::Select, "replaces the actor's worker selector"),
+        stays(
+            &[S::Resuming, S::Suspending, S::Pausing, S::Paused],
+            E::Claim,
+            "nothing else: the first write of an owner that goes on with what it found",
+        ),
+        stays(
+            <S as Kind>::ALL,
+            E::Select,
+            "replaces the actor's worker selector",
+        ),
         moves(
             &[S::Suspended, S::Paused],
             E::Resume,
@@ -294,7 +302,7 @@ pub const TABLE: Table<Status, Event> = {
             "asleep where `latest` is; drops the in-progress name; may set a loss mark",
         ),
         moves(
-            &[S::Resuming, S::Running, S::Suspending, S::Pausing],
+            &[S::Resuming, S::Suspending, S::Pausing],
             E::Crash,
             &[S::Crashed],
             "keeps snapshots, in-progress name, node and cause",
@@ -619,7 +627,15 @@ impl Status {
 }
 
 impl Kind for Status {
-    const ALL: &'static [Status] = &Status::ALL;
+    const ALL: &'static [Status] = &[
+        Status::Suspended,
+        Status::Resuming,
+        Status::Running,
+        Status::Suspending,
+        Status::Pausing,
+        Status::Paused,
+        Status::Crashed,
+    ];
 
     fn name(self) -> &'static str {
         match self {

@@ -209,8 +209,15 @@ impl<S: Kind, E: Kind> Table<S, E> {
 
     /// Every state and every event, whether the table has a row for them or not: what a test must try.
     pub fn pairs(&self) -> impl Iterator<Item = (Option<S>, E)> {
-        let states = [None].into_iter().chain(S::ALL.iter().map(|state| Some(*state)));
-        states.flat_map(|state| E::ALL.iter().map(move |event| (state, *event)))
+        self.states()
+            .flat_map(|state| E::ALL.iter().map(move |event| (state, *event)))
+    }
+
+    /// Every state that the record may be in, and whether it may not be there.
+    fn states(&self) -> impl Iterator<Item = Option<S>> {
+        let may_begin = self.rows.iter().any(|row| matches!(row.from, Before::Nothing));
+        let nothing = may_begin.then_some(None);
+        nothing.into_iter().chain(S::ALL.iter().map(|state| Some(*state)))
     }
 
     /// Every transition that may be made.
@@ -226,20 +233,19 @@ impl<S: Kind, E: Kind> Table<S, E> {
 
     /// A state diagram in Mermaid's notation. What leaves the state as it is is not drawn.
     pub fn diagram(&self) -> String {
-        let mut edges: Vec<((Option<S>, Option<S>), Vec<&str>)> = Vec::new();
-        for (from, event) in self.pairs() {
-            for to in self.targets(from, event).filter(|to| *to != from) {
-                match edges.iter_mut().find(|(edge, _)| *edge == (from, to)) {
-                    Some((_, events)) => events.push(event.name()),
-                    None => edges.push(((from, to), [event.name()].into())),
+        let shown = |state: Option<S>| state.map_or("[*]", S::name);
+        let mut text = String::from("stateDiagram-v2\n");
+        for from in self.states() {
+            for to in self.states().filter(|to| *to != from) {
+                let leads = |event: &&E| self.targets(from, **event).any(|target| target == to);
+                let events: Vec<&str> = E::ALL.iter().filter(leads).map(|event| event.name()).collect();
+                if !events.is_empty() {
+                    let (from, to, events) = (shown(from), shown(to), events.join(", "));
+                    text.push_str(&format!("    {from} --> {to}: {events}\n"));
                 }
             }
         }
-        let shown = |state: Option<S>| state.map_or("[*]", S::name);
-        let lines = edges.iter().map(|((from, to), events)| {
-            format!("    {} --> {}: {}\n", shown(*from), shown(*to), events.join(", "))
-        });
-        format!("stateDiagram-v2\n{}", lines.collect::<String>())
+        text
     }
 
     /// The table in Markdown.

@@ -3,6 +3,7 @@
 use holdfast_core::actor::Actor;
 use holdfast_core::failure::Failure;
 use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, NodeName, OpId, PodUid, RequestId};
+use holdfast_core::table::Moved;
 use holdfast_core::worker::Worker;
 use std::collections::BTreeMap;
 
@@ -41,6 +42,15 @@ pub enum Fact {
         /// What is stored now.
         after: Option<Box<Actor>>,
     },
+    /// A worker's record was written, or deleted.
+    WorkerRecorded {
+        /// What was stored before.
+        before: Option<Box<Worker>>,
+        /// What is stored now.
+        after: Option<Box<Worker>>,
+    },
+    /// A machine has told that a record which it does not store has come into another state.
+    Moved(Moved),
     /// A snapshot was stored complete.
     Saved {
         /// Its URI prefix, or its name on a node.

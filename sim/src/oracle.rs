@@ -1,5 +1,6 @@
 //! What must be true, one file each (design section 10).
 
+mod by_the_table;
 mod crash_cause;
 mod fence_order;
 mod latest_complete;
@@ -9,8 +10,10 @@ mod settled;
 mod state_kept;
 
 use crate::fact::Fact;
-use std::collections::BTreeMap;
+use holdfast_core::table::Moved;
+use std::collections::{BTreeMap, BTreeSet};
 
+pub use by_the_table::ByTheTable;
 pub use crash_cause::CrashCause;
 pub use fence_order::FenceOrder;
 pub use latest_complete::LatestComplete;
@@ -44,6 +47,7 @@ pub struct Violation {
 /// All oracles, and the first violation that one of them saw.
 pub struct Oracles {
     all: Vec<(&'static str, Box<dyn Oracle>)>,
+    table: ByTheTable,
     verdicts: BTreeMap<String, u64>,
     now: u64,
     violation: Option<Violation>,
@@ -61,6 +65,7 @@ impl Default for Oracles {
                 ("I10", Box::new(CrashCause::default())),
                 ("I12", Box::new(OneVerdict::default())),
             ],
+            table: ByTheTable::default(),
             verdicts: BTreeMap::new(),
             now: 0,
             violation: None,
@@ -79,11 +84,12 @@ impl Oracles {
             };
             *self.verdicts.entry(name).or_default() += 1;
         }
-        let seen: Vec<_> = self
+        let table = ("table", self.table.see(fact));
+        let others = self
             .all
             .iter_mut()
-            .map(|(name, oracle)| (*name, oracle.see(fact)))
-            .collect();
+            .map(|(name, oracle)| (*name, oracle.see(fact)));
+        let seen: Vec<_> = [table].into_iter().chain(others).collect();
         self.note(seen);
     }
 
@@ -105,6 +111,11 @@ impl Oracles {
     /// How many requests were answered how.
     pub fn verdicts(&self) -> &BTreeMap<String, u64> {
         &self.verdicts
+    }
+
+    /// The transitions that were made.
+    pub fn moves(&self) -> &BTreeSet<Moved> {
+        self.table.moves()
     }
 
     fn note(&mut self, seen: Vec<(&'static str, Result<(), String>)>) {

@@ -25,10 +25,11 @@ use holdfast_core::pull::Attempt;
 use holdfast_core::registry::Report;
 use holdfast_core::replica;
 use holdfast_core::request::Verdict;
+use holdfast_core::table::Moved;
 use holdfast_core::time::Instant;
 
 use replicas::{Call, Process};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The world of one run.
@@ -100,6 +101,8 @@ pub struct Outcome {
     pub digest: u64,
     /// How many requests of callers were answered, by what they were told.
     pub verdicts: BTreeMap<String, u64>,
+    /// The transitions that records have made.
+    pub moves: BTreeSet<Moved>,
     /// What went wrong.
     pub violation: Option<Violation>,
     /// The whole story, if it was asked for.
@@ -175,6 +178,7 @@ impl World {
             events: self.events,
             digest: self.digest,
             verdicts: self.oracles.verdicts().clone(),
+            moves: self.oracles.moves().clone(),
             violation: self.oracles.violation().cloned(),
             timeline: self.timeline.take().unwrap_or_default(),
         }

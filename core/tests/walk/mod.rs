@@ -7,7 +7,6 @@
 
 use holdfast_core::table::{Kind, Moved, Table};
 use std::collections::BTreeSet;
-use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::Hash;
 
@@ -64,9 +63,10 @@ pub trait Walked: Clone + Eq + Hash + Debug {
 }
 
 /// Walks everything that can be reached by `depth` deeds.
+#[allow(clippy::disallowed_types, reason = "only asked what it contains")]
 pub fn walk<M: Walked>(start: M, depth: usize) -> Walk {
     let mut walk = Walk::default();
-    let mut known = HashSet::from([start.clone()]);
+    let mut known = std::collections::HashSet::from([start.clone()]);
     let mut edge = vec![start];
     for _ in 0..depth {
         let mut next = Vec::new();

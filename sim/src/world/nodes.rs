@@ -169,6 +169,7 @@ impl World {
                 self.after(MILLI, 20 * MILLI, Event::ReportArrives(index, life, report))
             }
             Output::Note(_) => {}
+            Output::Moved(_, moved) => self.fact(Fact::Moved(moved)),
         }
     }
 

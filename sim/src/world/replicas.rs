@@ -5,10 +5,10 @@ use super::{Answered, Event, World};
 use crate::fact::Fact;
 use crate::plan::{MILLI, SECOND};
 use holdfast_core::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp};
-use holdfast_core::id::{ActorKey, EffectId, Name, ReplicaId, RequestId};
+use holdfast_core::id::{ActorKey, EffectId, Name, ReplicaId, RequestId, WorkerKey};
 use holdfast_core::machine::Machine;
 use holdfast_core::node;
-use holdfast_core::replica::{Input, Output, Replica};
+use holdfast_core::replica::{self, Input, Output, Replica};
 
 /// A replica's process.
 #[derive(Clone, Debug, Default)]
@@ -195,6 +195,7 @@ impl World {
             }
             Output::Ready => self.replicas[index].is_ready = true,
             Output::Left => self.kill_replica(index),
+            Output::Event(replica::Event::Moved { moved, .. }) => self.fact(Fact::Moved(moved)),
             Output::Event(_) => {}
         }
     }
@@ -241,6 +242,8 @@ impl World {
         }
         let key = actor_written(op);
         let before = key.and_then(|key| self.store.actors.get(key)).cloned();
+        let worker = worker_written(op);
+        let row_before = worker.and_then(|key| self.store.workers.get(key)).cloned();
         let (reply, event) = self.store.perform(self.clock(), op);
         if let Some(key) = key {
             let after = self.store.actors.get(key).cloned();
@@ -248,6 +251,15 @@ impl World {
                 self.fact(Fact::Recorded {
                     before: before.map(Box::new),
                     after: after.map(Box::new),
+                });
+            }
+        }
+        if let Some(key) = worker {
+            let row_after = self.store.workers.get(key).cloned();
+            if row_before != row_after {
+                self.fact(Fact::WorkerRecorded {
+                    before: row_before.map(Box::new),
+                    after: row_after.map(Box::new),
                 });
             }
         }
@@ -352,6 +364,14 @@ fn actor_written(op: &StoreOp) -> Option<&ActorKey> {
     match op {
         StoreOp::PutActor { actor, .. } => Some(&actor.key),
         StoreOp::DeleteActor { key, .. } => Some(key),
+        _ => None,
+    }
+}
+
+fn worker_written(op: &StoreOp) -> Option<&WorkerKey> {
+    match op {
+        StoreOp::PutWorker { worker, .. } => Some(&worker.key),
+        StoreOp::DeleteWorker { key, .. } => Some(key),
         _ => None,
     }
 }
