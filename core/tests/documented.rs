@@ -1,6 +1,6 @@
 //! The diagrams and tables in the documentation are those of the code.
 //!
-//! `HOLDFAST_REWRITE=1 cargo test -p holdfast-core --test documented` writes them anew.
+//! `REWRITE=1 cargo test -p holdfast-core --test documented` writes them anew.
 
 use holdfast_core::table::{Kind, Table};
 use holdfast_core::{actor, lease, pull, worker};
@@ -29,12 +29,12 @@ fn documented(file: &str, sections: &[(&str, String)]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(file);
     let found = std::fs::read_to_string(&path).unwrap();
     let expected = sections.iter().fold(found.clone(), replaced);
-    if std::env::var_os("HOLDFAST_REWRITE").is_some() {
+    if std::env::var_os("REWRITE").is_some() {
         std::fs::write(&path, expected).unwrap();
     } else {
         assert!(
             found == expected,
-            "docs/{file} differs from the tables: HOLDFAST_REWRITE=1 cargo test -p holdfast-core --test documented"
+            "docs/{file} differs from the tables: REWRITE=1 cargo test -p holdfast-core --test documented"
         );
     }
 }

@@ -272,6 +272,7 @@ impl World {
                     }
                 }
                 Output::Report(report) => self.send_report(name, report),
+                Output::Moved(..) => {}
                 Output::Note(text) => self.say(name.as_str(), &format!("notes: {text}")),
             }
         }

@@ -13,7 +13,7 @@ use holdfast_core::node::{self, Alive, Described, Hosted, Sandbox};
 use holdfast_core::pull::Pulls;
 use holdfast_core::registry::{Hosting, Report, Sighting};
 use holdfast_core::time::Duration;
-use holdfast_core::worker::{Duty, Worker};
+use holdfast_core::worker::{self, Duty, Worker};
 
 type Played = Result<(), String>;
 
@@ -159,7 +159,9 @@ impl World {
                 };
                 record = after(&record, &Change::Crash(crash))?;
                 let row = self.store.workers.get_mut(&on.worker).ok_or("no such worker")?;
-                *row = row.freed(Version::FIRST);
+                *row = row
+                    .after(worker::Change::Free, Version::FIRST)
+                    .map_err(|e| e.to_string())?;
             }
             version if version.starts_with('v') => record.version = Version(parse(&version[1..])?),
             _ => return Err("no such beginning".into()),
@@ -175,7 +177,12 @@ impl World {
             .workers
             .get_mut(&worker_key(worker))
             .ok_or("no such worker")?;
-        *row = row.promised(key.clone(), life, ("ns".into(), "counter".into()));
+        let promise = worker::Change::Promise {
+            actor: key.clone(),
+            incarnation: life,
+            template: ("ns".into(), "counter".into()),
+        };
+        *row = row.after(promise, Version::FIRST).map_err(|e| e.to_string())?;
         Assignment::of(row).ok_or("no promise".into())
     }
 

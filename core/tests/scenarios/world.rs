@@ -9,7 +9,7 @@ use crate::words;
 use holdfast_core::catalog::Catalog;
 use holdfast_core::effect::*;
 use holdfast_core::id::{EffectId, LeaseToken, NodeName, ReplicaId, RequestId};
-use holdfast_core::lease::Keeper;
+use holdfast_core::lease::{self, Keeper};
 use holdfast_core::machine::Machine;
 use holdfast_core::node;
 use holdfast_core::pull::Pulls;
@@ -244,7 +244,9 @@ impl World {
         act(keeper);
         let outputs: Vec<_> = std::iter::from_fn(|| keeper.poll_output()).collect();
         for output in outputs {
-            self.say("keeper", &format!("{output:?}"));
+            if !matches!(output, lease::Output::Moved(_)) {
+                self.say("keeper", &format!("{output:?}"));
+            }
         }
     }
 
@@ -262,6 +264,7 @@ impl World {
                     format!("tell {}: {:?}: {}", waiter.0, why.code, why.message)
                 }
                 Output::Retrying(_, why) => format!("again later: {why}"),
+                Output::Moved(..) => continue,
             };
             self.say("pulls", &line);
         }
@@ -286,7 +289,7 @@ impl World {
                 Output::Reply(id, verdict) => self.tell(name, id, &verdict),
                 Output::Ready => self.say(&who, "ready"),
                 Output::Left => self.say(&who, "left"),
-                Output::Event(Event::Renewed { .. }) => {}
+                Output::Event(Event::Renewed { .. } | Event::Moved { .. }) => {}
                 Output::Event(Event::Settled { actor, failure: None }) => {
                     self.say(&who, &format!("settled {actor}"))
                 }
