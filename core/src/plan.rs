@@ -70,8 +70,6 @@ pub struct Facts<'a> {
     /// Whether a Stop has been sent to undo the Resume that is recorded. It may arrive late, so there is
     /// no way back from it under the same fence.
     pub is_undoing: bool,
-    /// Whether the worker that the record points at has been freed ahead of a crash.
-    pub is_freed: bool,
 }
 
 /// Which call an outcome belongs to.
@@ -145,8 +143,6 @@ pub enum Then {
     GoOn,
     /// Success: the lease ends with the write.
     Finish,
-    /// The caller is told that the actor crashed: the lease ends with the write.
-    FinishCrashed,
 }
 
 /// What is wanted of a node; the files of the sandbox are looked up when the call is made.
@@ -165,6 +161,12 @@ pub fn next(goal: &Goal, actor: &Actor, facts: &Facts<'_>) -> Next {
     // A worker that the actor has left is freed before anything else begins.
     if let Some(on) = facts.leaving {
         return Next::Free(Box::new(on.clone()));
+    }
+    // What this workflow itself has found and written: its caller is told so, not that it came too late.
+    if let (State::Crashed(_), Some((CallOf::Recorded(_), Err(failure)))) = (&actor.state, facts.outcome)
+        && failure.kind == NodeFailureKind::Crash
+    {
+        return refuse(Failure::crashed(&actor.key.name));
     }
     match goal {
         Goal::Resume(boot) => resume(*boot, actor, facts),
@@ -286,6 +288,12 @@ fn settle(worker: &WorkerKey, unfinished: Unfinished, actor: &Actor, facts: &Fac
             Fact::Present if on.worker == *worker => Next::Finish(Ok(())),
             Fact::Present => free_stray(worker, facts),
         },
+        // Whoever has promised the worker may be about to point the actor at it. After a claim he cannot.
+        State::Suspended | State::Paused
+            if is_promised(worker, facts) && !actor.is_claimed_by(facts.token) =>
+        {
+            write(Change::Claim, Then::GoOn)
+        }
         State::Suspended | State::Paused | State::Crashed(_) => free_stray(worker, facts),
         State::Resuming { op, on, boot } => {
             let has_failed = matches!(
@@ -300,6 +308,10 @@ fn settle(worker: &WorkerKey, unfinished: Unfinished, actor: &Actor, facts: &Fac
         }
         State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
     }
+}
+
+fn is_promised(worker: &WorkerKey, facts: &Facts<'_>) -> bool {
+    facts.promised.is_some_and(|row| row.key == *worker)
 }
 
 /// Frees a worker that is promised to the actor while the actor is not on it.
@@ -381,7 +393,7 @@ fn go_on_resuming(
         Err(failure) => failure,
     };
     match failure.kind {
-        NodeFailureKind::Crash => crash(Transition::Resume, on, &failure.message, facts),
+        NodeFailureKind::Crash => crash(Transition::Resume, on, &failure.message),
         NodeFailureKind::StaleFence {
             of: Fenced::Actor,
             highest,
@@ -480,7 +492,7 @@ fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>) -> Next {
         Err(failure) => failure,
     };
     match failure.kind {
-        NodeFailureKind::Crash => crash(during, on, &failure.message, facts),
+        NodeFailureKind::Crash => crash(during, on, &failure.message),
         NodeFailureKind::StaleFence {
             of: Fenced::Actor,
             highest,
@@ -496,17 +508,15 @@ fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>) -> Next {
     }
 }
 
-/// A crash frees the worker first, so that no slot leaks if the second write is cut (design section 7).
-fn crash(during: Transition, on: &Assignment, reason: &str, facts: &Facts<'_>) -> Next {
-    if !facts.is_freed {
-        return Next::Free(Box::new(on.clone()));
-    }
+/// A crash is committed like every other way out, and then the worker is freed: the other way round, a cut
+/// in between leaves a transition that no worker is promised to, and that nobody would find.
+fn crash(during: Transition, on: &Assignment, reason: &str) -> Next {
     let crash = Crash {
         during,
         reason: reason.to_string().into(),
         node: on.node.clone(),
     };
-    write(Change::Crash(crash), Then::FinishCrashed)
+    write(Change::Crash(crash), Then::GoOn)
 }
 
 /// A caller that finds its actor at rest is told if state was lost on the way there (S22).

@@ -268,7 +268,6 @@ proptest! {
         outcome in of((prop_oneof![op().prop_map(CallOf::Recorded), Just(CallOf::Stop), Just(CallOf::Upload)], reply())),
         has_template in any::<bool>(),
         is_undoing in any::<bool>(),
-        is_freed in any::<bool>(),
     ) {
         let declared = template();
         let golden = Name::from("golden");
@@ -282,7 +281,6 @@ proptest! {
             leaving: leaving.as_ref(),
             outcome: outcome.as_ref().map(|(call, reply)| (call, reply)),
             is_undoing,
-            is_freed,
         };
         match plan::next(&goal, &actor, &facts) {
             Next::Write { change, .. } => {

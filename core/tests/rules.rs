@@ -167,7 +167,7 @@ fn a_write_whose_acknowledgement_was_lost_is_recognised_as_ones_own() {
 }
 
 #[test]
-fn a_crash_frees_the_worker_first_and_keeps_the_last_good_snapshot() {
+fn a_crash_is_committed_before_the_worker_is_freed_and_keeps_the_last_good_snapshot() {
     let mut c = Cluster::new(1, &["w1"]);
     let key = c.running("a", Some("mem://1"));
     let request = c.ask(0, Request::Suspend(key.clone()));
@@ -175,7 +175,8 @@ fn a_crash_frees_the_worker_first_and_keeps_the_last_good_snapshot() {
     c.replicas[0].performed.clear();
     c.answer(0, failure(Code::DataLoss, NodeFailureKind::Crash));
 
-    assert_eq!(c.names(0), ["PutWorker", "PutActor+release"]);
+    assert_eq!(c.names(0), ["PutActor", "PutWorker", "ReleaseLease"]);
+    assert_eq!(c.store.workers[&worker_key("w1")].hosts, None);
     let actor = &c.store.actors[&key];
     assert_eq!(actor.status(), Status::Crashed);
     assert_eq!(actor.latest, Some(Snapshot::External("mem://1".into())));

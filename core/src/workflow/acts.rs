@@ -82,7 +82,6 @@ impl Workflow {
             leaving: self.leaving.as_ref(),
             outcome: self.outcome.as_ref().map(|(call, reply)| (call, reply)),
             is_undoing: self.is_undoing,
-            is_freed: self.is_freed,
         }
     }
 
@@ -295,19 +294,9 @@ impl Workflow {
 
     pub(super) fn freed(&mut self, now: Instant, world: World<'_>) {
         if self.leaving.take().is_none() {
-            let is_current = self.actor.as_ref().is_some_and(|a| a.assignment().is_some());
-            self.is_freed = is_current;
-            if !is_current {
-                return self.finish(now, Ok(()));
-            }
+            return self.finish(now, Ok(()));
         }
         self.decide(now, world);
-    }
-
-    pub(super) fn leaving_or_current(&self) -> Option<Assignment> {
-        self.leaving
-            .clone()
-            .or_else(|| self.actor.as_ref().and_then(|a| a.assignment()).cloned())
     }
 }
 

@@ -195,6 +195,5 @@ fn facts() -> Facts<'static> {
         leaving: None,
         outcome: None,
         is_undoing: false,
-        is_freed: false,
     }
 }
