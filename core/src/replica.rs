@@ -317,11 +317,10 @@ impl Replica {
         if let StoreOp::AcquireLease { key, .. } = &op {
             let holder = *self.exclusive.entry(key.clone()).or_insert(number);
             if holder != number {
-                let token = LeaseToken {
-                    replica: self.id,
-                    seq: holder,
-                };
-                return self.answer_flow(now, number, lane, Ok(StoreReply::Held(token)));
+                if let Some(flow) = self.flows.get_mut(&number) {
+                    flow.workflow.excluded();
+                }
+                return self.drain(now, number);
             }
         }
         if lane == Lane::Renewal

@@ -15,6 +15,10 @@ impl Workflow {
     pub(super) fn replied(&mut self, now: Instant, reply: StoreReply, world: World<'_>) {
         match (core::mem::replace(&mut self.step, Step::Over), reply) {
             (Step::Load, StoreReply::Actor(actor)) => self.loaded(now, actor, world),
+            (Step::Acquire { .. }, reply) if self.verdict.is_some() => match reply {
+                StoreReply::Acquired(_) => self.enter(now, Step::Release),
+                _ => self.over(),
+            },
             (Step::Acquire { .. }, StoreReply::Acquired(actor)) => {
                 self.lease.handle(now, lease::Input::Granted);
                 self.actor = actor;
@@ -69,8 +73,7 @@ impl Workflow {
             (Step::ReadRow(on), StoreReply::Worker(row)) => self.free(now, &on, row.as_deref(), world),
             (Step::Free { .. }, StoreReply::Done) => self.freed(now, world),
             (Step::Free { to, .. }, StoreReply::WorkerConflict(stored)) => {
-                let promise = self.leaving_or_current();
-                match (stored, promise) {
+                match (stored, self.leaving.clone()) {
                     (Some(row), Some(on)) if *row != *to => self.free(now, &on, Some(&row), world),
                     _ => self.freed(now, world),
                 }
@@ -105,7 +108,8 @@ impl Workflow {
 
     pub(super) fn held(&mut self, now: Instant, holder: LeaseToken) {
         if holder.replica == self.token.replica {
-            self.end(Err(Failure::lease_held()));
+            // A replica asks for one workflow at a time: this is left over from one that has ended.
+            self.enter(now, Step::Acquire { steal: Some(holder) });
         } else {
             self.enter(now, Step::AskHolder(holder));
         }
@@ -124,10 +128,7 @@ impl Workflow {
             .as_ref()
             .and_then(|before| before.assignment())
             .filter(|_| actor.assignment().is_none());
-        if !self.is_freed {
-            self.leaving = left.cloned();
-        }
-        self.is_freed = false;
+        self.leaving = left.cloned();
         self.promised = None;
         self.actor = Some(actor);
         if is_release {
@@ -136,10 +137,6 @@ impl Workflow {
         match then {
             Then::GoOn => self.decide(now, world),
             Then::Finish => self.finish(now, Ok(())),
-            Then::FinishCrashed => {
-                let failure = Failure::crashed(&self.key.name);
-                self.finish(now, Err(failure));
-            }
         }
     }
 

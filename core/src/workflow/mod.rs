@@ -61,7 +61,6 @@ pub struct Workflow {
     leaving: Option<Assignment>,
     outcome: Option<(CallOf, NodeReply)>,
     is_undoing: bool,
-    is_freed: bool,
     avoid: BTreeSet<WorkerKey>,
     claims: u32,
     ops: u64,
@@ -153,7 +152,6 @@ impl Workflow {
             leaving: None,
             outcome: None,
             is_undoing: false,
-            is_freed: false,
             avoid: BTreeSet::new(),
             claims: 0,
             ops: 0,
@@ -242,6 +240,11 @@ impl Workflow {
             },
         }
         self.heed_lease(now, world);
+    }
+
+    /// Another workflow of this replica has the lease, or has asked for it.
+    pub fn excluded(&mut self) {
+        self.end(Err(Failure::lease_held()));
     }
 
     /// The node answered.
@@ -356,8 +359,9 @@ impl Workflow {
             // Best effort: the lease runs out by itself.
             return self.over();
         }
-        if is_final {
-            return self.finish(now, Err(Failure::store(error)));
+        if is_final || self.verdict.is_some() {
+            self.verdict.get_or_insert_with(|| Err(Failure::store(error)));
+            return self.give_back(now);
         }
         let pauses = world.settings.workflow;
         self.wake = Some(now.plus(backoff(
@@ -389,7 +393,12 @@ impl Workflow {
                         self.cancel_call();
                         self.verdict = Some(Err(Failure::lost_lease(cause.describe())));
                     }
-                    self.over();
+                    if cause == lease::Cause::GrantedTooLate {
+                        // It was granted all the same, and is in everybody's way until it runs out.
+                        self.enter(now, Step::Release);
+                    } else {
+                        self.over();
+                    }
                 }
             }
         }
@@ -413,9 +422,18 @@ impl Workflow {
     /// The verdict stands; the lease is given back before the caller hears of it.
     fn finish(&mut self, now: Instant, result: Result<(), Failure>) {
         self.verdict = Some(result);
-        let is_held = self.lease.is_valid(now);
+        // A lease that has been asked for is given back when it is granted, not before.
+        let is_asked_for = matches!(self.step, Step::Acquire { .. }) && self.wake.is_none();
+        if !is_asked_for {
+            self.give_back(now);
+        }
+    }
+
+    fn give_back(&mut self, now: Instant) {
+        // A lease that was asked for may have been granted, although the answer was lost.
+        let may_hold = self.lease.is_valid(now) || matches!(self.step, Step::Acquire { .. });
         self.lease.handle(now, lease::Input::Release);
-        if is_held {
+        if may_hold {
             self.enter(now, Step::Release)
         } else {
             self.over()

@@ -184,7 +184,8 @@ impl Cluster {
         self.collect(index);
     }
 
-    fn collect(&mut self, index: usize) {
+    /// Takes note of what a replica asks for.
+    pub fn collect(&mut self, index: usize) {
         let seat = &mut self.replicas[index];
         while let Some(output) = seat.machine.poll_output() {
             match output {
