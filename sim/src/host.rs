@@ -58,6 +58,8 @@ pub struct Ateom {
     pub key: WorkerKey,
     /// Counts the runs of ateom in this pod.
     pub run: u32,
+    /// Whether its pod is on the way out.
+    pub duty: Duty,
     /// Whether it runs now.
     pub is_up: bool,
     /// The sandbox in it.
@@ -143,6 +145,7 @@ impl Ateom {
         Ateom {
             key,
             run,
+            duty: Duty::Serving,
             is_up: true,
             sandbox: None,
             current: None,
@@ -168,7 +171,7 @@ impl Ateom {
             key: self.key.clone(),
             ip: format!("ip-{uid}").into(),
             incarnation: format!("{uid}#{}", self.run).into(),
-            duty: Duty::Serving,
+            duty: self.duty,
             sandbox: busy.or(alive),
             last_op: self.last_op,
         }

@@ -23,13 +23,25 @@ pub use settled::Settled;
 pub use state_kept::StateKept;
 
 /// One thing that must be true.
-pub trait Oracle {
+pub trait Oracle: Fork {
     /// Takes note of a fact; the error says what is wrong with it.
     fn see(&mut self, fact: &Fact) -> Result<(), String>;
 
     /// The run is over.
     fn end(&mut self) -> Result<(), String> {
         Ok(())
+    }
+}
+
+/// What lets a world be forked together with those who watch it.
+pub trait Fork {
+    /// Another one that has seen the same.
+    fn fork(&self) -> Box<dyn Oracle>;
+}
+
+impl<T: Oracle + Clone + 'static> Fork for T {
+    fn fork(&self) -> Box<dyn Oracle> {
+        Box::new(self.clone())
     }
 }
 
@@ -51,6 +63,22 @@ pub struct Oracles {
     verdicts: BTreeMap<String, u64>,
     now: u64,
     violation: Option<Violation>,
+}
+
+impl Clone for Oracles {
+    fn clone(&self) -> Self {
+        Oracles {
+            all: self
+                .all
+                .iter()
+                .map(|(name, oracle)| (*name, oracle.fork()))
+                .collect(),
+            table: self.table.clone(),
+            verdicts: self.verdicts.clone(),
+            now: self.now,
+            violation: self.violation.clone(),
+        }
+    }
 }
 
 impl Default for Oracles {

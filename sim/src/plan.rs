@@ -143,6 +143,28 @@ impl Plan {
         }
     }
 
+    /// A world in which nothing is left to chance: two replicas, two nodes with a worker each, and nobody
+    /// who calls.
+    pub fn scripted() -> Plan {
+        let mut settings = Settings::DEFAULT;
+        settings.workflow.deadline = Duration::from_secs(30);
+        settings.workflow.sweep_every = Duration::from_secs(5);
+        settings.workflow.settle_after = Duration::from_secs(5);
+        settings.workflow.retry_to = Duration::from_secs(2);
+        settings.node.heartbeat_every = Duration::from_secs(10);
+        settings.pull.stall_after = Duration::from_secs(5);
+        Plan {
+            replicas: 2,
+            nodes: 2,
+            workers_per_node: 1,
+            actors: 1,
+            callers: 0,
+            storm: u64::MAX,
+            settings,
+            ..Plan::fair(0)
+        }
+    }
+
     /// How long after the last fault every actor must be at rest or serving, in microseconds: the
     /// longest chain of waits that the settings allow.
     ///
@@ -150,10 +172,15 @@ impl Plan {
     /// the lease of a dead replica runs out; what is left is found by the next sweep, settled, and
     /// found once more if two replicas looked at it at once.
     pub fn recovery(&self) -> u64 {
+        PAUSE_MAX + self.settling()
+    }
+
+    /// The same where nobody sleeps any more.
+    pub fn settling(&self) -> u64 {
         let s = &self.settings;
         let pulls = (s.pull.stall_after + s.pull.retry_after * 2) * s.pull.attempts;
         let sweeps = (s.workflow.sweep_every + s.workflow.settle_after + s.workflow.retry_to) * 3;
         let silence = s.node.stale_silence();
-        PAUSE_MAX + (s.workflow.deadline + s.lease.ttl + pulls + sweeps + silence).as_micros() as u64
+        (s.workflow.deadline + s.lease.ttl + pulls + sweeps + silence).as_micros() as u64
     }
 }

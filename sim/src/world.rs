@@ -4,10 +4,12 @@
 mod ateoms;
 mod callers;
 mod faults;
+pub mod knife;
 mod nodes;
 mod replicas;
+pub(crate) mod stage;
 
-use crate::fact::{Ending, Fact, Still};
+use crate::fact::{Ending, Fact};
 use crate::host::{Ateom, Host};
 use crate::oracle::{Oracles, Violation};
 use crate::plan::{MILLI, Plan, SECOND};
@@ -27,17 +29,19 @@ use holdfast_core::replica;
 use holdfast_core::request::Verdict;
 use holdfast_core::table::Moved;
 use holdfast_core::time::Instant;
+use knife::{Knife, Mishap, Who};
 
 use replicas::{Call, Process};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The world of one run.
+#[derive(Clone)]
 pub struct World {
     plan: Plan,
     rng: Rng,
     now: u64,
-    queue: BTreeMap<(u64, u64), Event>,
+    queue: BTreeMap<(u64, u64), Box<Event>>,
     next_event: u64,
     events: u64,
     digest: u64,
@@ -55,11 +59,14 @@ pub struct World {
     next_id: u64,
     calm: bool,
     oracles: Oracles,
+    knife: Knife,
+    /// When the part of the run that is looked at began.
+    began: u64,
     timeline: Option<Vec<String>>,
 }
 
 /// What is under way in the world.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Event {
     Replica(usize, u32, replica::Input),
     ReplicaWake(usize, u32),
@@ -71,6 +78,7 @@ enum Event {
     OrderArrives(u64, Box<NodeCall>),
     CallEnds(u64, NodeReply),
     ReportArrives(usize, u32, Report),
+    ReportWaits(RequestId, usize, u32, Report, usize),
     Step(usize, u32, EffectId, Work, Arc<Order>),
     AtAteom(usize, u32, EffectId, Work, Arc<Order>),
     AteomDone(usize, Waiter, Arc<Order>),
@@ -82,7 +90,9 @@ enum Event {
     Caller(usize),
     CallerLeaves(RequestId),
     Count(ActorKey, usize, PodUid),
+    Traffic,
     Strike,
+    Befalls(Who, u32, Mishap),
 }
 
 /// Whether an answer finds its way back.
@@ -90,6 +100,8 @@ enum Event {
 enum Answered {
     Heard,
     Lost,
+    /// Nobody waits for it, and yet it lands.
+    Cut,
 }
 
 /// How a run ended.
@@ -144,6 +156,8 @@ impl World {
             next_id: 1,
             calm: false,
             oracles: Oracles::default(),
+            knife: Knife::default(),
+            began: 0,
             timeline: (story == Story::Kept).then(Vec::new),
             plan,
         };
@@ -184,7 +198,7 @@ impl World {
         }
     }
 
-    fn run_until(&mut self, end: u64) {
+    pub(crate) fn run_until(&mut self, end: u64) {
         while self.oracles.violation().is_none()
             && self.queue.first_key_value().is_some_and(|((at, _), _)| *at < end)
         {
@@ -194,14 +208,14 @@ impl World {
     }
 
     /// Performs the next event.
-    fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let Some(((at, seq), event)) = self.queue.pop_first() else {
             return;
         };
         self.now = at;
         self.events += 1;
         self.digest = Rng::new(self.digest ^ at.rotate_left(20) ^ seq).any();
-        match event {
+        match *event {
             Event::Replica(replica, life, input) => self.deliver_to_replica(replica, life, input),
             Event::ReplicaWake(replica, life) => self.wake_replica(replica, life),
             Event::ReplicaStarts(replica) => self.start_replica(replica),
@@ -214,6 +228,9 @@ impl World {
             Event::OrderArrives(call, order) => self.order_arrives(call, order),
             Event::CallEnds(call, reply) => self.call_ends(call, reply),
             Event::ReportArrives(node, life, report) => self.report_arrives(node, life, report),
+            Event::ReportWaits(id, node, life, report, tries) => {
+                self.report_waits(id, node, life, report, tries)
+            }
             Event::Step(node, life, effect, work, order) => self.step_ends(node, life, effect, &work, &order),
             Event::AtAteom(node, life, effect, work, order) => self.at_ateom(node, life, effect, work, order),
             Event::AteomDone(node, waiter, order) => self.ateom_done(node, waiter, &order),
@@ -227,7 +244,9 @@ impl World {
             Event::Caller(caller) => self.caller_acts(caller),
             Event::CallerLeaves(id) => self.caller_leaves(id),
             Event::Count(actor, node, uid) => self.count(&actor, node, &uid),
+            Event::Traffic => self.traffic(),
             Event::Strike => self.strike(),
+            Event::Befalls(who, life, mishap) => self.befall(&who, life, mishap),
         }
     }
 
@@ -239,7 +258,7 @@ impl World {
 
     fn at(&mut self, at: u64, event: Event) {
         self.next_event += 1;
-        self.queue.insert((at, self.next_event), event);
+        self.queue.insert((at, self.next_event), Box::new(event));
     }
 
     fn id(&mut self) -> u64 {
@@ -280,19 +299,7 @@ impl World {
     }
 
     fn look_around(&mut self) {
-        let mut still = Still {
-            actors: self.store.actors.clone(),
-            workers: self.store.workers.values().cloned().collect(),
-            ..Still::default()
-        };
-        for host in &self.hosts {
-            for (uid, ateom) in &host.ateoms {
-                still.present.push(uid.clone());
-                if let Some(live) = &ateom.sandbox {
-                    still.sandboxes.insert(uid.clone(), live.actor.clone());
-                }
-            }
-        }
+        let still = self.still();
         self.fact(Fact::Calm(Box::new(still)));
     }
 }

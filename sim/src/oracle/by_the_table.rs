@@ -7,7 +7,7 @@ use holdfast_core::table::Moved;
 use std::collections::BTreeSet;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ByTheTable {
     moves: BTreeSet<Moved>,
 }

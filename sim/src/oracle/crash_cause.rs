@@ -8,7 +8,7 @@ use holdfast_core::id::ActorKey;
 use std::collections::BTreeSet;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct CrashCause {
     harmed: BTreeSet<ActorKey>,
 }

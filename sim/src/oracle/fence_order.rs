@@ -9,7 +9,7 @@ use holdfast_core::id::{ActorKey, Fence, Incarnation, NodeName, OpId, PodUid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct FenceOrder {
     actors: BTreeMap<(NodeName, ActorKey, Incarnation), Fence>,
     workers: BTreeMap<PodUid, Fence>,

@@ -8,7 +8,7 @@ use holdfast_core::id::{Name, NodeName};
 use std::collections::BTreeMap;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LatestComplete {
     /// When each snapshot was saved, counted in snapshots.
     saved: BTreeMap<(Name, Option<NodeName>), u64>,

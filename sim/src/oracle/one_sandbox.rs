@@ -7,7 +7,7 @@ use holdfast_core::id::{ActorKey, PodUid};
 use std::collections::BTreeMap;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct OneSandbox {
     alive: BTreeMap<ActorKey, PodUid>,
 }

@@ -6,7 +6,7 @@ use holdfast_core::id::{ActorKey, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct OneVerdict {
     open: BTreeMap<RequestId, (ActorKey, Asked)>,
     told: BTreeSet<RequestId>,

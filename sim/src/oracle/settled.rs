@@ -6,7 +6,7 @@ use crate::fact::{Fact, Still};
 use holdfast_core::actor::State;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Settled;
 
 impl Oracle for Settled {

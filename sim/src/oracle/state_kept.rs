@@ -11,13 +11,13 @@ use holdfast_core::id::{ActorKey, RequestId};
 use std::collections::BTreeMap;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct StateKept {
     actors: BTreeMap<ActorKey, Known>,
     asked: BTreeMap<RequestId, (ActorKey, Asked)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Known {
     /// The highest count that was acknowledged and has not been said to be lost.
     acknowledged: u64,

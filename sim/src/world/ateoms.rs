@@ -1,5 +1,6 @@
 //! Workers: what their ateoms do, and what their atelet sees of them.
 
+use super::knife::{Cut, Trap, Who};
 use super::nodes::op_of;
 use super::{Event, World};
 use crate::fact::{Ending, Fact};
@@ -67,6 +68,19 @@ impl World {
                 );
             }
         }
+        self.cut_act(index, &order.worker, op, &work);
+        let Some(ateom) = self.hosts[index]
+            .ateoms
+            .get_mut(&order.worker)
+            .filter(|a| a.is_up)
+        else {
+            let gone = fails(WorkFailureKind::Unreachable, "ateom went away");
+            return self.after(
+                MILLI,
+                50 * MILLI,
+                Event::Node(index, life, Input::Worked(effect, gone)),
+            );
+        };
         ateom.last_op = Some(op);
         ateom.current = Some(Act {
             op,
@@ -131,21 +145,29 @@ impl World {
         };
         let Some(act) = ateom.current.take() else { return };
         ateom.captured = (act.work == Work::Capture).then(|| act.actor.clone());
-        let result = self.act(index, uid, &act, order, is_unlucky);
+        let is_broken = self.knife.is_broken(&act.work);
+        let result = self.act(index, uid, &act, order, is_unlucky || is_broken);
         if let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) {
             ateom.last = Some((op, act.work, result.clone()));
         }
         self.describe(index, uid);
-        let heard = if is_deaf {
+        let answered = self.now + self.rng.between(MILLI, 20 * MILLI);
+        let mut is_cut = false;
+        if let Some(fault) = self.sprung(&Trap::Act(uid.clone(), op)) {
+            let who = Who::Ateom(index, uid.clone());
+            is_cut = fault.cut == Cut::NotAcknowledged;
+            if is_cut {
+                self.befall(&who, run, fault.mishap);
+            } else {
+                self.at(answered, Event::Befalls(who, run, fault.mishap));
+            }
+        }
+        let heard = if is_deaf || is_cut {
             fails(WorkFailureKind::Unreachable, "ateom's answer was lost")
         } else {
             result
         };
-        self.after(
-            MILLI,
-            20 * MILLI,
-            Event::Node(index, life, Input::Worked(effect, heard)),
-        );
+        self.at(answered, Event::Node(index, life, Input::Worked(effect, heard)));
     }
 
     fn act(&mut self, index: usize, uid: &PodUid, act: &Act, order: &Order, is_unlucky: bool) -> WorkResult {
@@ -229,7 +251,10 @@ impl World {
         let Some(ateom) = self.hosts[index].ateoms.get_mut(uid).filter(|a| !a.is_up) else {
             return;
         };
-        *ateom = Ateom::new(ateom.key.clone(), ateom.run + 1);
+        *ateom = Ateom {
+            duty: ateom.duty,
+            ..Ateom::new(ateom.key.clone(), ateom.run + 1)
+        };
         self.describe(index, uid);
     }
 }

@@ -13,7 +13,7 @@ use holdfast_core::request::{Answer, Request, Verdict};
 /// How often a caller repeats a request before it gives up.
 const TRIES_MAX: u32 = 12;
 /// How often an actor is asked to serve after the calm, where nothing stands in the way.
-const EPILOGUE_TRIES_MAX: u32 = 8;
+const EPILOGUE_TRIES_MAX: usize = 8;
 
 /// A caller.
 #[derive(Clone, Debug, Default)]
@@ -44,8 +44,8 @@ pub enum AskedBy {
     Caller(usize),
     /// A node that reports, in this life.
     Node(usize, u32),
-    /// The check after the calm.
-    Epilogue,
+    /// A script, which looks at the answer itself.
+    Script,
 }
 
 impl World {
@@ -90,6 +90,11 @@ impl World {
             return None;
         }
         let replica = up[self.rng.index(up.len())];
+        Some(self.ask_at(by, replica, key, what))
+    }
+
+    /// Sends a request to this replica.
+    pub(super) fn ask_at(&mut self, by: AskedBy, replica: usize, key: &ActorKey, what: Asked) -> RequestId {
         let life = self.replicas[replica].life;
         let id = RequestId(self.id());
         self.asks.insert(
@@ -107,7 +112,7 @@ impl World {
         let request = match what {
             Asked::Resume => Request::Resume(
                 key,
-                if self.rng.permille(200) {
+                if by != AskedBy::Script && self.rng.permille(200) {
                     Boot::Fresh
                 } else {
                     Boot::Golden
@@ -133,7 +138,7 @@ impl World {
             10 * MILLI,
             Event::Replica(replica, life, Input::Request(id, request)),
         );
-        Some(id)
+        id
     }
 
     pub(super) fn caller_leaves(&mut self, id: RequestId) {
@@ -166,7 +171,7 @@ impl World {
         }
         match by {
             AskedBy::Node(node, life) => self.report_answered(node, life, verdict),
-            AskedBy::Epilogue => {
+            AskedBy::Script => {
                 if let Some(ask) = self.asks.get_mut(&id) {
                     ask.verdict = Some(verdict);
                 }
@@ -279,11 +284,19 @@ impl World {
     fn insist(&mut self, key: &ActorKey, what: Asked) {
         let mut wish = what;
         let mut heard = Vec::new();
-        for _ in 0..EPILOGUE_TRIES_MAX {
+        // A lease that was granted after everybody had given up on it is there until it runs out.
+        let patience = self.now + self.plan.settings.lease.ttl.as_micros() as u64;
+        while heard.len() < EPILOGUE_TRIES_MAX {
             if self.oracles.violation().is_some() {
                 return;
             }
             let verdict = self.ask_and_wait(key, wish);
+            let is_held = matches!(&verdict, Some(Err(failure)) if failure.code == Code::Aborted);
+            if is_held && self.now < patience {
+                let end = self.now + SECOND;
+                self.run_until(end);
+                continue;
+            }
             heard.push(format!("{wish:?}: {verdict:?}"));
             match verdict {
                 Some(Ok(_)) if wish == what => return,
@@ -308,8 +321,8 @@ impl World {
         ));
     }
 
-    fn ask_and_wait(&mut self, key: &ActorKey, what: Asked) -> Option<Verdict> {
-        let id = self.ask(AskedBy::Epilogue, key, what)?;
+    pub(super) fn ask_and_wait(&mut self, key: &ActorKey, what: Asked) -> Option<Verdict> {
+        let id = self.ask(AskedBy::Script, key, what)?;
         let end = self.now + 2 * self.plan.settings.workflow.deadline.as_micros() as u64;
         while self.now < end && self.oracles.violation().is_none() && !self.queue.is_empty() {
             self.step();

@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    fn kill_ateom(&mut self, node: usize, uid: &PodUid) {
+    pub(super) fn kill_ateom(&mut self, node: usize, uid: &PodUid) {
         self.kill_sandbox_and_ateom(node, uid);
         let Some(ateom) = self.hosts[node].ateoms.get_mut(uid) else {
             return;
@@ -108,7 +108,7 @@ impl World {
         self.after(100 * MILLI, 5 * SECOND, Event::AteomStarts(node, uid.clone()));
     }
 
-    fn replace_pod(&mut self, node: usize, uid: &PodUid) {
+    pub(super) fn replace_pod(&mut self, node: usize, uid: &PodUid) {
         self.kill_sandbox_and_ateom(node, uid);
         let Some(old) = self.hosts[node].ateoms.remove(uid) else {
             return;
@@ -121,7 +121,7 @@ impl World {
         self.after(500 * MILLI, 5 * SECOND, Event::AteomStarts(node, fresh));
     }
 
-    fn damage(&mut self) {
+    pub(super) fn damage(&mut self) {
         let actors: Vec<Snapshot> = self
             .store
             .actors

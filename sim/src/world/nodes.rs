@@ -1,6 +1,7 @@
 //! Nodes: atelets with their disks, the workers beside them, images and snapshots.
 
 use super::callers::{Ask, AskedBy};
+use super::knife::{Carrier, Message, Who, name_of_step};
 use super::replicas::unreachable;
 use super::{Event, World};
 use crate::fact::Fact;
@@ -15,6 +16,11 @@ use holdfast_core::registry::Report;
 use holdfast_core::replica;
 use holdfast_core::request::{Answer, Request, Verdict};
 use std::sync::Arc;
+
+/// How long a replica may take to answer a report, in microseconds.
+const REPORT_WAITS: u64 = 5 * SECOND;
+/// A node has one report under way at a time, and gives it no number.
+const REPORT: EffectId = EffectId(0);
 
 impl World {
     pub(super) fn start_node(&mut self, index: usize) {
@@ -83,6 +89,16 @@ impl World {
             let until = self.hosts[index].paused_until;
             return self.at(until, Event::Node(index, life, input));
         }
+        let answered = match &input {
+            Input::Worked(effect, _) | Input::Kept(effect, _) => Some(*effect),
+            Input::Reported(_) => Some(REPORT),
+            _ => None,
+        };
+        if let Some(effect) = answered
+            && self.is_felled(Who::Node(index), life, effect)
+        {
+            return self.deliver_to_node(index, life, input);
+        }
         self.tell(|| format!("node {index} <- {input:?}"));
         let now = self.clock();
         if let Some(atelet) = &mut self.hosts[index].atelet {
@@ -108,7 +124,9 @@ impl World {
     }
 
     fn drain_node(&mut self, index: usize) {
-        while let Some(output) = self.hosts[index].atelet.as_mut().and_then(Machine::poll_output) {
+        while self.hosts[index].paused_until <= self.now
+            && let Some(output) = self.hosts[index].atelet.as_mut().and_then(Machine::poll_output)
+        {
             self.perform_on_node(index, output);
             if let Some(fuse) = &mut self.hosts[index].fuse {
                 *fuse = fuse.saturating_sub(1);
@@ -118,6 +136,10 @@ impl World {
             }
         }
         let host = &mut self.hosts[index];
+        if host.paused_until > self.now {
+            let (at, life) = (host.paused_until, host.life);
+            return self.at(at, Event::NodeWake(index, life));
+        }
         let next = host
             .atelet
             .as_ref()
@@ -144,7 +166,15 @@ impl World {
             Output::Keep(effect, kept) => {
                 let at = (self.now + self.rng.between(500, 3 * MILLI)).max(self.hosts[index].journal_until);
                 self.hosts[index].journal_until = at;
-                self.at(at, Event::Kept(index, life, effect, kept));
+                self.send(Message {
+                    who: Who::Node(index),
+                    life,
+                    effect,
+                    carrier: Carrier::Own,
+                    what: "Keep",
+                    arrives: at,
+                    event: Event::Kept(index, life, effect, kept),
+                });
             }
             Output::Pull(image, attempt) => self.begin_pull(index, life, image, attempt),
             Output::CancelPull(attempt) => {
@@ -166,7 +196,16 @@ impl World {
                 self.answer_call(call, reply);
             }
             Output::Report(report) => {
-                self.after(MILLI, 20 * MILLI, Event::ReportArrives(index, life, report))
+                let arrives = self.now + self.rng.between(MILLI, 20 * MILLI);
+                self.send(Message {
+                    who: Who::Node(index),
+                    life,
+                    effect: REPORT,
+                    carrier: Carrier::Report,
+                    what: "Report",
+                    arrives,
+                    event: Event::ReportArrives(index, life, report),
+                });
             }
             Output::Note(_) => {}
             Output::Moved(_, moved) => self.fact(Fact::Moved(moved)),
@@ -230,6 +269,10 @@ impl World {
             return self.after(MILLI, SECOND, Event::Node(node, life, answer));
         }
         let replica = ready[self.rng.index(ready.len())];
+        self.report_to(replica, node, life, report, 1);
+    }
+
+    fn report_to(&mut self, replica: usize, node: usize, life: u32, report: Report, tries: usize) {
         let id = RequestId(self.id());
         let replica_life = self.replicas[replica].life;
         self.asks.insert(
@@ -242,11 +285,37 @@ impl World {
                 verdict: None,
             },
         );
+        self.at(
+            self.now + REPORT_WAITS,
+            Event::ReportWaits(id, node, life, report.clone(), tries),
+        );
         self.deliver_to_replica(
             replica,
             replica_life,
             replica::Input::Request(id, Request::Heartbeat(report)),
         );
+    }
+
+    /// A report that is not answered in time goes to the next replica, as it stands.
+    pub(super) fn report_waits(
+        &mut self,
+        id: RequestId,
+        node: usize,
+        life: u32,
+        report: Report,
+        tries: usize,
+    ) {
+        let Some(ask) = self.asks.get_mut(&id).filter(|ask| ask.is_open) else {
+            return;
+        };
+        ask.is_open = false;
+        let next = (ask.replica + 1) % self.replicas.len();
+        if tries < self.replicas.len() && self.replicas[next].machine.is_some() {
+            self.report_to(next, node, life, report, tries + 1);
+        } else {
+            let answer = Input::Reported(Err("no replica answers".into()));
+            self.deliver_to_node(node, life, answer);
+        }
     }
 
     pub(super) fn report_answered(&mut self, node: usize, life: u32, verdict: Option<Verdict>) {
@@ -316,7 +385,8 @@ impl World {
             fence: order.fence,
             worker_fence: order.worker_fence,
         });
-        match work {
+        let (what, carrier) = name_of_step(&work);
+        let (arrives, event) = match work {
             Work::Boot | Work::Capture | Work::Stop => {
                 // One connection: what is asked of an ateom arrives in order.
                 let asked = self.now + self.rng.between(MILLI, 5 * MILLI);
@@ -325,20 +395,26 @@ impl World {
                     .entry(order.worker.clone())
                     .or_default();
                 *last = asked.max(*last);
-                let at = *last;
-                self.at(at, Event::AtAteom(index, life, effect, work, order));
+                (*last, Event::AtAteom(index, life, effect, work, order))
             }
             Work::Clear | Work::Assemble => {
-                self.after(MILLI, 10 * MILLI, Event::Step(index, life, effect, work, order))
+                let at = self.now + self.rng.between(MILLI, 10 * MILLI);
+                (at, Event::Step(index, life, effect, work, order))
             }
             Work::Fetch | Work::Save(_) | Work::Upload => {
-                self.after(
-                    10 * MILLI,
-                    400 * MILLI,
-                    Event::Step(index, life, effect, work, order),
-                );
+                let at = self.now + self.rng.between(10 * MILLI, 400 * MILLI);
+                (at, Event::Step(index, life, effect, work, order))
             }
-        }
+        };
+        self.send(Message {
+            who: Who::Node(index),
+            life,
+            effect,
+            carrier,
+            what,
+            arrives,
+            event,
+        });
     }
 
     pub(super) fn is_unlucky(&mut self) -> bool {
@@ -358,7 +434,7 @@ impl World {
         if self.hosts[index].life != life || self.hosts[index].atelet.is_none() {
             return;
         }
-        let result = if self.is_unlucky() {
+        let result = if self.is_unlucky() || self.knife.is_broken(work) {
             fails(WorkFailureKind::Transient, "bad luck")
         } else {
             self.step_result(index, work, order)

@@ -1,6 +1,7 @@
 //! Replicas, the store behind them, and their calls to nodes.
 
 use super::callers::AskedBy;
+use super::knife::{Carrier, Message, Who, name_of, name_of_call};
 use super::{Answered, Event, World};
 use crate::fact::Fact;
 use crate::plan::{MILLI, SECOND};
@@ -113,6 +114,11 @@ impl World {
             let until = self.replicas[index].paused_until;
             return self.at(until, Event::Replica(index, life, input));
         }
+        if let Input::Stored(effect, _) | Input::Called(effect, _) = &input
+            && self.is_felled(Who::Replica(index), life, *effect)
+        {
+            return self.deliver_to_replica(index, life, input);
+        }
         self.tell(|| format!("replica {index} <- {input:?}"));
         let now = self.clock();
         if let Some(machine) = &mut self.replicas[index].machine {
@@ -138,10 +144,11 @@ impl World {
     }
 
     fn drain_replica(&mut self, index: usize) {
-        while let Some(output) = self.replicas[index]
-            .machine
-            .as_mut()
-            .and_then(Machine::poll_output)
+        while self.replicas[index].paused_until <= self.now
+            && let Some(output) = self.replicas[index]
+                .machine
+                .as_mut()
+                .and_then(Machine::poll_output)
         {
             self.perform(index, output);
             if let Some(fuse) = &mut self.replicas[index].fuse {
@@ -152,6 +159,10 @@ impl World {
             }
         }
         let process = &mut self.replicas[index];
+        if process.paused_until > self.now {
+            let (at, life) = (process.paused_until, process.life);
+            return self.at(at, Event::ReplicaWake(index, life));
+        }
         let next = process
             .machine
             .as_ref()
@@ -186,7 +197,7 @@ impl World {
                 if self
                     .asks
                     .get(&id)
-                    .is_some_and(|ask| matches!(ask.by, AskedBy::Caller(_) | AskedBy::Epilogue))
+                    .is_some_and(|ask| matches!(ask.by, AskedBy::Caller(_) | AskedBy::Script))
                 {
                     let result = verdict.as_ref().map(|_| ()).map_err(Clone::clone);
                     self.fact(Fact::Told(id, result));
@@ -221,11 +232,21 @@ impl World {
                 Event::AtStore(index, life, effect, op, Answered::Lost),
             );
         }
-        self.after(
-            300,
-            3 * MILLI,
-            Event::AtStore(index, life, effect, op, Answered::Heard),
-        );
+        let arrives = self.now + self.rng.between(300, 3 * MILLI);
+        let what = name_of(&op);
+        let event = Event::AtStore(index, life, effect, op, Answered::Heard);
+        match what {
+            Some(what) => self.send(Message {
+                who: Who::Replica(index),
+                life,
+                effect,
+                carrier: Carrier::Store,
+                what,
+                arrives,
+                event,
+            }),
+            None => self.at(arrives, event),
+        }
     }
 
     pub(super) fn at_store(
@@ -237,7 +258,7 @@ impl World {
         answered: Answered,
     ) {
         let is_dead = self.replicas[index].life != life || self.replicas[index].machine.is_none();
-        if is_dead && self.rng.permille(500) {
+        if is_dead && answered != Answered::Cut && self.rng.permille(500) {
             return;
         }
         let key = actor_written(op);
@@ -326,8 +347,33 @@ impl World {
                 self.after(100 * MILLI, SECOND, Event::CallEnds(call, unreachable()));
                 self.after(500 * MILLI, 8 * SECOND, Event::OrderArrives(call, order));
             }
-            _ => self.after(MILLI, 20 * MILLI, Event::OrderArrives(call, order)),
+            _ => {
+                let arrives = self.now + self.rng.between(MILLI, 20 * MILLI);
+                self.send(Message {
+                    who: Who::Replica(replica),
+                    life,
+                    effect,
+                    carrier: Carrier::Call,
+                    what: name_of_call(&order.verb),
+                    arrives,
+                    event: Event::OrderArrives(call, order),
+                });
+            }
         }
+    }
+
+    /// The same call once more, whose answer nobody hears.
+    pub(super) fn deaf_call(&mut self, call: u64) -> u64 {
+        let id = self.id();
+        if let Some(known) = self.calls.get(&call) {
+            let deaf = Call {
+                is_over: true,
+                order: None,
+                ..known.clone()
+            };
+            self.calls.insert(id, deaf);
+        }
+        id
     }
 
     /// The node has answered; whether the replica hears it is another matter.
