@@ -1,6 +1,7 @@
 //! Everything one does twice: `cargo xtask --help`.
 
 mod check;
+mod cuts;
 mod demo;
 mod say;
 mod setup;
@@ -38,6 +39,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
+    /// Cut every effect of every workflow, singly and in pairs, and count what converges (`single`: no pairs;
+    /// `tell SCENE STRIKE..`: the story of one run)
+    Cuts {
+        /// Options of the cuts
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
     /// Run everything that must pass before a change lands, and say how to repeat what failed
     Test,
     /// Check style, lints, the simulated build and the purity of the core
@@ -50,6 +58,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Task::Setup(args) => setup::run(&args),
         Task::Demo { options } => demo::run(&options),
+        Task::Cuts { options } => cuts::run(&options),
         Task::Test => check::test(),
         Task::Lint => check::lint(),
         Task::Fmt => check::format(),
