@@ -67,7 +67,7 @@ pub enum Fact {
         /// The node, for a local one.
         node: Option<NodeName>,
     },
-    /// A node began a step.
+    /// A node began a step that concerns a sandbox.
     Begun {
         /// The node.
         node: NodeName,

@@ -376,15 +376,18 @@ impl World {
     }
 
     fn begin_step(&mut self, index: usize, life: u32, effect: EffectId, work: Work, order: Arc<Order>) {
-        self.fact(Fact::Begun {
-            node: self.hosts[index].name.clone(),
-            worker: order.worker.clone(),
-            actor: order.actor.clone(),
-            incarnation: order.incarnation,
-            op: op_of(&order),
-            fence: order.fence,
-            worker_fence: order.worker_fence,
-        });
+        // What only makes ready does not wait for the journal, and is forgotten with it.
+        if matches!(work, Work::Boot | Work::Capture | Work::Stop) {
+            self.fact(Fact::Begun {
+                node: self.hosts[index].name.clone(),
+                worker: order.worker.clone(),
+                actor: order.actor.clone(),
+                incarnation: order.incarnation,
+                op: op_of(&order),
+                fence: order.fence,
+                worker_fence: order.worker_fence,
+            });
+        }
         let (what, carrier) = name_of_step(&work);
         let (arrives, event) = match work {
             Work::Boot | Work::Capture | Work::Stop => {
