@@ -446,3 +446,75 @@ fn a_replica_that_leaves_answers_everybody_and_gives_its_leases_back() {
             .any(|op| matches!(op, StoreOp::ReleaseLease { .. }))
     );
 }
+
+/// Performs store operations up to the one of this name, which waits.
+fn step_up_to(c: &mut Cluster, index: usize, name: &str) {
+    loop {
+        let next = c.replicas[index].store.front().map(|(_, op)| name_of(op));
+        match next {
+            Some(next) if next == name => return,
+            Some(_) => c.step(index),
+            None => panic!("{name} does not come"),
+        };
+    }
+}
+
+#[test]
+fn a_resume_whose_write_is_late_cannot_point_its_actor_at_a_worker_that_was_freed() {
+    let mut c = Cluster::new(2, &["w1"]);
+    let key = c.asleep("a", None);
+    c.ask(0, Request::Resume(key.clone(), Boot::Golden));
+    step_up_to(&mut c, 0, "PutActor");
+    let slow = c.replicas[0].machine.id();
+    c.store.sessions.retain(|id| *id != slow);
+
+    c.watch_by(1);
+    c.pass(1, Duration::from_secs(20));
+    assert_eq!(
+        c.store.workers[&worker_key("w1")].hosts,
+        None,
+        "the sweep frees what nobody is on"
+    );
+    c.step(0);
+    assert_eq!(
+        c.store.actors[&key].status(),
+        Status::Suspended,
+        "a RESUMING that no promised worker leads to would be found by nobody"
+    );
+}
+
+#[test]
+fn a_sweep_that_was_overtaken_does_not_free_the_promise_of_a_newer_owner() {
+    let mut c = Cluster::new(2, &["w1"]);
+    let key = c.running("a", None);
+    c.ask(0, Request::Suspend(key.clone()));
+    c.run(0);
+    let dead = c.replicas[0].machine.id();
+    c.store.sessions.retain(|id| *id != dead);
+
+    // Replica 1 takes the Suspend up, has finished it, and is about to free the worker when its lease ends.
+    c.watch_by(1);
+    while c.replicas[1].calls.is_empty() {
+        c.wake(1);
+        c.run(1);
+    }
+    let (effect, _) = c.replicas[1].calls.pop_front().expect("a Checkpoint");
+    c.input(1, Input::Called(effect, Ok(())));
+    step_up_to(&mut c, 1, "PutWorker");
+    c.store.leases.clear();
+
+    // Replica 2 frees it first, and resumes the actor there.
+    c.add_replica(3);
+    c.watch_by(2);
+    c.pass(2, Duration::from_secs(15));
+    let request = c.ask(2, Request::Resume(key.clone(), Boot::Golden));
+    c.run(2);
+    c.answer(2, Ok(()));
+    assert!(c.verdict(2, request).is_ok());
+
+    c.run(1);
+    assert!(
+        c.store.workers[&worker_key("w1")].is_promised_to(&key, c.store.actors[&key].incarnation),
+        "the record by which replica 1 judges is older than that promise"
+    );
+}

@@ -5,7 +5,7 @@ use crate::actor::{self, Actor, Assignment, Change};
 use crate::catalog::Template;
 use crate::effect::{Fenced, NodeCall, NodeFailureKind, Verb};
 use crate::failure::Failure;
-use crate::id::{ActorKey, Name, NodeName, OpId, Version};
+use crate::id::{ActorKey, Fence, Name, NodeName, OpId, Version};
 use crate::plan::{self, CallOf, CallVerb, Facts, Goal, Next, Then, WishedChange};
 use crate::registry::Fact;
 use crate::time::Instant;
@@ -47,10 +47,8 @@ impl Workflow {
 
     /// There is no such actor; a worker may still be promised to it.
     pub(super) fn decide_on_nothing(&mut self, now: Instant, world: World<'_>) {
-        if let Goal::Settle { worker, .. } = &self.goal
-            && let Some(row) = world.registry.row(worker)
+        if let Some(row) = self.stray_row(world)
             && let Some(on) = Assignment::of(row)
-            && is_promise(row, &self.key, &on)
         {
             return self.free(now, &on, Some(row), world);
         }
@@ -65,10 +63,7 @@ impl Workflow {
         let actor = self.actor.as_deref();
         let declared = actor.and_then(|a| world.catalog.template(&a.template_namespace, &a.template_name));
         let promised = match &self.goal {
-            Goal::Settle { worker, .. } => world
-                .registry
-                .row(worker)
-                .filter(|row| row.hosts.as_ref().is_some_and(|hosted| hosted.actor == self.key)),
+            Goal::Settle { .. } => self.stray_row(world),
             _ => self.promised.as_deref(),
         };
         Facts {
@@ -83,6 +78,25 @@ impl Workflow {
             outcome: self.outcome.as_ref().map(|(call, reply)| (call, reply)),
             is_undoing: self.is_undoing,
         }
+    }
+
+    /// The promise that a settling workflow came for, if it stands.
+    pub(super) fn promise_to_settle(&self, world: World<'_>) -> Option<Fence> {
+        let Goal::Settle { worker, .. } = &self.goal else {
+            return None;
+        };
+        let hosted = world.registry.row(worker)?.hosts.as_ref()?;
+        (hosted.actor == self.key).then_some(hosted.fence)
+    }
+
+    /// The row with that promise. One made since then is a newer owner's: this workflow's record of the
+    /// actor may be older than it, and must not judge it.
+    fn stray_row<'a>(&self, world: World<'a>) -> Option<&'a Worker> {
+        let Goal::Settle { worker, .. } = &self.goal else {
+            return None;
+        };
+        let is_standing = self.stray.is_some() && self.promise_to_settle(world) == self.stray;
+        world.registry.row(worker).filter(|_| is_standing)
     }
 
     pub(super) fn place(

@@ -94,6 +94,7 @@ impl Workflow {
 
     pub(super) fn loaded(&mut self, now: Instant, actor: Option<Box<Actor>>, world: World<'_>) {
         self.actor = actor;
+        self.stray = self.promise_to_settle(world);
         let next = match (&self.goal, &self.actor) {
             (Goal::Resume(_), None) => Next::Finish(Err(Failure::actor_not_found(&self.key.name))),
             // A worker may be promised to an actor that is no more.

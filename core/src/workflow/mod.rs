@@ -11,7 +11,7 @@ use crate::actor::{Actor, Assignment, State};
 use crate::catalog::Catalog;
 use crate::effect::{NodeCall, NodeFailureKind, NodeReply, StoreError, StoreOp, StoreReply};
 use crate::failure::Failure;
-use crate::id::{ActorKey, LeaseToken, OpId, Version, WorkerKey};
+use crate::id::{ActorKey, Fence, LeaseToken, OpId, Version, WorkerKey};
 use crate::lease::{self, Keeper};
 use crate::machine::Machine;
 use crate::plan::{CallOf, Goal, Then};
@@ -59,6 +59,8 @@ pub struct Workflow {
     actor: Option<Box<Actor>>,
     promised: Option<Box<Worker>>,
     leaving: Option<Assignment>,
+    /// The promise that the reconciler found, as it was before the lease was taken.
+    stray: Option<Fence>,
     outcome: Option<(CallOf, NodeReply)>,
     is_undoing: bool,
     avoid: BTreeSet<WorkerKey>,
@@ -150,6 +152,7 @@ impl Workflow {
             actor: None,
             promised: None,
             leaving: None,
+            stray: None,
             outcome: None,
             is_undoing: false,
             avoid: BTreeSet::new(),

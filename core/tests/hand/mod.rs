@@ -279,6 +279,16 @@ impl Cluster {
         self.run(index);
     }
 
+    /// Turns the clock to the replica's next timer, and fires it; what it asks for then waits.
+    pub fn wake(&mut self, index: usize) {
+        let next = self.replicas[index].machine.poll_timeout();
+        let (at, _) = next.expect("a timer is set");
+        self.now = self.now.max(at);
+        let now = self.now;
+        self.replicas[index].machine.handle_timeout(now);
+        self.collect(index);
+    }
+
     /// Turns the clock, waking the replica whenever it wants to be woken, and runs on.
     pub fn pass(&mut self, index: usize, time: Duration) {
         let end = self.now.plus(time);
@@ -311,14 +321,19 @@ impl Cluster {
     /// Every replica hears how workers and nodes stand.
     pub fn watch(&mut self) {
         for index in 0..self.replicas.len() {
-            for node in self.store.nodes.values().cloned().collect::<Vec<_>>() {
-                self.input(index, Input::Watched(StoreEvent::Node(node)));
-            }
-            for worker in self.store.workers.values().cloned().collect::<Vec<_>>() {
-                self.input(index, Input::Watched(StoreEvent::Worker(Box::new(worker))));
-            }
-            self.run(index);
+            self.watch_by(index);
         }
+    }
+
+    /// One replica hears how workers and nodes stand.
+    pub fn watch_by(&mut self, index: usize) {
+        for node in self.store.nodes.values().cloned().collect::<Vec<_>>() {
+            self.input(index, Input::Watched(StoreEvent::Node(node)));
+        }
+        for worker in self.store.workers.values().cloned().collect::<Vec<_>>() {
+            self.input(index, Input::Watched(StoreEvent::Worker(Box::new(worker))));
+        }
+        self.run(index);
     }
 
     /// Writes a change to an actor, as another workflow would.
