@@ -31,7 +31,12 @@ pub fn actor(before: Option<&Actor>, after: Option<&Actor>) -> Option<Moved> {
                 by = after.claim.map(|claim| claim.token);
             }
             let explains = |change: &Change| known.after(change, by, after.version).as_ref() == Ok(after);
-            let change = changes(after).into_iter().find(explains)?;
+            let mut changes = changes(after);
+            // A write by a new owner is at least a claim; one by nobody's lease is none.
+            if before.claim == after.claim {
+                changes.retain(|change| *change != Change::Claim);
+            }
+            let change = changes.into_iter().find(explains)?;
             Some(actor::TABLE.made(Some(before.status()), change.event(), Some(after.status())))
         }
     }

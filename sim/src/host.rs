@@ -58,10 +58,10 @@ pub struct Ateom {
     pub key: WorkerKey,
     /// Counts the runs of ateom in this pod.
     pub run: u32,
-    /// Whether its pod is on the way out.
-    pub duty: Duty,
     /// Whether it runs now.
     pub is_up: bool,
+    /// Whether its pod is on the way out.
+    pub duty: Duty,
     /// The sandbox in it.
     pub sandbox: Option<Live>,
     /// The operation under way.

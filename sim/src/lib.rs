@@ -10,6 +10,7 @@ pub mod cuts;
 pub mod explain;
 pub mod fact;
 pub mod host;
+pub mod ledger;
 pub mod oracle;
 pub mod plan;
 pub mod rng;

@@ -17,7 +17,7 @@ pub const PAUSE_MAX: u64 = 50 * SECOND;
 pub enum Fault {
     /// A replica dies after a few more outputs, and starts again as another one.
     ReplicaDies,
-    /// A replica is not scheduled for a while, perhaps beyond its leases.
+    /// A replica is not scheduled for a while, perhaps beyond its leases, after a few more outputs.
     ReplicaPauses,
     /// A replica is told to shut down, and starts again as another one.
     ReplicaLeaves,
@@ -29,6 +29,8 @@ pub enum Fault {
     AteomDies,
     /// A worker's pod is deleted, and another one comes by the same name.
     PodReplaced,
+    /// A worker's pod is told to go, has a while to drain, and is then replaced.
+    PodLeaves,
     /// A sandbox dies.
     SandboxDies,
     /// Nobody reaches the store for a while.
@@ -45,7 +47,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 13] = [
+    pub const ALL: [Fault; 14] = [
         Fault::ReplicaDies,
         Fault::ReplicaPauses,
         Fault::ReplicaLeaves,
@@ -53,6 +55,7 @@ impl Fault {
         Fault::NodePauses,
         Fault::AteomDies,
         Fault::PodReplaced,
+        Fault::PodLeaves,
         Fault::SandboxDies,
         Fault::StoreAway,
         Fault::NodeCutOff,
@@ -103,6 +106,9 @@ impl Plan {
         settings.pull.stall_after = Duration::from_secs(10);
         if rng.permille(300) {
             settings = settings.with_lease_ttl(Duration::from_secs(10));
+        }
+        if rng.permille(300) {
+            settings.pull.abandon_grace = Duration::from_secs(5);
         }
         let appetite = rng.between(100, 600);
         let some = |rng: &mut Rng, most: u64| {

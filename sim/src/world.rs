@@ -84,6 +84,7 @@ enum Event {
     AteomDone(usize, Waiter, Arc<Order>),
     AteomJoined(usize, PodUid, Waiter),
     AteomStarts(usize, PodUid),
+    PodEnds(usize, PodUid),
     Kept(usize, u32, EffectId, Box<Kept>),
     PullMoves(usize, u32, Attempt, Name, u64),
     Told(RequestId, Option<Box<Verdict>>),
@@ -236,6 +237,7 @@ impl World {
             Event::AteomDone(node, waiter, order) => self.ateom_done(node, waiter, &order),
             Event::AteomJoined(node, uid, waiter) => self.ateom_joined(node, &uid, waiter),
             Event::AteomStarts(node, uid) => self.start_ateom(node, &uid),
+            Event::PodEnds(node, uid) => self.replace_pod(node, &uid),
             Event::Kept(node, life, effect, kept) => self.kept(node, life, effect, &kept),
             Event::PullMoves(node, life, attempt, image, left) => {
                 self.pull_moves(node, life, attempt, image, left)

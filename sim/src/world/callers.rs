@@ -57,10 +57,10 @@ impl World {
             let actor = self.rng.index(self.plan.actors);
             let key = ActorKey::new("space", format!("actor-{actor}"));
             let what = match self.rng.below(100) {
-                0..50 => Asked::Resume,
-                50..75 => Asked::Suspend,
-                75..90 => Asked::Pause,
-                90..94 => Asked::Update,
+                0..48 => Asked::Resume,
+                48..72 => Asked::Suspend,
+                72..86 => Asked::Pause,
+                86..94 => Asked::Update,
                 94..97 => Asked::Revert,
                 _ => Asked::Delete,
             };

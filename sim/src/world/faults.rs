@@ -8,6 +8,7 @@ use holdfast_core::actor::Snapshot;
 use holdfast_core::id::PodUid;
 use holdfast_core::node;
 use holdfast_core::replica;
+use holdfast_core::worker::Duty;
 
 impl World {
     pub(super) fn strike(&mut self) {
@@ -27,11 +28,9 @@ impl World {
         match fault {
             Fault::ReplicaDies => self.replicas[replica].fuse = Some(self.rng.between(1, 25) as u32),
             Fault::ReplicaPauses => {
-                let until = self.now + self.rng.between(500 * MILLI, PAUSE_MAX);
-                let process = &mut self.replicas[replica];
-                if process.paused_until <= self.now {
-                    process.paused_until = until;
-                }
+                let pause = self.rng.between(500 * MILLI, PAUSE_MAX);
+                let outputs = self.rng.below(25) as u32;
+                self.replicas[replica].pause_after = Some((outputs, pause));
             }
             Fault::ReplicaLeaves => {
                 let life = self.replicas[replica].life;
@@ -52,6 +51,11 @@ impl World {
             Fault::PodReplaced => {
                 if let Some(uid) = self.some_worker(node) {
                     self.replace_pod(node, &uid);
+                }
+            }
+            Fault::PodLeaves => {
+                if let Some(uid) = self.some_worker(node) {
+                    self.pod_leaves(node, &uid);
                 }
             }
             Fault::SandboxDies => {
@@ -108,6 +112,17 @@ impl World {
         self.after(100 * MILLI, 5 * SECOND, Event::AteomStarts(node, uid.clone()));
     }
 
+    /// The pod is told to go, and is killed when its grace is over.
+    fn pod_leaves(&mut self, node: usize, uid: &PodUid) {
+        let Some(ateom) = self.hosts[node].ateoms.get_mut(uid) else {
+            return;
+        };
+        if std::mem::replace(&mut ateom.duty, Duty::Draining) == Duty::Serving {
+            self.describe(node, uid);
+            self.after(SECOND, 30 * SECOND, Event::PodEnds(node, uid.clone()));
+        }
+    }
+
     pub(super) fn replace_pod(&mut self, node: usize, uid: &PodUid) {
         self.kill_sandbox_and_ateom(node, uid);
         let Some(old) = self.hosts[node].ateoms.remove(uid) else {
@@ -160,6 +175,7 @@ impl World {
         self.registry_hung_until = 0;
         for process in &mut self.replicas {
             process.fuse = None;
+            process.pause_after = None;
         }
         for host in &mut self.hosts {
             host.fuse = None;

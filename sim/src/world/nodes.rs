@@ -8,10 +8,11 @@ use crate::fact::Fact;
 use crate::host::{fails, whereabouts};
 use crate::plan::{MILLI, SECOND};
 use holdfast_core::effect::{NodeCall, NodeFailureKind, NodeRow, Verb};
+use holdfast_core::failure::Code;
 use holdfast_core::id::{EffectId, Name, OpId, PodUid, RequestId};
 use holdfast_core::machine::Machine;
 use holdfast_core::node::{Input, Kept, Node, Order, Output, Work, WorkFailureKind, WorkResult};
-use holdfast_core::pull::{self, Attempt};
+use holdfast_core::pull::{self, Attempt, PullFailure, Retry};
 use holdfast_core::registry::Report;
 use holdfast_core::replica;
 use holdfast_core::request::{Answer, Request, Verdict};
@@ -360,7 +361,12 @@ impl World {
             let until = self.registry_hung_until;
             return self.at(until, Event::PullMoves(index, life, attempt, image, left));
         }
-        if left == 0 {
+        if self.is_unlucky() {
+            self.hosts[index].pulls.remove(&attempt);
+            let failure = self.pull_failure();
+            let ended = pull::Input::Ended(attempt, Err(failure));
+            self.deliver_to_node(index, life, Input::Pull(ended));
+        } else if left == 0 {
             self.hosts[index].pulls.remove(&attempt);
             self.hosts[index].images.insert(image);
             self.deliver_to_node(index, life, Input::Pull(pull::Input::Ended(attempt, Ok(()))));
@@ -372,6 +378,19 @@ impl World {
                 3 * SECOND,
                 Event::PullMoves(index, life, attempt, image, left - 1),
             );
+        }
+    }
+
+    fn pull_failure(&mut self) -> PullFailure {
+        let retry = if self.rng.permille(800) {
+            Retry::Helps
+        } else {
+            Retry::Useless
+        };
+        PullFailure {
+            code: Code::Unavailable,
+            message: "the registry is unwell".into(),
+            retry,
         }
     }
 

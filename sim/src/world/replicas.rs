@@ -24,6 +24,8 @@ pub struct Process {
     pub paused_until: u64,
     /// After how many more outputs it dies.
     pub fuse: Option<u32>,
+    /// After how many more outputs it is not scheduled, and for how long.
+    pub pause_after: Option<(u32, u64)>,
     /// When the last event that its watch has will arrive.
     pub watch_until: u64,
     /// Whether it can serve.
@@ -157,6 +159,12 @@ impl World {
                     return self.kill_replica(index);
                 }
             }
+            if let Some((outputs, pause)) = self.replicas[index].pause_after.take() {
+                match outputs.checked_sub(1) {
+                    Some(outputs) => self.replicas[index].pause_after = Some((outputs, pause)),
+                    None => return self.pause_replica(index, pause),
+                }
+            }
         }
         let process = &mut self.replicas[index];
         if process.paused_until > self.now {
@@ -175,6 +183,14 @@ impl World {
             let life = process.life;
             self.at(at.max(self.now), Event::ReplicaWake(index, life));
         }
+    }
+
+    /// Whatever else it wants to send, it sends afterwards.
+    fn pause_replica(&mut self, index: usize, pause: u64) {
+        let until = self.now + pause;
+        self.replicas[index].paused_until = until;
+        let life = self.replicas[index].life;
+        self.at(until, Event::ReplicaWake(index, life));
     }
 
     fn perform(&mut self, index: usize, output: Output) {

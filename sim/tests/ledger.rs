@@ -1,0 +1,113 @@
+//! What the ledger says can happen does happen, and nothing else does.
+//!
+//! `REWRITE=1 cargo test -p holdfast-sim --test ledger` writes it anew and keeps the reasons.
+
+#[path = "../../core/tests/walk/mod.rs"]
+mod walk;
+
+use holdfast_core::time::Duration;
+use holdfast_core::{actor, lease, pull, worker};
+use holdfast_sim::ledger::{Ledger, Seen, UNEXPLAINED, reasons};
+use holdfast_sim::plan::{Fault, Plan, SECOND};
+use holdfast_sim::world::run;
+use std::path::Path;
+use walk::Walk;
+
+/// How many worlds of each kind are played.
+const SEEDS: u64 = 60;
+
+#[test]
+fn every_state_with_every_event_is_as_the_ledger_says() {
+    let seen = seen();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ledger.txt");
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    let mut ledger = Ledger::new(reasons(&found));
+    ledger.add(&actor::TABLE, &seen);
+    ledger.add(&worker::TABLE, &seen);
+    ledger.add(&lease::TABLE, &seen);
+    ledger.add(&pull::TABLE, &seen);
+    let expected = ledger.text();
+    if std::env::var_os("REWRITE").is_some() {
+        std::fs::write(&path, &expected).unwrap();
+    } else {
+        let differs = expected.lines().zip(found.lines()).find(|(new, old)| new != old);
+        assert!(
+            found == expected,
+            "sim/ledger.txt says otherwise: {differs:?}; REWRITE=1 cargo test -p holdfast-sim --test ledger"
+        );
+    }
+    let unexplained = format!(": {UNEXPLAINED}");
+    let open: Vec<&str> = expected
+        .lines()
+        .filter(|line| line.ends_with(&unexplained))
+        .collect();
+    assert!(
+        open.is_empty(),
+        "reasons are missing in sim/ledger.txt: {open:#?}"
+    );
+}
+
+fn seen() -> Seen {
+    let mut seen = Seen::default();
+    for seed in 0..SEEDS {
+        for plan in [Plan::small, bad_registry, restless_pods, hasty_leases] {
+            let outcome = run(plan(seed));
+            assert_eq!(outcome.violation, None, "seed {seed}");
+            seen.run.extend(outcome.moves);
+        }
+    }
+    for (record, walk) in [
+        (actor::TABLE.record(), walk::actor::walk()),
+        (worker::TABLE.record(), walk::worker::walk()),
+        (lease::TABLE.record(), walk::lease::walk()),
+        (pull::TABLE.record(), walk::pull::walk()),
+    ] {
+        let Walk { made, refused } = walk;
+        seen.walked.extend(made);
+        seen.refused
+            .extend(refused.into_iter().map(|(state, event)| (record, state, event)));
+    }
+    seen
+}
+
+/// A registry that hangs and fails, and images that are soon wanted by nobody: what may become of a pull
+/// is rare where most succeed.
+fn bad_registry(seed: u64) -> Plan {
+    let mut plan = Plan {
+        nodes: 1,
+        workers_per_node: 2,
+        actors: 4,
+        callers: 4,
+        faults: vec![Fault::RegistryHangs, Fault::AteomDies],
+        fault_every: 3 * SECOND,
+        steps_fail: 300,
+        ..Plan::small(seed)
+    };
+    plan.settings.pull.abandon_grace = plan.settings.pull.retry_after;
+    plan
+}
+
+/// Two actors on a node whose workers and sandboxes die and leave every few seconds.
+fn restless_pods(seed: u64) -> Plan {
+    Plan {
+        nodes: 1,
+        workers_per_node: 2,
+        actors: 2,
+        callers: 4,
+        faults: vec![Fault::PodLeaves, Fault::AteomDies, Fault::SandboxDies],
+        fault_every: 2 * SECOND,
+        ..Plan::small(seed)
+    }
+}
+
+/// Leases that are short, replicas that are not scheduled, and a store that nobody reaches.
+fn hasty_leases(seed: u64) -> Plan {
+    let plan = Plan::small(seed);
+    Plan {
+        replicas: 3,
+        faults: vec![Fault::ReplicaPauses, Fault::StoreAway, Fault::RegistryHangs],
+        fault_every: 2 * SECOND,
+        settings: plan.settings.with_lease_ttl(Duration::from_secs(6)),
+        ..plan
+    }
+}
