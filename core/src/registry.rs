@@ -226,7 +226,9 @@ impl Registry {
         let Some(entry) = self.workers.get_mut(key) else {
             return;
         };
-        entry.row = None;
+        if entry.row.take().is_none() {
+            return;
+        }
         entry.is_under_repair = false;
         self.review(key);
     }
@@ -289,6 +291,17 @@ impl Registry {
             return;
         };
         let mut unnamed = core::mem::take(&mut node.workers);
+        // Rows that nobody has vouched for to this replica: what it lists as on this node is there or is gone
+        // (S47).
+        let unheard = self.workers.iter().filter(|(_, entry)| {
+            entry.seen == Seen::Never && entry.row.as_ref().is_some_and(|row| row.node == name)
+        });
+        unnamed.extend(unheard.map(|(key, _)| key.clone()));
+        // A pod of that name may be on another node by now, which is the one to ask then.
+        unnamed.retain(|key| match self.workers.get(key).map(|entry| &entry.seen) {
+            Some(Seen::Here(sighting)) => sighting.node == name,
+            _ => true,
+        });
         let mut named = Vec::new();
         for sighting in report.workers {
             let key = sighting.key.clone();
@@ -418,7 +431,7 @@ impl Registry {
         if !self.is_synced {
             return;
         }
-        if entry.row.is_none() && entry.seen == Seen::Gone {
+        if entry.row.is_none() && !matches!(entry.seen, Seen::Here(_)) {
             self.workers.remove(key);
             return;
         }
@@ -494,7 +507,6 @@ fn repair(row: Option<&Worker>, seen: &Seen) -> Option<Wish> {
             expect: None,
             worker: Box::new(Worker::appear(
                 s.key.clone(),
-                s.node.clone(),
                 sight(s),
                 Version(s.highest_fence.0),
             )),
@@ -514,7 +526,7 @@ fn repair(row: Option<&Worker>, seen: &Seen) -> Option<Wish> {
         }),
         (Some(row), Seen::Here(s)) => {
             let is_other = s.pod_uid != row.pod_uid || s.incarnation != row.incarnation;
-            let is_moved = s.ip != row.ip || s.duty != row.duty;
+            let is_moved = s.ip != row.ip || s.node != row.node || s.duty != row.duty;
             match &row.hosts {
                 Some(hosted) if end_of_promise(s, &row.pod_uid, hosted.fence).is_some() => {
                     Some(Wish::Release {
@@ -545,6 +557,7 @@ fn sight(s: &Sighting) -> Sight {
         pod_uid: s.pod_uid.clone(),
         incarnation: s.incarnation.clone(),
         ip: s.ip.clone(),
+        node: s.node.clone(),
         duty: s.duty,
     }
 }

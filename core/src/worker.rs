@@ -57,6 +57,8 @@ pub struct Sight {
     pub incarnation: Name,
     /// The pod's address.
     pub ip: Name,
+    /// The node that has it.
+    pub node: NodeName,
     /// Whether it takes new actors.
     pub duty: Duty,
 }
@@ -158,14 +160,14 @@ pub type Illegal = table::Illegal<Phase, Event>;
 
 impl Worker {
     /// A worker that its node names for the first time, at a version of at least `at_least`.
-    pub fn appear(key: WorkerKey, node: NodeName, sight: Sight, at_least: Version) -> Worker {
+    pub fn appear(key: WorkerKey, sight: Sight, at_least: Version) -> Worker {
         let worker = Worker {
             key,
             version: Version::FIRST.max(at_least),
             pod_uid: sight.pod_uid,
             incarnation: sight.incarnation,
             ip: sight.ip,
-            node,
+            node: sight.node,
             duty: sight.duty,
             hosts: None,
         };
@@ -201,6 +203,7 @@ impl Worker {
                 next.pod_uid = sight.pod_uid;
                 next.incarnation = sight.incarnation;
                 next.ip = sight.ip;
+                next.node = sight.node;
                 next.duty = sight.duty;
             }
         }

@@ -47,8 +47,7 @@ pub fn worker(before: Option<&Worker>, after: Option<&Worker>) -> Option<Moved> 
     match (before, after) {
         (None, None) => None,
         (None, Some(after)) => {
-            let (key, node) = (after.key.clone(), after.node.clone());
-            let appeared = Worker::appear(key, node, sight(after), after.version);
+            let appeared = Worker::appear(after.key.clone(), sight(after), after.version);
             let moved = || worker::TABLE.made(None, worker::Event::Appear, Some(after.phase()));
             (appeared == *after).then(moved)
         }
@@ -114,6 +113,7 @@ fn sight(worker: &Worker) -> Sight {
         pod_uid: worker.pod_uid.clone(),
         incarnation: worker.incarnation.clone(),
         ip: worker.ip.clone(),
+        node: worker.node.clone(),
         duty: worker.duty,
     }
 }

@@ -75,9 +75,9 @@ impl World {
                 };
                 return self.ask(rest, request);
             }
-            ["update", actor, ref rest @ ..] => {
+            ["update", actor, "tier", tier, ref rest @ ..] => {
                 let selector = Selector {
-                    match_labels: [("tier".into(), "hot".into())].into(),
+                    match_labels: [("tier".into(), tier.into())].into(),
                 };
                 return self.ask(
                     rest,

@@ -14,7 +14,7 @@ pub fn walk() -> Walk {
     let mut walk = Walk::default();
     for duty in [Duty::Serving, Duty::Draining] {
         let key = WorkerKey::new("ns", "pool", "pod");
-        let worker = Worker::appear(key, "node".into(), sight(duty), Version(4));
+        let worker = Worker::appear(key, sight(duty), Version(4));
         assert_eq!(worker.version, Version(4));
         walk.made
             .insert(TABLE.made(None, Event::Appear, Some(worker.phase())));
@@ -94,6 +94,7 @@ fn sight(duty: Duty) -> Sight {
         pod_uid: "uid".into(),
         incarnation: "run".into(),
         ip: "ip".into(),
+        node: "node".into(),
         duty,
     }
 }
