@@ -138,7 +138,7 @@ pub const TABLE: Table<Phase, Event> = {
             &[P::Free, P::Drained],
             E::Sight,
             &[P::Free, P::Drained],
-            "takes over pod, run, address and duty",
+            "takes over pod, run, address, node and duty",
         ),
         moves(
             &[P::Promised, P::Draining],

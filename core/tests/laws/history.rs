@@ -61,7 +61,36 @@ pub enum Happening<I> {
 }
 
 /// What happened to a machine, and when.
-pub type History<I> = Vec<(Instant, Happening<I>)>;
+#[derive(Clone)]
+pub struct History<I>(pub Vec<(Instant, Happening<I>)>);
+
+impl<I> IntoIterator for History<I> {
+    type Item = (Instant, Happening<I>);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<I> FromIterator<(Instant, Happening<I>)> for History<I> {
+    fn from_iter<T: IntoIterator<Item = (Instant, Happening<I>)>>(events: T) -> Self {
+        History(events.into_iter().collect())
+    }
+}
+
+/// One happening per line, so that a shrunken history fits on a screen.
+impl<I: Debug> Debug for History<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, happening) in &self.0 {
+            match happening {
+                Happening::Input(input) => write!(f, "\n{at:?} {input:?}")?,
+                Happening::Wake => write!(f, "\n{at:?} wake")?,
+            }
+        }
+        Ok(())
+    }
+}
 
 /// A machine of the core, and what may happen to it.
 pub trait Subject: 'static {
@@ -139,12 +168,13 @@ pub fn fails<S: Subject>(law: impl Fn(History<S::Input>) -> Verdict) {
     assert!(broken.is_err(), "a flaw that the law does not see");
 }
 
-/// As many histories as a debug build can play in a second or two, the same ones every time.
+/// As many histories as a debug build can play in a second, the same ones every time; `PROPTEST_CASES` asks
+/// for more.
 pub fn runner(max_shrink_iters: u32) -> TestRunner {
     let config = Config {
         failure_persistence: None,
         max_shrink_iters,
-        ..Config::with_cases(512)
+        ..Config::with_cases(Config::default().cases.max(512))
     };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
@@ -175,13 +205,13 @@ impl<M: Machine<Input: Clone>> Recorder<M> {
         Recorder {
             machine,
             now: START,
-            history: Vec::new(),
+            history: History(Vec::new()),
         }
     }
 
     /// Something happens now.
     pub fn input(&mut self, input: M::Input) -> Vec<M::Output> {
-        self.history.push((self.now, Happening::Input(input.clone())));
+        self.history.0.push((self.now, Happening::Input(input.clone())));
         play_one(&mut self.machine, self.now, Happening::Input(input))
     }
 
@@ -193,7 +223,7 @@ impl<M: Machine<Input: Clone>> Recorder<M> {
             match self.machine.poll_timeout() {
                 Some((at, _)) if at <= end => {
                     self.now = at.max(self.now);
-                    self.history.push((self.now, Happening::Wake));
+                    self.history.0.push((self.now, Happening::Wake));
                     outputs.extend(play_one(&mut self.machine, self.now, Happening::Wake));
                 }
                 _ => {

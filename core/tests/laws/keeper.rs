@@ -108,6 +108,7 @@ fn belief_is_bounded_and_its_end_is_final() {
                         last_sent = Some(now);
                     }
                     Output::Granted => prop_assert!(keeper.is_valid(now)),
+                    Output::Moved(_) => {}
                     Output::Lost(_) => {
                         losses += 1;
                         is_over = true;

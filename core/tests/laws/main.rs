@@ -6,24 +6,24 @@
 //! `replica.rs`), which answer what was asked most of the time and are wild the rest of it. Each law has a
 //! test that a machine with a flaw (`flawed.rs`) breaks it.
 
-//NODE mod commuting;
+mod commuting;
 mod earlier;
 mod flawed;
 mod history;
 mod keeper;
-//NODE mod node;
+mod node;
+mod parties;
 mod placing;
 mod plan;
 mod pulls;
 mod records;
 mod registry;
 mod repeated;
-//NODE mod replica;
+mod replica;
 mod scaled;
 mod shifted;
 mod silence;
 #[path = "../stage/mod.rs"]
 mod stage;
 mod timers;
-//NODE mod unrelated;
-//NODE mod worlds;
+mod unrelated;

@@ -102,7 +102,7 @@ impl Memory {
 }
 
 /// What the registry offers, one after the other, each in spite of nothing but having been offered.
-fn offered(registry: &Registry, nodes: Option<&[NodeName]>) -> BTreeSet<WorkerKey> {
+pub fn offered(registry: &Registry, nodes: Option<&[NodeName]>) -> BTreeSet<WorkerKey> {
     let pools = [("ns".into(), "pool".into())];
     let mut offered = BTreeSet::new();
     while let Some(worker) = registry.place(&pools, nodes, &offered, 11) {

@@ -31,6 +31,11 @@ impl crate::history::Subject for Subject {
         true
     }
 
+    /// That one more waits, although he waited before, is told to those who watch.
+    fn is_reminder(output: &Output) -> bool {
+        matches!(output, Output::Moved(..))
+    }
+
     fn stretched_gist(output: Output, _: u32) -> Output {
         gist(output)
     }
@@ -116,7 +121,7 @@ fn note(running: &mut Vec<Attempt>, outputs: Vec<Output>) {
         match output {
             Output::Start(_, attempt) => running.push(attempt),
             Output::Cancel(attempt) => running.retain(|a| *a != attempt),
-            Output::Ready(..) | Output::Failed(..) | Output::Retrying(..) => {}
+            Output::Ready(..) | Output::Failed(..) | Output::Retrying(..) | Output::Moved(..) => {}
         }
     }
 }
@@ -155,7 +160,7 @@ fn one_pull_per_image_and_one_answer_per_wait() {
                             "told what was not asked, or twice"
                         );
                     }
-                    Output::Retrying(..) => {}
+                    Output::Retrying(..) | Output::Moved(..) => {}
                 }
             }
             let under_way: BTreeSet<&Name> = pulls.under_way().map(|(image, _)| image).collect();

@@ -125,6 +125,12 @@ pub fn row(worker: u8, version: u64, hosts: bool) -> Worker {
     }
 }
 
+/// The same worker, promised to nobody.
+pub fn freed(row: &Worker) -> Worker {
+    row.after(Change::Free, Version::FIRST)
+        .unwrap_or_else(|_| row.clone())
+}
+
 fn duty() -> impl Strategy<Value = Duty> {
     prop_oneof![3 => Just(Duty::Serving), 1 => Just(Duty::Draining)]
 }
@@ -183,7 +189,7 @@ fn record(settings: &Settings, acts: Vec<Act>) -> History<News> {
                 (Some(Wish::Write { worker, .. }), false) => News::Failed(worker.key),
                 (Some(Wish::Drop { key, .. }), false) => News::Failed(key),
                 (Some(Wish::Release { worker, .. }), true) => match r.machine.0.row(&worker) {
-                    Some(row) => News::Written(row.freed(Version::FIRST)),
+                    Some(row) => News::Written(freed(row)),
                     None => continue,
                 },
                 (Some(Wish::Release { .. } | Wish::Drain { .. }) | None, _) => continue,
@@ -194,7 +200,7 @@ fn record(settings: &Settings, acts: Vec<Act>) -> History<News> {
     r.history
 }
 
-fn report(node: u8, sequence: u64, workers: Vec<(u8, u64, bool, Duty)>) -> Report {
+pub fn report(node: u8, sequence: u64, workers: Vec<(u8, u64, bool, Duty)>) -> Report {
     let hosting = Hosting {
         actor: ActorKey::new("space", "a"),
         incarnation: Incarnation(7),

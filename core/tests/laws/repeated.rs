@@ -7,7 +7,7 @@ use crate::history::{EXACT, Happening, History, Lawful, Subject, Verdict, every_
 use holdfast_core::settings::Settings;
 use proptest::prelude::*;
 
-every_machine!(law: keeper, pulls, registry);
+every_machine!(law: keeper, pulls, registry, node, replica);
 
 fn law<S: Subject, M: Lawful<S>>(fresh: impl Fn(&Settings) -> M, history: History<S::Input>) -> Verdict {
     let mut machine = fresh(&EXACT);

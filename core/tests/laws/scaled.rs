@@ -12,12 +12,12 @@ use holdfast_core::settings::*;
 use holdfast_core::time::Instant;
 use proptest::prelude::*;
 
-every_machine!(law: keeper, pulls, registry);
+every_machine!(law: keeper, pulls, registry, node, replica);
 
 fn law<S: Subject, M: Lawful<S>>(fresh: impl Fn(&Settings) -> M, history: History<S::Input>) -> Verdict {
     let as_it_was = play(fresh(&EXACT), history.clone());
     for times in [2, 3, 10] {
-        let history = history.iter().cloned().map(|(at, what)| match what {
+        let history = history.0.iter().cloned().map(|(at, what)| match what {
             Happening::Wake => (slowed(at, times), Happening::Wake),
             Happening::Input(input) => (slowed(at, times), Happening::Input(S::stretched(input, times))),
         });

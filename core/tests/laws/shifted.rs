@@ -7,13 +7,13 @@ use holdfast_core::settings::Settings;
 use holdfast_core::time::Duration;
 use proptest::prelude::*;
 
-every_machine!(law: keeper, pulls, registry);
+every_machine!(law: keeper, pulls, registry, node, replica);
 
 fn law<S: Subject, M: Lawful<S>>(fresh: impl Fn(&Settings) -> M, history: History<S::Input>) -> Verdict {
     let settings = &crate::history::EXACT;
     let as_it_was = play(fresh(settings), history.clone());
     for shift in [1, 999_999, 1_000_000, 77_777_777_777, 1 << 50].map(Duration::from_micros) {
-        let history = history.iter().cloned().map(|(at, what)| (at.plus(shift), what));
+        let history = history.0.iter().cloned().map(|(at, what)| (at.plus(shift), what));
         let shifted = play(fresh(settings), history.collect());
         for ((at, outputs, wake), shifted) in as_it_was.iter().zip(shifted) {
             let expected = (at.plus(shift), outputs.clone(), wake.map(|wake| wake.plus(shift)));
