@@ -132,6 +132,9 @@ pub struct Assignment {
     pub node: NodeName,
     /// The worker's fence when it was promised.
     pub fence: Fence,
+    /// The session of the node that the promise, or the agreement to go on, was made under; zero if the
+    /// node keeps its sandboxes running without any.
+    pub session: u64,
 }
 
 impl Assignment {
@@ -144,6 +147,7 @@ impl Assignment {
             ip: worker.ip.clone(),
             node: worker.node.clone(),
             fence: worker.hosts.as_ref()?.fence,
+            session: worker.hosts.as_ref()?.session,
         })
     }
 }
@@ -216,6 +220,8 @@ kinds! {
         Resume,
         /// It serves.
         Ran,
+        /// It goes on under another session of its node.
+        Thaw,
         /// It is to sleep in the object store.
         Suspend,
         /// It sleeps there.
@@ -264,6 +270,11 @@ pub const TABLE: Table<Status, Event> = {
             E::Ran,
             &[S::Running],
             "clears the loss mark and the in-progress name",
+        ),
+        stays(
+            &[S::Running],
+            E::Thaw,
+            "names the session of the node under which the actor goes on",
         ),
         moves(
             &[S::Running],
@@ -337,6 +348,11 @@ pub enum Change {
     },
     /// It serves. Ends the story of an earlier loss.
     Ran,
+    /// It goes on under another session of its node: nothing has moved it since the old one lapsed.
+    Thaw {
+        /// The session.
+        session: u64,
+    },
     /// It is to sleep in the object store.
     Suspend {
         /// The operation.
@@ -438,6 +454,13 @@ impl Actor {
                 next.state = State::Running { on: on.clone() };
                 next.loss = None;
                 next.in_progress = None;
+            }
+            (State::Running { on }, Change::Thaw { session }) => {
+                let on = Assignment {
+                    session: *session,
+                    ..on.clone()
+                };
+                next.state = State::Running { on };
             }
             (State::Running { on }, Change::Suspend { op, snapshot }) => {
                 next.state = State::Suspending {
@@ -581,6 +604,7 @@ impl Change {
             Change::Claim => Event::Claim,
             Change::Resume { .. } => Event::Resume,
             Change::Ran => Event::Ran,
+            Change::Thaw { .. } => Event::Thaw,
             Change::Suspend { .. } => Event::Suspend,
             Change::Suspended => Event::Suspended,
             Change::Uploaded { .. } => Event::Uploaded,

@@ -46,7 +46,7 @@ pub struct Template {
 }
 
 /// The containers of an actor.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Workload {
     /// The image of the container that holds the sandbox open.
     pub pause_image: Name,

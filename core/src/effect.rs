@@ -96,8 +96,20 @@ pub enum StoreOp {
     },
     /// Lists all workers. Answer: [`StoreReply::Workers`].
     ListWorkers,
-    /// Notes that a node was heard. Answer: [`StoreReply::Done`]. Watchers hear of it.
+    /// Notes that a node was heard, unless the session that it believes in has lapsed. An older report of
+    /// the same run of atelet changes nothing; what has lapsed stays so. Answer: [`StoreReply::Done`] or
+    /// [`StoreReply::NodeConflict`]. Watchers hear of what was written.
     PutNode(NodeRow),
+    /// Declares a node's session over if nothing has been heard of the node since this report. Answer:
+    /// [`StoreReply::Done`] or [`StoreReply::NodeConflict`]. Watchers hear of it.
+    LapseNode {
+        /// The node.
+        name: NodeName,
+        /// The run of atelet that was heard last.
+        incarnation: Name,
+        /// Its last report.
+        sequence: u64,
+    },
     /// Lists all nodes. Answer: [`StoreReply::Nodes`].
     ListNodes,
     /// Creates an atespace. Answer: [`StoreReply::Done`] or [`StoreReply::Exists`].
@@ -153,6 +165,8 @@ pub enum StoreReply {
     Workers(Vec<Worker>),
     /// All nodes.
     Nodes(Vec<NodeRow>),
+    /// Nothing was written; this is what is stored.
+    NodeConflict(Option<NodeRow>),
     /// All atespaces, in order.
     Atespaces(Vec<Name>),
     /// It exists.
@@ -197,6 +211,47 @@ pub struct NodeRow {
     pub incarnation: Name,
     /// Counts the reports of that run.
     pub sequence: u64,
+    /// The session that it believes in; zero if it keeps its sandboxes running without any.
+    pub session: u64,
+    /// Every session up to this one has been declared over: what was promised under one may be elsewhere.
+    pub lapsed: u64,
+}
+
+impl NodeRow {
+    /// Whether the node has a session that has not been declared over.
+    pub fn has_session(&self) -> bool {
+        self.session > self.lapsed
+    }
+
+    /// The row that is stored when `heard` comes in where this one is; `None` if its session is over.
+    ///
+    /// An older report of the same run of atelet changes nothing, and the knowledge of what has lapsed is
+    /// never lost.
+    #[must_use]
+    pub fn after(stored: Option<&NodeRow>, heard: &NodeRow) -> Option<NodeRow> {
+        let Some(stored) = stored else {
+            return Some(heard.clone());
+        };
+        let lapsed = stored.lapsed.max(heard.lapsed);
+        if heard.session > 0 && heard.session <= lapsed {
+            return None;
+        }
+        let is_older = heard.incarnation == stored.incarnation && heard.sequence < stored.sequence;
+        let row = if is_older { stored } else { heard };
+        Some(NodeRow {
+            lapsed,
+            ..row.clone()
+        })
+    }
+
+    /// The row with its session declared over, if this report was its last.
+    #[must_use]
+    pub fn lapse(&self, incarnation: &Name, sequence: u64) -> Option<NodeRow> {
+        (self.incarnation == *incarnation && self.sequence == sequence).then(|| NodeRow {
+            lapsed: self.lapsed.max(self.session),
+            ..self.clone()
+        })
+    }
 }
 
 /// One call to a node. Fences, operation and incarnation travel as metadata, so that an original
@@ -228,6 +283,8 @@ pub struct Target {
     pub pod_uid: PodUid,
     /// The worker's fence.
     pub fence: Fence,
+    /// The session of the node under which the worker was promised; zero if it has none.
+    pub session: u64,
 }
 
 /// What is wanted of a node.
@@ -261,6 +318,8 @@ pub enum Verb {
     },
     /// See to it that nothing runs for the actor.
     Stop,
+    /// Let the frozen actor go on: it is where it should be.
+    Thaw,
 }
 
 /// Where a snapshot is.

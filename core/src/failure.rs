@@ -174,6 +174,16 @@ impl Failure {
         )
     }
 
+    pub(crate) fn node_silent(id: &Name, node: &Name) -> Failure {
+        Failure::again(
+            Code::Unavailable,
+            format!(
+                "actor {id} is held still on node {node}, which has not been heard of; wait for the node, or resume \
+                 the actor from its last snapshot elsewhere"
+            ),
+        )
+    }
+
     pub(crate) fn is_crashed(verb: &str, id: &Name) -> Failure {
         Failure::new(
             Code::FailedPrecondition,

@@ -34,6 +34,7 @@ pub mod pull;
 pub mod registry;
 pub mod replica;
 pub mod request;
+pub mod session;
 pub mod settings;
 pub mod table;
 pub mod time;

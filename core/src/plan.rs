@@ -81,6 +81,8 @@ pub enum CallOf {
     Stop,
     /// An upload of a local snapshot; it may be repeated.
     Upload,
+    /// A Thaw, under this session of the node.
+    Thaw(u64),
 }
 
 /// What a workflow does next.
@@ -188,6 +190,8 @@ fn resume(boot: Boot, actor: &Actor, facts: &Facts<'_>) -> Next {
     match &actor.state {
         State::Running { on } => match facts.worker {
             Fact::Present => Next::Finish(Ok(())),
+            Fact::Frozen(session) => thaw(on, session, actor, facts).unwrap_or(Next::Finish(Ok(()))),
+            // Somebody wants it now: what it did since its last snapshot is given up.
             Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
         },
         State::Crashed(_) => refuse(Failure::is_crashed("resume", &actor.key.name)),
@@ -204,7 +208,7 @@ fn resume(boot: Boot, actor: &Actor, facts: &Facts<'_>) -> Next {
             },
         },
         State::Resuming { op, on, boot } => go_on_resuming(*op, on, *boot, actor, facts, Then::Finish),
-        State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
+        State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts, Silence::GivesUp),
     }
 }
 
@@ -212,16 +216,17 @@ fn suspend(actor: &Actor, facts: &Facts<'_>) -> Next {
     match &actor.state {
         State::Suspended => at_rest(actor),
         State::Running { on } => match facts.worker {
-            Fact::Present => Next::Write {
-                change: WishedChange::Suspend,
-                then: Then::GoOn,
-            },
+            Fact::Present => begin(WishedChange::Suspend),
+            Fact::Frozen(session) => {
+                thaw(on, session, actor, facts).unwrap_or_else(|| begin(WishedChange::Suspend))
+            }
+            Fact::Gone(Going::Session) => refuse(Failure::node_silent(&actor.key.name, &on.node)),
             Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
         },
         State::Paused => upload(actor, facts),
         State::Crashed(_) => refuse(Failure::is_crashed("suspend", &actor.key.name)),
         State::Resuming { op, on, boot } => go_on_resuming(*op, on, *boot, actor, facts, Then::GoOn),
-        State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
+        State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts, Silence::IsTold),
     }
 }
 
@@ -254,7 +259,7 @@ fn upload(actor: &Actor, facts: &Facts<'_>) -> Next {
             | NodeFailureKind::StaleFence { .. }
             | NodeFailureKind::Failed => refuse(Failure::node(failure)),
         },
-        Some((CallOf::Recorded(_) | CallOf::Stop, _)) | None => Next::Call {
+        Some((CallOf::Recorded(_) | CallOf::Stop | CallOf::Thaw(_), _)) | None => Next::Call {
             call: CallOf::Upload,
             node: node.clone(),
             worker: None,
@@ -267,26 +272,32 @@ fn pause(actor: &Actor, facts: &Facts<'_>) -> Next {
     match &actor.state {
         State::Paused => at_rest(actor),
         State::Running { on } => match facts.worker {
-            Fact::Present => Next::Write {
-                change: WishedChange::Pause,
-                then: Then::GoOn,
-            },
+            Fact::Present => begin(WishedChange::Pause),
+            Fact::Frozen(session) => {
+                thaw(on, session, actor, facts).unwrap_or_else(|| begin(WishedChange::Pause))
+            }
+            Fact::Gone(Going::Session) => refuse(Failure::node_silent(&actor.key.name, &on.node)),
             Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
         },
         State::Suspended if actor.loss.is_some() => at_rest(actor),
         State::Suspended => refuse(Failure::not_running(&actor.key.name, actor.status())),
         State::Crashed(_) => refuse(Failure::is_crashed("pause", &actor.key.name)),
         State::Resuming { op, on, boot } => go_on_resuming(*op, on, *boot, actor, facts, Then::GoOn),
-        State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
+        State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts, Silence::IsTold),
     }
 }
 
 fn settle(worker: &WorkerKey, unfinished: Unfinished, actor: &Actor, facts: &Facts<'_>) -> Next {
     match &actor.state {
         State::Running { on } => match facts.worker {
+            // It is asleep there, in a way, and nothing is lost while nobody wants it.
+            Fact::Gone(Going::Session) if on.worker == *worker => Next::Finish(Ok(())),
+            Fact::Gone(Going::Session) => free_stray(worker, facts),
             Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
-            Fact::Present if on.worker == *worker => Next::Finish(Ok(())),
-            Fact::Present => free_stray(worker, facts),
+            Fact::Frozen(session) => {
+                thaw(on, session, actor, facts).unwrap_or_else(|| settled_at(on, worker, facts))
+            }
+            Fact::Present => settled_at(on, worker, facts),
         },
         // Whoever has promised the worker may be about to point the actor at it. After a claim he cannot.
         State::Suspended | State::Paused
@@ -306,12 +317,54 @@ fn settle(worker: &WorkerKey, unfinished: Unfinished, actor: &Actor, facts: &Fac
             }
             go_on_resuming(*op, on, *boot, actor, facts, Then::Finish)
         }
-        State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts),
+        State::Suspending { .. } | State::Pausing { .. } => go_on_sleeping(actor, facts, Silence::GivesUp),
     }
 }
 
 fn is_promised(worker: &WorkerKey, facts: &Facts<'_>) -> bool {
     facts.promised.is_some_and(|row| row.key == *worker)
+}
+
+/// The actor serves where it should; a worker that is promised to it besides is freed.
+fn settled_at(on: &Assignment, worker: &WorkerKey, facts: &Facts<'_>) -> Next {
+    if on.worker == *worker {
+        Next::Finish(Ok(()))
+    } else {
+        free_stray(worker, facts)
+    }
+}
+
+/// Lets a frozen actor go on; nothing once that has been done. The claim comes first: whoever decided to
+/// move the actor while its node was silent can do so no more.
+fn thaw(on: &Assignment, session: u64, actor: &Actor, facts: &Facts<'_>) -> Option<Next> {
+    if on.session != session || !actor.is_claimed_by(facts.token) {
+        return Some(write(Change::Thaw { session }, Then::GoOn));
+    }
+    let failure = match facts.outcome {
+        Some((CallOf::Thaw(under), Ok(()))) if *under == session => return None,
+        Some((CallOf::Thaw(under), Err(failure))) if *under == session => failure,
+        Some(_) | None => {
+            return Some(Next::Call {
+                call: CallOf::Thaw(session),
+                node: on.node.clone(),
+                worker: Some(target(on)),
+                verb: CallVerb::Exactly(Verb::Thaw),
+            });
+        }
+    };
+    Some(match failure.kind {
+        NodeFailureKind::StaleFence {
+            of: Fenced::Actor,
+            highest,
+        } => claim_above(highest),
+        NodeFailureKind::SandboxGone
+        | NodeFailureKind::Occupied
+        | NodeFailureKind::StaleFence {
+            of: Fenced::Worker, ..
+        } => reset(Some(loss(on, &failure.message))),
+        NodeFailureKind::Busy | NodeFailureKind::Unreachable => Next::CallAgain,
+        NodeFailureKind::Crash | NodeFailureKind::Failed => refuse(Failure::node(failure)),
+    })
 }
 
 /// Frees a worker that is promised to the actor while the actor is not on it.
@@ -327,6 +380,10 @@ fn free_stray(worker: &WorkerKey, facts: &Facts<'_>) -> Next {
 }
 
 fn undo_resume(on: &Assignment, actor: &Actor, facts: &Facts<'_>) -> Next {
+    // Nobody can be told to stop, and nothing runs: what has booted is frozen, what is on its way is refused.
+    if facts.worker == Fact::Gone(Going::Session) {
+        return reset(None);
+    }
     if !actor.is_claimed_by(facts.token) {
         return write(Change::Claim, Then::GoOn);
     }
@@ -346,7 +403,7 @@ fn undo_resume(on: &Assignment, actor: &Actor, facts: &Facts<'_>) -> Next {
             | NodeFailureKind::SandboxGone => reset(None),
             NodeFailureKind::Crash | NodeFailureKind::Failed => refuse(Failure::node(failure)),
         },
-        Some((CallOf::Recorded(_) | CallOf::Upload, _)) | None => Next::Call {
+        Some((CallOf::Recorded(_) | CallOf::Upload | CallOf::Thaw(_), _)) | None => Next::Call {
             call: CallOf::Stop,
             node: on.node.clone(),
             worker: Some(target(on)),
@@ -364,7 +421,11 @@ fn go_on_resuming(
     facts: &Facts<'_>,
     then: Then,
 ) -> Next {
-    let is_replaced = matches!(facts.worker, Fact::Gone(Going::Worker | Going::Restarted));
+    // Booted under a session that is over, it has not served: it is begun anew rather than thawed.
+    let is_replaced = matches!(
+        facts.worker,
+        Fact::Gone(Going::Worker | Going::Restarted | Going::Session) | Fact::Frozen(_)
+    );
     let reply = match facts.outcome {
         _ if facts.is_undoing => return undo_resume(on, actor, facts),
         Some((CallOf::Recorded(called), reply)) if *called == op => reply,
@@ -428,8 +489,17 @@ fn resume_verb(
     }
 }
 
+/// What follows when the node of a checkpoint is silent and its session over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    /// What the actor did since its last snapshot is given up.
+    GivesUp,
+    /// The caller is told, and may wait for the node.
+    IsTold,
+}
+
 /// Carries a Suspend or Pause that was begun to its end.
-fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>) -> Next {
+fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>, silence: Silence) -> Next {
     let (op, on, snapshot, done, during, step) = match &actor.state {
         State::Suspending {
             op,
@@ -464,6 +534,14 @@ fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>) -> Next {
     };
     // That the sandbox, or its worker, is gone proves nothing here: a checkpoint that succeeded leaves it
     // so. The node knows, and says which (S23).
+    let is_silent = facts.worker == Fact::Gone(Going::Session);
+    let is_answered = matches!(facts.outcome, Some((CallOf::Recorded(called), Ok(()))) if *called == op);
+    if is_silent && !is_answered {
+        return match silence {
+            Silence::GivesUp => reset(Some(loss(on, Going::Session.describe()))),
+            Silence::IsTold => refuse(Failure::node_silent(&actor.key.name, &on.node)),
+        };
+    }
     if !actor.is_claimed_by(facts.token) {
         return write(Change::Claim, Then::GoOn);
     }
@@ -538,6 +616,14 @@ fn target(on: &Assignment) -> Target {
     Target {
         pod_uid: on.pod_uid.clone(),
         fence: on.fence,
+        session: on.session,
+    }
+}
+
+fn begin(change: WishedChange) -> Next {
+    Next::Write {
+        change,
+        then: Then::GoOn,
     }
 }
 

@@ -10,10 +10,11 @@ use crate::actor::Assignment;
 use crate::catalog::PoolKey;
 use crate::effect::NodeRow;
 use crate::id::{ActorKey, Fence, Incarnation, Name, NodeName, PodUid, Version, WorkerKey};
-use crate::settings::NodeSettings;
+use crate::session::Eviction;
+use crate::settings::Settings;
 use crate::time::{Instant, mix};
 use crate::timers::Timers;
-use crate::worker::{self, Change, Duty, Sight, Worker};
+use crate::worker::{self, Change, Duty, Hosted, Sight, Worker};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -56,6 +57,8 @@ pub struct Hosting {
     pub actor: ActorKey,
     /// Which life of it.
     pub incarnation: Incarnation,
+    /// The session of the node under which it may run; zero if it came without one.
+    pub session: u64,
 }
 
 /// What the registry knows of a worker that an actor was assigned to.
@@ -63,6 +66,8 @@ pub struct Hosting {
 pub enum Fact {
     /// Nothing speaks against it.
     Present,
+    /// It is there, held still since its node's session lapsed: it may go on under this one.
+    Frozen(u64),
     /// What the actor was on is no more.
     Gone(Going),
 }
@@ -76,6 +81,8 @@ pub enum Going {
     Restarted,
     /// The worker is there; the sandbox in it is not.
     Sandbox,
+    /// Its node has been silent for so long that it has surely frozen it.
+    Session,
 }
 
 impl Going {
@@ -85,6 +92,7 @@ impl Going {
             Going::Worker => "its worker is gone",
             Going::Restarted => "its worker was restarted",
             Going::Sandbox => "its sandbox died",
+            Going::Session => "its node has not been heard of and its session is over",
         }
     }
 }
@@ -118,17 +126,39 @@ pub enum Wish {
         /// The actor.
         actor: ActorKey,
     },
+    /// This actor is held still on the worker that is promised to it: look whether it may go on.
+    Thaw {
+        /// The actor.
+        actor: ActorKey,
+        /// The worker.
+        worker: WorkerKey,
+    },
+    /// Declare this node's session over, if this was its last report.
+    Lapse {
+        /// The node.
+        node: NodeName,
+        /// The run of atelet.
+        incarnation: Name,
+        /// The report.
+        sequence: u64,
+    },
 }
 
 /// What one replica knows of nodes and workers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Registry {
-    settings: NodeSettings,
+    settings: Settings,
     nodes: BTreeMap<NodeName, Node>,
     silence: Timers<NodeName>,
+    /// When the session of a silent node is surely over.
+    sessions: Timers<NodeName>,
     workers: BTreeMap<WorkerKey, Entry>,
     free: BTreeMap<PoolKey, BTreeSet<Slot>>,
     free_on: BTreeMap<(PoolKey, NodeName), BTreeSet<Slot>>,
+    /// Workers that host what their rows know nothing of.
+    strays: BTreeSet<WorkerKey>,
+    /// Those of them whose actor's record knows nothing of it either.
+    condemned: BTreeSet<WorkerKey>,
     is_synced: bool,
     wishes: VecDeque<Wish>,
 }
@@ -165,14 +195,17 @@ enum Seen {
 
 impl Registry {
     /// An empty registry that waits for its first list.
-    pub fn new(settings: NodeSettings) -> Registry {
+    pub fn new(settings: Settings) -> Registry {
         Registry {
             settings,
             nodes: BTreeMap::new(),
             silence: Timers::default(),
+            sessions: Timers::default(),
             workers: BTreeMap::new(),
             free: BTreeMap::new(),
             free_on: BTreeMap::new(),
+            strays: BTreeSet::new(),
+            condemned: BTreeSet::new(),
             is_synced: false,
             wishes: VecDeque::new(),
         }
@@ -261,19 +294,30 @@ impl Registry {
 
     fn alive(&mut self, now: Instant, row: NodeRow) {
         let name = row.name.clone();
+        let is_new = !self.nodes.contains_key(&name);
         let node = self.nodes.entry(name.clone()).or_insert_with(|| Node {
             row: row.clone(),
             workers: BTreeSet::new(),
             is_stale: true,
         });
-        if node.row.incarnation == row.incarnation && node.row.sequence > row.sequence {
-            return;
+        let had_session = node.row.has_session();
+        let lapsed = node.row.lapsed.max(row.lapsed);
+        let is_known = node.row.incarnation == row.incarnation && node.row.sequence >= row.sequence;
+        // What is known already is no sign of life.
+        if !is_known || is_new {
+            node.row = row;
+            self.silence
+                .set(name.clone(), Some(now.plus(self.settings.node.stale_silence())));
+            let over = now.plus(self.settings.session_over_after());
+            self.sessions.set(name.clone(), Some(over));
         }
-        node.row = row;
-        self.silence
-            .set(name.clone(), Some(now.plus(self.settings.stale_silence())));
-        if core::mem::take(&mut node.is_stale) {
-            self.relist_node(&name);
+        node.row.lapsed = lapsed;
+        if !node.row.has_session() {
+            self.sessions.set(name.clone(), None);
+        }
+        let is_revived = (!is_known || is_new) && core::mem::take(&mut node.is_stale);
+        if is_revived || had_session != node.row.has_session() {
+            self.review_node(&name);
         }
     }
 
@@ -328,16 +372,31 @@ impl Registry {
 
     /// When a node falls silent for too long.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.silence.next().map(|(at, _)| at)
+        let next = [self.silence.next(), self.sessions.next()];
+        next.into_iter().flatten().map(|(at, _)| at).min()
     }
 
-    /// Nodes that have been silent for too long become stale: their workers get no new actors.
+    /// Nodes that have been silent for too long become stale: their workers get no new actors. Their
+    /// sessions are to be declared over when that is surely so.
     pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(name) = self.sessions.expired(now) {
+            let Some(node) = self.nodes.get(&name) else {
+                continue;
+            };
+            self.wishes.push_back(Wish::Lapse {
+                node: name.clone(),
+                incarnation: node.row.incarnation.clone(),
+                sequence: node.row.sequence,
+            });
+            // Until an answer says more.
+            let again = now.plus(self.settings.node.heartbeat_every);
+            self.sessions.set(name, Some(again));
+        }
         while let Some(name) = self.silence.expired(now) {
             if let Some(node) = self.nodes.get_mut(&name) {
                 node.is_stale = true;
             }
-            self.relist_node(&name);
+            self.review_node(&name);
         }
     }
 
@@ -382,6 +441,60 @@ impl Registry {
         }
     }
 
+    /// The session under which a node's workers may be promised now.
+    pub fn session(&self, node: &NodeName) -> u64 {
+        self.nodes.get(node).map_or(0, |node| node.row.session)
+    }
+
+    /// A node's session has been declared over; nothing had been heard of it since this report.
+    pub fn lapsed(&mut self, now: Instant, node: &NodeName, incarnation: &Name, sequence: u64) {
+        if let Some(known) = self.nodes.get(node)
+            && let Some(row) = known.row.lapse(incarnation, sequence)
+        {
+            self.heard(now, row);
+        }
+    }
+
+    /// Workers that host what their rows know nothing of.
+    pub fn strays(&self) -> &BTreeSet<WorkerKey> {
+        &self.strays
+    }
+
+    /// The actor that a stray worker hosts.
+    pub fn stray(&self, key: &WorkerKey) -> Option<&Hosting> {
+        self.strays.get(key)?;
+        match &self.workers.get(key)?.seen {
+            Seen::Here(sighting) => sighting.hosting.as_ref(),
+            Seen::Never | Seen::Gone => None,
+        }
+    }
+
+    /// The record of the actor that a stray worker hosts knows nothing of it: its node is told to end it.
+    pub fn condemn(&mut self, key: &WorkerKey) {
+        if self.strays.contains(key) {
+            self.condemned.insert(key.clone());
+        }
+    }
+
+    /// What a node is to end.
+    pub fn evictions(&self, node: &NodeName) -> Vec<Eviction> {
+        let of_node = self.nodes.get(node).map(|node| &node.workers);
+        let keys = of_node
+            .into_iter()
+            .flatten()
+            .filter(|key| self.condemned.contains(*key));
+        let rows = keys.filter_map(|key| self.workers.get(key)?.row.as_ref());
+        rows.map(|row| Eviction {
+            pod_uid: row.pod_uid.clone(),
+            fence: Fence(
+                row.hosts
+                    .as_ref()
+                    .map_or(row.version.0, |hosted| hosted.fence.0 - 1),
+            ),
+        })
+        .collect()
+    }
+
     /// The row of a worker.
     pub fn row(&self, key: &WorkerKey) -> Option<&Worker> {
         self.workers.get(key)?.row.as_ref()
@@ -401,15 +514,32 @@ impl Registry {
     /// proof, so it counts as present.
     pub fn fact(&self, on: &Assignment) -> Fact {
         let Some(entry) = self.workers.get(&on.worker) else {
-            return Fact::Present;
+            let lapsed = self.nodes.get(&on.node).map_or(0, |node| node.row.lapsed);
+            return if on.session > 0 && lapsed >= on.session {
+                Fact::Gone(Going::Session)
+            } else {
+                Fact::Present
+            };
         };
+        let node = self.nodes.get(&on.node).map(|node| &node.row);
+        let is_over = on.session > 0 && node.is_some_and(|node| node.lapsed >= on.session);
         if let Seen::Here(sighting) = &entry.seen
             && (sighting.pod_uid != on.pod_uid || sighting.highest_fence >= on.fence)
         {
-            return end_of_promise(sighting, &on.pod_uid, on.fence).map_or(Fact::Present, Fact::Gone);
+            let session = node.map_or(0, |node| node.session);
+            let is_held = sighting.hosting.as_ref().is_some_and(|h| awaits(h, session));
+            return match end_of_promise(sighting, &on.pod_uid, on.fence) {
+                Some(going) => Fact::Gone(going),
+                None if is_held && node.is_some_and(NodeRow::has_session) => Fact::Frozen(session),
+                None if is_over => Fact::Gone(Going::Session),
+                None => Fact::Present,
+            };
         }
         if entry.seen == Seen::Gone {
             return Fact::Gone(Going::Worker);
+        }
+        if is_over {
+            return Fact::Gone(Going::Session);
         }
         let is_other = |row: &Worker| {
             row.pod_uid != on.pod_uid || (!on.incarnation.is_empty() && row.incarnation != on.incarnation)
@@ -431,6 +561,12 @@ impl Registry {
         if !self.is_synced {
             return;
         }
+        let is_stray = is_stray(entry.row.as_ref(), &entry.seen);
+        if is_stray {
+            self.strays.insert(key.clone());
+        } else if self.strays.remove(key) {
+            self.condemned.remove(key);
+        }
         if entry.row.is_none() && !matches!(entry.seen, Seen::Here(_)) {
             self.workers.remove(key);
             return;
@@ -438,14 +574,18 @@ impl Registry {
         if entry.is_under_repair {
             return;
         }
-        let Some(wish) = repair(entry.row.as_ref(), &entry.seen) else {
+        let node = match (&entry.seen, &entry.row) {
+            (Seen::Here(s), _) => self.nodes.get(&s.node),
+            (Seen::Never | Seen::Gone, row) => row.as_ref().and_then(|row| self.nodes.get(&row.node)),
+        };
+        let Some(wish) = repair(entry.row.as_ref(), &entry.seen, node.map(|node| &node.row)) else {
             return;
         };
         entry.is_under_repair = matches!(wish, Wish::Write { .. } | Wish::Drop { .. });
         self.wishes.push_back(wish);
     }
 
-    fn relist_node(&mut self, name: &NodeName) {
+    fn review_node(&mut self, name: &NodeName) {
         let on_node: Vec<WorkerKey> = self
             .workers
             .iter()
@@ -453,7 +593,7 @@ impl Registry {
             .map(|(k, _)| k.clone())
             .collect();
         for key in on_node {
-            self.relist(&key);
+            self.review(&key);
         }
     }
 
@@ -477,7 +617,11 @@ impl Registry {
                     || s.incarnation != row.incarnation
             }
         };
-        let is_stale = self.nodes.get(&row.node).is_none_or(|n| n.is_stale);
+        let is_lapsed = |n: &Node| n.row.session > 0 && !n.row.has_session();
+        let is_stale = self
+            .nodes
+            .get(&row.node)
+            .is_none_or(|n| n.is_stale || is_lapsed(n));
         if row.hosts.is_none() && row.duty == Duty::Serving && !entry.is_reserved && !is_occupied && !is_stale
         {
             let pool = (row.key.namespace.clone(), row.key.pool.clone());
@@ -501,7 +645,9 @@ pub enum Reservation {
 }
 
 /// What would make a worker's row agree with what its node says.
-fn repair(row: Option<&Worker>, seen: &Seen) -> Option<Wish> {
+fn repair(row: Option<&Worker>, seen: &Seen, node: Option<&NodeRow>) -> Option<Wish> {
+    let session = node.map_or(0, |node| node.session);
+    let is_over = |hosted: &Hosted| hosted.session > 0 && node.is_some_and(|n| n.lapsed >= hosted.session);
     match (row, seen) {
         (None, Seen::Here(s)) => Some(Wish::Write {
             expect: None,
@@ -534,22 +680,46 @@ fn repair(row: Option<&Worker>, seen: &Seen) -> Option<Wish> {
                         worker: row.key.clone(),
                     })
                 }
-                _ if is_other || is_moved => {
-                    let change = Change::Sight(sight(s));
-                    let worker = row.after(change, Version(s.highest_fence.0)).ok()?;
-                    Some(Wish::Write {
-                        expect: Some(row.version),
-                        worker: Box::new(worker),
-                    })
-                }
+                _ if is_other || is_moved => sighted(row, s, Version(s.highest_fence.0)),
+                Some(hosted) if s.hosting.as_ref().is_some_and(|h| awaits(h, session)) => Some(Wish::Thaw {
+                    actor: hosted.actor.clone(),
+                    worker: row.key.clone(),
+                }),
                 Some(hosted) if row.duty == Duty::Draining => Some(Wish::Drain {
                     actor: hosted.actor.clone(),
                 }),
+                Some(hosted) if is_over(hosted) => Some(Wish::Release {
+                    actor: hosted.actor.clone(),
+                    worker: row.key.clone(),
+                }),
+                // The row is behind its node: the store has lost a write, or it comes late. It is raised, so
+                // that what the node hosts can be told from a promise that is on its way.
+                None if s.hosting.is_some() && row.version.0 <= s.highest_fence.0 => {
+                    sighted(row, s, Version(s.highest_fence.0).next())
+                }
                 Some(_) | None => None,
             }
         }
-        (_, Seen::Never) | (None, Seen::Gone) => None,
+        (Some(row), Seen::Never) => {
+            row.hosts
+                .as_ref()
+                .filter(|hosted| is_over(hosted))
+                .map(|hosted| Wish::Release {
+                    actor: hosted.actor.clone(),
+                    worker: row.key.clone(),
+                })
+        }
+        (None, Seen::Never | Seen::Gone) => None,
     }
+}
+
+/// The row as its node sees the worker, at a version of at least `at_least`.
+fn sighted(row: &Worker, s: &Sighting, at_least: Version) -> Option<Wish> {
+    let worker = row.after(Change::Sight(sight(s)), at_least).ok()?;
+    Some(Wish::Write {
+        expect: Some(row.version),
+        worker: Box::new(worker),
+    })
 }
 
 fn sight(s: &Sighting) -> Sight {
@@ -575,6 +745,29 @@ fn end_of_promise(s: &Sighting, pod_uid: &PodUid, promise: Fence) -> Option<Goin
         Ordering::Greater => true,
     };
     (is_over && promise > Fence(0)).then_some(Going::Sandbox)
+}
+
+/// Whether an actor waits for agreement to go on under this session of its node.
+fn awaits(hosting: &Hosting, session: u64) -> bool {
+    hosting.session > 0 && hosting.session < session
+}
+
+/// Whether a worker hosts an actor under a promise that its row has left behind.
+fn is_stray(row: Option<&Worker>, seen: &Seen) -> bool {
+    let (Some(row), Seen::Here(s)) = (row, seen) else {
+        return false;
+    };
+    let is_same = s.pod_uid == row.pod_uid && s.incarnation == row.incarnation;
+    // What a node found and does not know was brought by others.
+    let hosting = s.hosting.as_ref().filter(|h| h.incarnation != Incarnation(0));
+    is_same
+        && hosting.is_some_and(|h| match &row.hosts {
+            None => row.version.0 > s.highest_fence.0,
+            Some(hosted) => {
+                hosted.fence > s.highest_fence
+                    && (hosted.actor != h.actor || hosted.incarnation != h.incarnation)
+            }
+        })
 }
 
 fn pick<'a>(slots: &'a BTreeSet<Slot>, avoid: &BTreeSet<WorkerKey>, seed: u64) -> Option<&'a Slot> {

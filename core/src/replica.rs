@@ -7,7 +7,9 @@ use crate::actor::Actor;
 use crate::catalog::Catalog;
 use crate::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
 use crate::failure::Failure;
-use crate::id::{ActorKey, EffectId, Incarnation, LeaseToken, Name, ReplicaId, RequestId, WorkerKey};
+use crate::id::{
+    ActorKey, EffectId, Incarnation, LeaseToken, Name, NodeName, ReplicaId, RequestId, WorkerKey,
+};
 use crate::machine::Machine;
 use crate::plan::{Goal, Unfinished};
 use crate::registry::{Registry, Reservation, Wish};
@@ -38,6 +40,8 @@ pub struct Replica {
     /// Actors that the reconciler is looking at.
     settling: BTreeSet<ActorKey>,
     to_sweep: BTreeSet<WorkerKey>,
+    /// Workers that were stray at the last sweep.
+    suspects: BTreeSet<WorkerKey>,
     effects: BTreeMap<EffectId, Origin>,
     timers: Timers<Timer>,
     next_flow: u64,
@@ -80,6 +84,8 @@ enum Origin {
     Call(u64),
     Errand(RequestId, Errand, Box<StoreOp>),
     Repair(WorkerKey, Note),
+    Lapse(NodeName, Name, u64),
+    Stray(WorkerKey),
     Session,
     ListWorkers,
     ListNodes,
@@ -182,13 +188,14 @@ impl Replica {
     pub fn new(id: ReplicaId, settings: Settings, catalog: Catalog) -> Replica {
         Replica {
             id,
-            registry: Registry::new(settings.node),
+            registry: Registry::new(settings),
             settings,
             catalog,
             flows: BTreeMap::new(),
             exclusive: BTreeMap::new(),
             settling: BTreeSet::new(),
             to_sweep: BTreeSet::new(),
+            suspects: BTreeSet::new(),
             effects: BTreeMap::new(),
             timers: Timers::default(),
             next_flow: 1,
@@ -227,8 +234,10 @@ impl Replica {
             Request::Delete(key) => (key, Goal::Delete),
             Request::Revert(key) => (key, Goal::Revert),
             Request::Heartbeat(report) => {
-                let (errand, op) = Errand::heartbeat(report.node.clone(), self.id, &self.settings.node);
+                let row = report.node.clone();
                 self.registry.reported(now, report);
+                let evict = self.registry.evictions(&row.name);
+                let (errand, op) = Errand::heartbeat(row, self.id, &self.settings.node, evict);
                 return self.errand(id, errand, op);
             }
             request => {
@@ -456,10 +465,29 @@ impl Replica {
                 self.learn(note, &answer);
                 self.answer_flow(now, number, lane, answer);
             }
-            Origin::Errand(id, errand, op) => match errand.next(&op, answer) {
-                Step::Ask(errand, op) => self.errand(id, errand, op),
-                Step::Tell(verdict) => self.reply(id, verdict),
+            Origin::Errand(id, errand, op) => {
+                if let Ok(StoreReply::NodeConflict(Some(stored))) = &answer {
+                    self.registry.heard(now, stored.clone());
+                }
+                match errand.next(&op, answer) {
+                    Step::Ask(errand, op) => self.errand(id, errand, op),
+                    Step::Tell(verdict) => self.reply(id, verdict),
+                }
+            }
+            Origin::Lapse(node, incarnation, sequence) => match answer {
+                Ok(StoreReply::Done) => self.registry.lapsed(now, &node, &incarnation, sequence),
+                Ok(StoreReply::NodeConflict(Some(stored))) => self.registry.heard(now, stored),
+                // The registry wishes for it again.
+                _ => {}
             },
+            Origin::Stray(worker) => {
+                if let Ok(StoreReply::Actor(actor)) = answer {
+                    let on = actor.as_ref().and_then(|actor| actor.assignment());
+                    if on.is_none_or(|on| on.worker != worker) {
+                        self.registry.condemn(&worker);
+                    }
+                }
+            }
             Origin::Repair(key, note) => {
                 self.learn(note, &answer);
                 self.registry.repair_failed(&key);
@@ -575,6 +603,19 @@ impl Replica {
             .map(|row| row.key.clone());
         self.to_sweep = promised.collect();
         self.sweep_on(now);
+        self.look_at_strays();
+    }
+
+    /// What was stray at the last sweep, too, is no report that comes before its write or after it.
+    fn look_at_strays(&mut self) {
+        let strays = self.registry.strays().clone();
+        for worker in strays.intersection(&self.suspects).cloned().collect::<Vec<_>>() {
+            if let Some(hosting) = self.registry.stray(&worker) {
+                let op = StoreOp::GetActor(hosting.actor.clone());
+                self.store(Origin::Stray(worker), op);
+            }
+        }
+        self.suspects = strays;
     }
 
     fn sweep_on(&mut self, now: Instant) {
@@ -631,6 +672,25 @@ impl Replica {
                             },
                         );
                     }
+                }
+                Wish::Thaw { actor, worker } => {
+                    if !self.exclusive.contains_key(&actor) {
+                        let resume = Unfinished::Finish;
+                        self.settle(now, actor, Goal::Settle { worker, resume });
+                    }
+                }
+                Wish::Lapse {
+                    node,
+                    incarnation,
+                    sequence,
+                } => {
+                    let origin = Origin::Lapse(node.clone(), incarnation.clone(), sequence);
+                    let op = StoreOp::LapseNode {
+                        name: node,
+                        incarnation,
+                        sequence,
+                    };
+                    self.store(origin, op);
                 }
                 Wish::Drain { actor } => {
                     if !self.exclusive.contains_key(&actor) {

@@ -7,8 +7,8 @@ use crate::effect::{NodeRow, StoreError, StoreOp, StoreReply};
 use crate::failure::{Code, Failure};
 use crate::id::{ActorKey, Incarnation, Name, ReplicaId};
 use crate::registry::Report;
+use crate::session::{Answered, Eviction, Grant};
 use crate::settings::NodeSettings;
-use crate::time::Duration;
 use crate::worker::Worker;
 use alloc::boxed::Box;
 use alloc::format;
@@ -90,15 +90,8 @@ pub enum Answer {
     Atespace(Name),
     /// All atespaces.
     Atespaces(Vec<Name>),
-    /// A node's licence to keep its sandboxes running.
-    Session {
-        /// The replica that grants it.
-        replica: ReplicaId,
-        /// How long it lives from when the report was sent.
-        ttl: Duration,
-        /// When to report again, if nothing changes.
-        heartbeat_every: Duration,
-    },
+    /// What a node that has reported is told, and by which replica.
+    Reported(ReplicaId, Answered),
 }
 
 /// What a caller is told; every request gets exactly one.
@@ -124,7 +117,7 @@ pub(crate) enum Errand {
         tries: u32,
     },
     Atespace(Name),
-    Heartbeat(Box<Answer>),
+    Heartbeat(ReplicaId, Grant),
 }
 
 /// What an errand does next.
@@ -189,14 +182,20 @@ impl Errand {
         }
     }
 
-    /// The errand of noting that a node was heard.
-    pub(crate) fn heartbeat(node: NodeRow, replica: ReplicaId, settings: &NodeSettings) -> (Errand, StoreOp) {
-        let answer = Answer::Session {
-            replica,
+    /// The errand of noting that a node was heard. Its session is granted when that is stored, and not
+    /// before: whoever finds an older report in the store knows that no session has been granted since.
+    pub(crate) fn heartbeat(
+        node: NodeRow,
+        replica: ReplicaId,
+        settings: &NodeSettings,
+        evict: Vec<Eviction>,
+    ) -> (Errand, StoreOp) {
+        let grant = Grant {
             ttl: settings.session_ttl,
             heartbeat_every: settings.heartbeat_every,
+            evict,
         };
-        (Errand::Heartbeat(Box::new(answer)), StoreOp::PutNode(node))
+        (Errand::Heartbeat(replica, grant), StoreOp::PutNode(node))
     }
 
     /// The next step, given the store's answer to `op`.
@@ -206,7 +205,15 @@ impl Errand {
             Err(error) => return Step::Tell(Err(Failure::store(&error))),
         };
         match (self, reply) {
-            (Errand::Heartbeat(answer), _) => Step::Tell(Ok(*answer)),
+            (Errand::Heartbeat(replica, grant), StoreReply::Done) => {
+                Step::Tell(Ok(Answer::Reported(replica, Answered::Granted(grant))))
+            }
+            (Errand::Heartbeat(replica, _), StoreReply::NodeConflict(Some(stored))) => {
+                let over = Answered::Over {
+                    lapsed: stored.lapsed,
+                };
+                Step::Tell(Ok(Answer::Reported(replica, over)))
+            }
             (Errand::Read, StoreReply::Actor(Some(actor))) => Step::Tell(Ok(Answer::Actor(actor))),
             (Errand::Read | Errand::Update { .. }, StoreReply::Actor(None)) => not_found(op),
             (Errand::Read, StoreReply::Actors { actors, next }) => {

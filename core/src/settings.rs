@@ -3,6 +3,7 @@
 //! The defaults' relations are checked when the crate is compiled; a configuration's when it is
 //! built, with an error that says which relation broke and by how much.
 
+use crate::session::OnLapse;
 use crate::time::{Duration, fraction};
 use core::fmt;
 
@@ -26,9 +27,19 @@ pub struct LeaseSettings {
 impl LeaseSettings {
     /// How long after sending its request a holder may believe in a lease that was granted.
     pub fn believed_for(&self) -> Duration {
-        self.ttl
-            .saturating_sub(fraction(self.ttl, self.drift_ppm, PPM))
+        self.shortened(self.ttl)
+    }
+
+    /// The part of `span` that has surely not passed on another clock when it has passed on one's own.
+    fn shortened(&self, span: Duration) -> Duration {
+        span.saturating_sub(fraction(span, self.drift_ppm, PPM))
             .saturating_sub(self.margin)
+    }
+
+    /// How long one waits by one's own clock until `span` has surely passed on another.
+    fn lengthened(&self, span: Duration) -> Duration {
+        span.saturating_add(fraction(span, self.drift_ppm, PPM))
+            .saturating_add(self.margin)
     }
 }
 
@@ -50,6 +61,8 @@ pub struct NodeSettings {
     pub stale_after: u32,
     /// How long a node may keep its sandboxes running without hearing from the control plane.
     pub session_ttl: Duration,
+    /// What becomes of them then.
+    pub on_lapse: OnLapse,
 }
 
 impl NodeSettings {
@@ -120,6 +133,7 @@ impl Settings {
             heartbeat_every: Duration::from_secs(30),
             stale_after: 3,
             session_ttl: Duration::from_secs(90),
+            on_lapse: OnLapse::Freeze,
         },
         pull: PullSettings {
             stall_after: Duration::from_secs(30),
@@ -144,6 +158,16 @@ impl Settings {
         self.lease.retry_from = ttl / 10;
         self.lease.margin = ttl / 30;
         self
+    }
+
+    /// How long after sending the report that renewed it a node may believe in a session of `ttl`.
+    pub fn session_believed_for(&self, ttl: Duration) -> Duration {
+        self.lease.shortened(ttl)
+    }
+
+    /// How long a node must not have been heard of before its session is surely over.
+    pub fn session_over_after(&self) -> Duration {
+        self.lease.lengthened(self.node.session_ttl)
     }
 
     /// Checks every relation between the settings.
@@ -187,8 +211,8 @@ impl Settings {
             (
                 self.node.heartbeat_every,
                 "node.heartbeat_every",
-                self.node.session_ttl,
-                "node.session_ttl",
+                self.session_believed_for(self.node.session_ttl),
+                "node.session_ttl less drift and margin",
             ),
             (Duration::ZERO, "zero", self.pull.stall_after, "pull.stall_after"),
             (

@@ -46,6 +46,8 @@ pub struct Hosted {
     pub template_name: Name,
     /// The worker's fence: the version at which this promise was written.
     pub fence: Fence,
+    /// The session of the node under which it was written; zero if the node has none.
+    pub session: u64,
 }
 
 /// What a node says of one of its workers.
@@ -74,6 +76,8 @@ pub enum Change {
         incarnation: Incarnation,
         /// The namespace and name of the actor's template.
         template: (Name, Name),
+        /// The session of the worker's node; zero if it has none.
+        session: u64,
     },
     /// It is kept for nobody.
     Free,
@@ -189,6 +193,7 @@ impl Worker {
                 actor,
                 incarnation,
                 template,
+                session,
             } => {
                 next.hosts = Some(Hosted {
                     actor,
@@ -196,6 +201,7 @@ impl Worker {
                     template_namespace: template.0,
                     template_name: template.1,
                     fence: Fence(next.version.0),
+                    session,
                 });
             }
             Change::Free => next.hosts = None,

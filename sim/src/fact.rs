@@ -28,11 +28,32 @@ pub enum Fact {
         /// How.
         how: Ending,
     },
+    /// A sandbox is held still.
+    Frozen {
+        /// In which worker.
+        worker: PodUid,
+        /// Whose it is.
+        actor: ActorKey,
+    },
+    /// It goes on.
+    Thawed {
+        /// In which worker.
+        worker: PodUid,
+        /// Whose it is.
+        actor: ActorKey,
+    },
     /// A step for an actor was begun in a worker where a sandbox was alive, which it would destroy.
     Trampled(ActorKey, PodUid, &'static str),
     /// An actor came to harm without its sandbox being killed: its checkpoint failed, or the ateom that
     /// took it died, so that whoever has not heard of it will not hear of it any more.
     Harmed(ActorKey),
+    /// A node's session was declared over.
+    Lapsed {
+        /// The node.
+        node: NodeName,
+        /// Whether the node believed in it then.
+        is_believed: bool,
+    },
     /// A request to the actor was acknowledged: its counter stands here now.
     Counted(ActorKey, u64),
     /// An actor's record was written, or deleted.

@@ -7,6 +7,7 @@ use holdfast_core::node::{
     Alive, Described, Entry, Kept, Node, Sandbox, Work, WorkFailure, WorkFailureKind, WorkResult,
 };
 use holdfast_core::pull::Attempt;
+use holdfast_core::session::{Hold, Licence};
 use holdfast_core::worker::Duty;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,6 +65,8 @@ pub struct Ateom {
     pub duty: Duty,
     /// The sandbox in it.
     pub sandbox: Option<Live>,
+    /// For how long that may run.
+    pub licence: Licence,
     /// The operation under way.
     pub current: Option<Act>,
     /// The last operation that was begun.
@@ -129,8 +132,8 @@ impl Host {
         }
     }
 
-    /// The sandbox of an actor that serves on a worker.
-    pub fn serving(&mut self, uid: &PodUid, actor: &ActorKey) -> Option<&mut Live> {
+    /// The sandbox of an actor on a worker.
+    pub fn sandbox_of(&mut self, uid: &PodUid, actor: &ActorKey) -> Option<&mut Live> {
         self.ateoms
             .get_mut(uid)?
             .sandbox
@@ -148,6 +151,7 @@ impl Ateom {
             duty: Duty::Serving,
             is_up: true,
             sandbox: None,
+            licence: Licence::default(),
             current: None,
             last_op: None,
             captured: None,
@@ -165,7 +169,10 @@ impl Ateom {
         let alive = self.sandbox.as_ref().map(|live| Alive {
             actor: live.actor.name.clone(),
             op: Some(live.op),
-            sandbox: Sandbox::Running,
+            sandbox: match self.licence.hold() {
+                Hold::Frozen => Sandbox::Frozen,
+                Hold::Running(_) | Hold::Empty => Sandbox::Running,
+            },
         });
         Described {
             key: self.key.clone(),
@@ -185,7 +192,7 @@ pub fn whereabouts(verb: &Verb) -> Option<(&Name, bool)> {
             Place::External(name) => (name, false),
             Place::Local(name) => (name, true),
         }),
-        Verb::Run { .. } | Verb::Upload { .. } | Verb::Stop => None,
+        Verb::Run { .. } | Verb::Upload { .. } | Verb::Stop | Verb::Thaw => None,
     }
 }
 

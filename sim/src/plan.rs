@@ -37,6 +37,8 @@ pub enum Fault {
     StoreAway,
     /// A node and the replicas do not reach each other for a while.
     NodeCutOff,
+    /// The same, until long after the node's session is over.
+    NodePartitioned,
     /// The image registry hangs for a while.
     RegistryHangs,
     /// The object store fails for a while.
@@ -59,6 +61,7 @@ impl Fault {
         Fault::SandboxDies,
         Fault::StoreAway,
         Fault::NodeCutOff,
+        Fault::NodePartitioned,
         Fault::RegistryHangs,
         Fault::ObjectsAway,
         Fault::SnapshotDamaged,
@@ -186,7 +189,7 @@ impl Plan {
         let s = &self.settings;
         let pulls = (s.pull.stall_after + s.pull.retry_after * 2) * s.pull.attempts;
         let sweeps = (s.workflow.sweep_every + s.workflow.settle_after + s.workflow.retry_to) * 3;
-        let silence = s.node.stale_silence();
+        let silence = s.node.stale_silence() + s.session_over_after();
         (s.workflow.deadline + s.lease.ttl + pulls + sweeps + silence).as_micros() as u64
     }
 }

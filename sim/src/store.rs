@@ -84,9 +84,18 @@ impl Store {
                 };
             }
             StoreOp::ListWorkers => StoreReply::Workers(self.workers.values().cloned().collect()),
-            StoreOp::PutNode(row) => {
-                self.nodes.insert(row.name.clone(), row.clone());
-                return (StoreReply::Done, Some(StoreEvent::Node(row.clone())));
+            StoreOp::PutNode(heard) => {
+                let row = NodeRow::after(self.nodes.get(&heard.name), heard);
+                return self.put_node(&heard.name, row);
+            }
+            StoreOp::LapseNode {
+                name,
+                incarnation,
+                sequence,
+            } => {
+                let stored = self.nodes.get(name);
+                let row = stored.and_then(|stored| stored.lapse(incarnation, *sequence));
+                return self.put_node(name, row);
             }
             StoreOp::ListNodes => StoreReply::Nodes(self.nodes.values().cloned().collect()),
             StoreOp::CreateAtespace(name) => {
@@ -172,6 +181,16 @@ impl Store {
             StoreReply::Done,
             Some(StoreEvent::Worker(Box::new(worker.clone()))),
         )
+    }
+
+    fn put_node(&mut self, name: &NodeName, row: Option<NodeRow>) -> (StoreReply, Option<StoreEvent>) {
+        match row {
+            Some(row) => {
+                self.nodes.insert(name.clone(), row.clone());
+                (StoreReply::Done, Some(StoreEvent::Node(row)))
+            }
+            None => (StoreReply::NodeConflict(self.nodes.get(name).cloned()), None),
+        }
     }
 
     fn acquire(

@@ -22,11 +22,13 @@ use holdfast_core::catalog::{
 };
 use holdfast_core::effect::{NodeCall, NodeReply, StoreOp};
 use holdfast_core::id::{ActorKey, EffectId, Name, PodUid, RequestId, WorkerKey};
-use holdfast_core::node::{self, Kept, Order, Work};
+use holdfast_core::machine::Machine;
+use holdfast_core::node::{self, Kept, Order, Tend, Work};
 use holdfast_core::pull::Attempt;
 use holdfast_core::registry::Report;
 use holdfast_core::replica;
 use holdfast_core::request::Verdict;
+use holdfast_core::session::Licensed;
 use holdfast_core::table::Moved;
 use holdfast_core::time::Instant;
 use knife::{Knife, Mishap, Who};
@@ -85,6 +87,8 @@ enum Event {
     AteomJoined(usize, PodUid, Waiter),
     AteomStarts(usize, PodUid),
     PodEnds(usize, PodUid),
+    AteomTended(usize, PodUid, ActorKey, Tend),
+    AteomWakes(usize, PodUid),
     Kept(usize, u32, EffectId, Box<Kept>),
     PullMoves(usize, u32, Attempt, Name, u64),
     Told(RequestId, Option<Box<Verdict>>),
@@ -238,6 +242,8 @@ impl World {
             Event::AteomJoined(node, uid, waiter) => self.ateom_joined(node, &uid, waiter),
             Event::AteomStarts(node, uid) => self.start_ateom(node, &uid),
             Event::PodEnds(node, uid) => self.replace_pod(node, &uid),
+            Event::AteomTended(node, uid, actor, tend) => self.ateom_tended(node, &uid, &actor, tend),
+            Event::AteomWakes(node, uid) => self.ateom_wakes(node, &uid),
             Event::Kept(node, life, effect, kept) => self.kept(node, life, effect, &kept),
             Event::PullMoves(node, life, attempt, image, left) => {
                 self.pull_moves(node, life, attempt, image, left)
@@ -291,6 +297,8 @@ impl World {
         let Some(ateom) = self.hosts[node].ateoms.get_mut(uid) else {
             return;
         };
+        let now = Instant::from_micros(self.now);
+        ateom.licence.handle(now, Licensed::Ended);
         if let Some(live) = ateom.sandbox.take() {
             self.fact(Fact::Down {
                 worker: uid.clone(),

@@ -6,12 +6,13 @@ use crate::id::{Fence, PodUid};
 use crate::node::Node;
 use crate::node::journal::Sandbox;
 use crate::node::order::Order;
+use crate::time::Instant;
 use alloc::format;
 use alloc::string::String;
 
 impl Node {
     /// Refuses what is stale, misdirected or in the way of something else.
-    pub(super) fn admit(&self, order: &Order) -> Result<(), NodeFailure> {
+    pub(super) fn admit(&self, now: Instant, order: &Order) -> Result<(), NodeFailure> {
         let known = self
             .fences
             .get(&(order.actor.clone(), order.incarnation))
@@ -51,6 +52,9 @@ impl Node {
             );
             return Err(failure(Code::Aborted, message, NodeFailureKind::Busy));
         }
+        if matches!(order.verb, Verb::Run { .. } | Verb::Restore { .. } | Verb::Thaw) {
+            self.licensed(now, order)?;
+        }
         match &order.verb {
             Verb::Run { .. } | Verb::Restore { .. } => {
                 if slot.is_awaited {
@@ -73,7 +77,7 @@ impl Node {
                     _ => Ok(()),
                 }
             }
-            Verb::Checkpoint { .. } => {
+            Verb::Checkpoint { .. } | Verb::Thaw => {
                 let is_captured = slot
                     .entry
                     .current

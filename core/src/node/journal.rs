@@ -25,8 +25,12 @@ pub struct Hosted {
     pub actor: ActorKey,
     /// Which life of it.
     pub incarnation: Incarnation,
+    /// The template's namespace and name, which name its directory.
+    pub template: (Name, Name),
     /// The operation that brought it.
     pub op: OpId,
+    /// The session of this node under which it may run; zero if it came without one.
+    pub session: u64,
     /// What is known of its sandbox.
     pub sandbox: Sandbox,
 }
@@ -38,6 +42,8 @@ pub enum Sandbox {
     Busy,
     /// It serves.
     Running,
+    /// It is held still, with nothing lost: its node's session lapsed.
+    Frozen,
     /// It does not run, and the worker is kept for the actor until the control plane decides.
     Stopped,
 }

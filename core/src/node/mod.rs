@@ -9,18 +9,21 @@
 mod admission;
 pub mod journal;
 pub mod order;
+mod sessions;
 mod sightings;
+mod steps;
 pub mod work;
 
-use crate::effect::{NodeFailure, NodeFailureKind, NodeReply, NodeRow, Verb};
+use crate::effect::{NodeFailureKind, NodeReply, NodeRow, Verb};
 use crate::failure::Code;
 use crate::id::{ActorKey, EffectId, Fence, Incarnation, Name, NodeName, OpId, PodUid, ReplicaId, RequestId};
 use crate::machine::Machine;
 use crate::pull::{self, Attempt, PullFailure, Pulls, Waiter};
 use crate::registry::Report;
+use crate::session::{Answered, Session};
 use crate::settings::Settings;
 use crate::table::Moved;
-use crate::time::{Duration, Instant, backoff};
+use crate::time::Instant;
 use crate::timers::Timers;
 use admission::failure;
 use alloc::boxed::Box;
@@ -64,7 +67,7 @@ pub enum Input {
     /// A pull has moved, or ended.
     Pull(pull::Input),
     /// The control plane has answered a report, or could not be reached.
-    Reported(Result<Duration, String>),
+    Reported(Result<Answered, String>),
 }
 
 /// What a node asks for.
@@ -84,10 +87,33 @@ pub enum Output {
     Reply(RequestId, NodeReply),
     /// Report to the control plane.
     Report(Report),
+    /// Tell a worker for how long its actor may run. Nobody waits for an answer: what the worker says of
+    /// itself tells.
+    Tend {
+        /// The worker.
+        worker: PodUid,
+        /// The actor.
+        actor: ActorKey,
+        /// The template's namespace and name.
+        template: (Name, Name),
+        /// What it is told.
+        tend: Tend,
+    },
     /// Something worth a line in the log.
     Note(String),
     /// The pull of this image has come into another state.
     Moved(Name, Moved),
+}
+
+/// What a worker is told about its actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tend {
+    /// It may run until then.
+    Extend(Instant),
+    /// It shall be held still.
+    Freeze,
+    /// It may go on, until then.
+    Thaw(Instant),
 }
 
 /// Why a node wants to be woken.
@@ -97,6 +123,8 @@ pub enum Timer {
     Pulls,
     /// The next report is due.
     Report,
+    /// The session ends.
+    Session,
     /// A step is tried again.
     Retry(PodUid),
 }
@@ -112,7 +140,9 @@ pub struct Node {
     effects: BTreeMap<EffectId, PodUid>,
     timers: Timers<Timer>,
     next: u64,
-    is_reporting: bool,
+    session: Session,
+    /// When the report was sent that has not been answered.
+    reporting: Option<Instant>,
     is_changed: bool,
     outputs: VecDeque<Output>,
 }
@@ -156,6 +186,8 @@ enum Stage {
     Assembling { is_assembled: bool, is_fetched: bool },
     /// ateom boots or restores.
     Booting,
+    /// ateom lets a frozen sandbox go on.
+    Thawing,
     /// ateom checkpoints.
     Capturing,
     /// The files of the checkpoint are stored.
@@ -176,11 +208,12 @@ impl Node {
             slots: BTreeMap::new(),
             fences: BTreeMap::new(),
             pulls: Pulls::new(settings.pull),
+            session: Session::new(settings.node.on_lapse, 0),
             settings,
             effects: BTreeMap::new(),
             timers: Timers::default(),
             next: 1,
-            is_reporting: false,
+            reporting: None,
             is_changed: true,
             outputs: VecDeque::new(),
         }
@@ -203,6 +236,9 @@ impl Node {
         fences: BTreeMap<(ActorKey, Incarnation), Fence>,
     ) {
         self.fences = fences;
+        let sessions = entries.values().filter_map(|entry| entry.hosted.as_ref());
+        let remembered = sessions.map(|hosted| hosted.session).max().unwrap_or(0);
+        self.session = Session::new(self.settings.node.on_lapse, remembered);
         for (uid, entry) in entries {
             // Orders that concern only the node's disk name no worker.
             let is_awaited = !uid.is_empty();
@@ -219,8 +255,8 @@ impl Node {
     }
 
     fn order(&mut self, now: Instant, id: RequestId, order: Order) {
-        if let Err(failure) = self.admit(&order) {
-            return self.reply(id, Err(failure));
+        if let Err(failure) = self.admit(now, &order) {
+            return self.reply(Some(id), Err(failure));
         }
         let uid = order.worker.clone();
         let op = order.op.unwrap_or(OpId {
@@ -239,7 +275,7 @@ impl Node {
             && done.op == op
         {
             let result = done.result.clone();
-            return self.reply(id, result);
+            return self.reply(Some(id), result);
         }
         if let Some(running) = &mut slot.running {
             let is_same_wish = running.order.actor == order.actor && running.order.verb == order.verb;
@@ -252,13 +288,16 @@ impl Node {
                 self.supersede(now, &uid);
             } else {
                 let message = format!("operation {} is under way on worker {uid}", running.op);
-                return self.reply(id, Err(failure(Code::Aborted, message, NodeFailureKind::Busy)));
+                return self.reply(
+                    Some(id),
+                    Err(failure(Code::Aborted, message, NodeFailureKind::Busy)),
+                );
             }
         }
-        self.begin(now, id, op, Arc::new(order));
+        self.begin(now, Some(id), op, Arc::new(order));
     }
 
-    fn begin(&mut self, now: Instant, id: RequestId, op: OpId, order: Arc<Order>) {
+    fn begin(&mut self, now: Instant, caller: Option<RequestId>, op: OpId, order: Arc<Order>) {
         let uid = order.worker.clone();
         let waiter = Waiter(self.next);
         let Some(slot) = self.slots.get_mut(&uid) else {
@@ -270,7 +309,7 @@ impl Node {
         };
         let hosts_other = slot.entry.hosted.as_ref().is_some_and(|h| !h.is_of(&order));
         if order.verb == Verb::Stop && hosts_other {
-            return self.reply(id, Ok(()));
+            return self.reply(caller, Ok(()));
         }
         // A boot whose sandbox is alive has happened; only its answer was lost (S04).
         let is_booted = matches!(order.verb, Verb::Run { .. } | Verb::Restore { .. })
@@ -278,31 +317,39 @@ impl Node {
                 .entry
                 .hosted
                 .as_ref()
-                .is_some_and(|h| h.op == op && h.sandbox == Sandbox::Running);
+                .is_some_and(|h| h.op == op && matches!(h.sandbox, Sandbox::Running | Sandbox::Frozen));
         if is_booted {
-            return self.reply(id, Ok(()));
+            return self.reply(caller, Ok(()));
         }
         // Nothing is cleared under the feet of what is alive there: begun before this atelet was, or not
         // yet ended by what was to end it.
         let alive = slot.described.as_ref().and_then(|d| d.sandbox.as_ref());
         if let (Verb::Run { .. } | Verb::Restore { .. }, Some(alive)) = (&order.verb, alive) {
-            if alive.op == Some(op) && alive.sandbox == Sandbox::Running {
-                return self.reply(id, Ok(()));
+            if alive.op == Some(op) && matches!(alive.sandbox, Sandbox::Running | Sandbox::Frozen) {
+                return self.reply(caller, Ok(()));
             }
             let message = format!("worker {uid} is busy with actor {}", alive.actor);
-            return self.reply(id, Err(failure(Code::Aborted, message, NodeFailureKind::Busy)));
+            return self.reply(
+                caller,
+                Err(failure(Code::Aborted, message, NodeFailureKind::Busy)),
+            );
         }
         if matches!(order.verb, Verb::Run { .. } | Verb::Restore { .. }) {
             slot.entry.hosted = Some(Hosted {
                 actor: order.actor.clone(),
                 incarnation: order.incarnation,
+                template: order.template.clone(),
                 op,
+                session: order.session,
                 sandbox: Sandbox::Busy,
             });
         } else if let Some(hosted) = &mut slot.entry.hosted
             && hosted.is_of(&order)
         {
             hosted.sandbox = Sandbox::Busy;
+            if order.verb == Verb::Thaw {
+                hosted.session = order.session;
+            }
         }
         let is_durable_verb = !matches!(order.verb, Verb::Upload { .. });
         if is_durable_verb {
@@ -321,11 +368,12 @@ impl Node {
             (Verb::Checkpoint { .. }, None) => Stage::Capturing,
             (Verb::Upload { .. }, _) => Stage::Uploading,
             (Verb::Stop, _) => Stage::Stopping(Ok(())),
+            (Verb::Thaw, _) => Stage::Thawing,
         };
         slot.running = Some(Running {
             op,
             order: order.clone(),
-            callers: [id].into(),
+            callers: caller.into_iter().collect(),
             stage: stage.clone(),
             pending: BTreeMap::new(),
             images: BTreeSet::new(),
@@ -364,7 +412,7 @@ impl Node {
                     self.work(uid, Work::Fetch);
                 }
             }
-            Stage::Booting => self.work_when_kept(uid, Work::Boot),
+            Stage::Booting | Stage::Thawing => self.set_running(now, uid),
             Stage::Capturing => self.work_when_kept(uid, Work::Capture),
             Stage::Saving(files) => self.work(uid, Work::Save(files)),
             Stage::Uploading => self.work(uid, Work::Upload),
@@ -424,271 +472,6 @@ impl Node {
         self.slots.get(uid)?.running.as_ref()
     }
 
-    fn worked(&mut self, now: Instant, effect: EffectId, result: WorkResult) {
-        let Some(uid) = self.effects.remove(&effect) else {
-            return;
-        };
-        let Some(running) = self.slots.get_mut(&uid).and_then(|slot| slot.running.as_mut()) else {
-            return;
-        };
-        let Some(Step::Work(work)) = running.pending.remove(&effect) else {
-            return;
-        };
-        match result {
-            Ok(files) => self.succeeded(now, &uid, &work, files),
-            Err(failure) => self.failed(now, &uid, &work, failure),
-        }
-    }
-
-    fn succeeded(&mut self, now: Instant, uid: &PodUid, work: &Work, files: Vec<Name>) {
-        let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) else {
-            return;
-        };
-        running.failures = 0;
-        match (&mut running.stage, work) {
-            (Stage::Preparing { is_cleared }, Work::Clear) => {
-                *is_cleared = true;
-                self.maybe_assemble(now, uid);
-            }
-            (
-                Stage::Assembling {
-                    is_assembled,
-                    is_fetched,
-                },
-                work @ (Work::Assemble | Work::Fetch),
-            ) => {
-                *is_assembled |= *work == Work::Assemble;
-                *is_fetched |= *work == Work::Fetch;
-                if *is_assembled && *is_fetched {
-                    self.enter(now, uid, Stage::Booting);
-                }
-            }
-            (Stage::Booting, Work::Boot) => self.end(now, uid, Ok(())),
-            (Stage::Capturing, Work::Capture) => {
-                if let Some(slot) = self.slots.get_mut(uid)
-                    && let Some(pending) = &mut slot.entry.current
-                {
-                    pending.captured = Some(files.clone());
-                }
-                self.keep(uid);
-                self.enter(now, uid, Stage::Saving(files));
-            }
-            (Stage::Saving(_), Work::Save(_)) | (Stage::Uploading, Work::Upload) => {
-                self.end(now, uid, Ok(()));
-            }
-            (Stage::Stopping(reply), Work::Stop) => {
-                let reply = reply.clone();
-                self.end(now, uid, reply);
-            }
-            _ => {}
-        }
-    }
-
-    fn failed(&mut self, now: Instant, uid: &PodUid, work: &Work, cause: WorkFailure) {
-        let Some(slot) = self.slots.get_mut(uid) else {
-            return;
-        };
-        let is_worker_gone = slot.described.is_none() && !slot.is_awaited;
-        let Some(running) = &mut slot.running else { return };
-        running.failures = running.failures.saturating_add(1);
-        let tries = running.failures;
-        // What has crashed is answered only when nothing of it is left that could go on by itself.
-        let is_cleaning = matches!(running.stage, Stage::Stopping(Err(_)));
-        let is_gone = is_worker_gone && cause.kind == WorkFailureKind::Unreachable;
-        if let (Stage::Stopping(reply), true) = (&running.stage, is_gone) {
-            // Where nothing is, nothing runs.
-            let reply = reply.clone();
-            return self.end(now, uid, reply);
-        }
-        let can_retry = match (work, cause.kind) {
-            (Work::Save(_), WorkFailureKind::Transient) => tries < SAVES_MAX,
-            (Work::Stop, _) if is_cleaning => true,
-            (Work::Boot | Work::Capture | Work::Stop, WorkFailureKind::Unreachable) => {
-                !is_gone && tries < ASKS_MAX
-            }
-            _ => false,
-        };
-        if can_retry {
-            let pauses = self.settings.workflow;
-            let pause = backoff(pauses.retry_from, pauses.retry_to, tries - 1, running.waiter.0);
-            self.timers.set(Timer::Retry(uid.clone()), Some(now.plus(pause)));
-            self.outputs
-                .push_back(Output::Note(format!("{}; trying again ({tries})", cause.message)));
-            return;
-        }
-        let is_restore = matches!(running.order.verb, Verb::Restore { .. });
-        let kind = match (work, cause.kind) {
-            (Work::Boot | Work::Capture | Work::Stop, WorkFailureKind::Gone) => NodeFailureKind::SandboxGone,
-            (Work::Boot | Work::Capture, _) if is_gone => NodeFailureKind::SandboxGone,
-            (Work::Fetch, WorkFailureKind::Fatal) => NodeFailureKind::Crash,
-            (Work::Boot, WorkFailureKind::Fatal) if is_restore => NodeFailureKind::Crash,
-            (Work::Capture | Work::Save(_), _) => NodeFailureKind::Crash,
-            _ => NodeFailureKind::Failed,
-        };
-        let code = if kind == NodeFailureKind::Crash {
-            Code::DataLoss
-        } else {
-            cause.code
-        };
-        let reply = Err(NodeFailure {
-            code,
-            message: cause.message,
-            kind,
-        });
-        if kind == NodeFailureKind::Crash && matches!(work, Work::Boot | Work::Capture) {
-            self.enter(now, uid, Stage::Stopping(reply));
-        } else {
-            self.end(now, uid, reply);
-        }
-    }
-
-    /// The operation is over: what became of the sandbox is noted, kept on disk, then told.
-    fn end(&mut self, now: Instant, uid: &PodUid, result: NodeReply) {
-        let Some(slot) = self.slots.get_mut(uid) else {
-            return;
-        };
-        let Some(running) = &mut slot.running else { return };
-        let others: Vec<EffectId> = running.pending.keys().copied().collect();
-        running.pending.clear();
-        let waiter = running.waiter;
-        let is_boot = matches!(running.order.verb, Verb::Run { .. } | Verb::Restore { .. });
-        let is_final = match &result {
-            Ok(()) => true,
-            Err(failure) => matches!(
-                failure.kind,
-                NodeFailureKind::Crash | NodeFailureKind::SandboxGone
-            ),
-        };
-        if running.order.verb == Verb::Stop && result.is_ok() {
-            // The boot that is undone by this has no success to tell of any more.
-            let undone = slot.entry.hosted.as_ref().map(|h| h.op);
-            slot.entry.last.take_if(|done| Some(done.op) == undone);
-        }
-        let sandbox = match (&result, is_boot) {
-            (Ok(()), true) => Some(Sandbox::Running),
-            (Err(failure), true) if failure.kind == NodeFailureKind::Failed => Some(Sandbox::Stopped),
-            (Err(failure), false) if failure.kind == NodeFailureKind::Failed => match running.order.verb {
-                // Whatever it was that should be stopped, it does not serve.
-                Verb::Stop => Some(Sandbox::Stopped),
-                _ => Some(Sandbox::Running),
-            },
-            _ => None,
-        };
-        match (sandbox, &mut slot.entry.hosted) {
-            (Some(sandbox), Some(hosted)) => hosted.sandbox = sandbox,
-            (None, _) if !matches!(running.order.verb, Verb::Upload { .. }) => slot.entry.vacate(),
-            _ => {}
-        }
-        if running.order.verb == Verb::Stop && result.is_ok() {
-            slot.entry.void(running.order.worker_fence);
-        }
-        if is_final {
-            slot.entry.current = None;
-            // An upload is repeated safely; what concerns the sandbox must not be.
-            if !matches!(running.order.verb, Verb::Upload { .. } | Verb::Stop) {
-                slot.entry.last = Some(Done {
-                    op: running.op,
-                    result: result.clone(),
-                });
-            }
-        }
-        running.stage = Stage::Ending(result);
-        self.timers.set(Timer::Retry(uid.clone()), None);
-        for effect in others {
-            self.effects.remove(&effect);
-            self.outputs.push_back(Output::Cancel(effect));
-        }
-        self.pulls.handle(now, pull::Input::Unwant(waiter));
-        self.heed_pulls(now);
-        self.keep(uid);
-        self.changed(now);
-    }
-
-    /// A boot that a Stop overtakes: its callers are told, its steps are ended.
-    fn supersede(&mut self, now: Instant, uid: &PodUid) {
-        let Some(slot) = self.slots.get_mut(uid) else {
-            return;
-        };
-        let Some(running) = slot.running.take() else {
-            return;
-        };
-        for effect in running.pending.keys() {
-            self.effects.remove(effect);
-            self.outputs.push_back(Output::Cancel(*effect));
-        }
-        for caller in running.callers {
-            let message = format!("operation {} was stopped by a newer order", running.op);
-            self.outputs.push_back(Output::Reply(
-                caller,
-                Err(failure(Code::Aborted, message, NodeFailureKind::Failed)),
-            ));
-        }
-        self.timers.set(Timer::Retry(uid.clone()), None);
-        self.pulls.handle(now, pull::Input::Unwant(running.waiter));
-        self.heed_pulls(now);
-    }
-
-    fn kept(&mut self, now: Instant, effect: EffectId, result: Result<(), String>) {
-        let Some(uid) = self.effects.remove(&effect) else {
-            return;
-        };
-        let Some(running) = self.slots.get_mut(&uid).and_then(|slot| slot.running.as_mut()) else {
-            return;
-        };
-        if running.pending.remove(&effect).is_none() {
-            return;
-        }
-        if let (Err(why), false) = (&result, matches!(running.stage, Stage::Ending(_))) {
-            // What cannot be remembered must not be begun.
-            let message = format!("the node cannot keep its journal: {why}");
-            return self.end(
-                now,
-                &uid,
-                Err(failure(Code::Unavailable, message, NodeFailureKind::Failed)),
-            );
-        }
-        match running.stage.clone() {
-            Stage::Ending(reply) => {
-                let callers = core::mem::take(&mut running.callers);
-                if let Some(slot) = self.slots.get_mut(&uid) {
-                    slot.running = None;
-                }
-                self.look_again(&uid);
-                for caller in callers {
-                    self.reply(caller, reply.clone());
-                }
-            }
-            Stage::Preparing { .. } => self.maybe_assemble(now, &uid),
-            Stage::Booting => self.resume_stage(&uid, Work::Boot),
-            Stage::Capturing => self.resume_stage(&uid, Work::Capture),
-            Stage::Stopping(_) => self.resume_stage(&uid, Work::Stop),
-            Stage::Assembling { .. } | Stage::Saving(_) | Stage::Uploading => {}
-        }
-    }
-
-    fn resume_stage(&mut self, uid: &PodUid, work: Work) {
-        if self.running(uid).is_some_and(|r| r.pending.is_empty()) {
-            self.work(uid, work);
-        }
-    }
-
-    /// Bundles are laid out when the directories are clear and every image is here.
-    fn maybe_assemble(&mut self, now: Instant, uid: &PodUid) {
-        let Some(running) = self.running(uid) else { return };
-        let is_ready = running.stage == (Stage::Preparing { is_cleared: true }) && running.images.is_empty();
-        if is_ready {
-            let is_fetched = !matches!(running.order.verb, Verb::Restore { .. });
-            self.enter(
-                now,
-                uid,
-                Stage::Assembling {
-                    is_assembled: false,
-                    is_fetched,
-                },
-            );
-        }
-    }
-
     fn heed_pulls(&mut self, now: Instant) {
         while let Some(output) = self.pulls.poll_output() {
             match output {
@@ -734,8 +517,8 @@ impl Node {
         self.enter(now, uid, stage);
     }
 
-    fn reply(&mut self, id: RequestId, reply: NodeReply) {
-        self.outputs.push_back(Output::Reply(id, reply));
+    fn reply(&mut self, caller: Option<RequestId>, reply: NodeReply) {
+        self.outputs.extend(caller.map(|id| Output::Reply(id, reply)));
     }
 }
 
@@ -764,7 +547,7 @@ impl Machine for Node {
                 self.pulls.handle(now, input);
                 self.heed_pulls(now);
             }
-            Input::Reported(answer) => self.reported(now, &answer),
+            Input::Reported(answer) => self.reported(now, answer),
         }
     }
 
@@ -784,10 +567,11 @@ impl Machine for Node {
                     self.heed_pulls(now);
                 }
                 Timer::Report => {
-                    if !self.is_reporting {
-                        self.report();
+                    if self.reporting.is_none() {
+                        self.report(now);
                     }
                 }
+                Timer::Session => self.session_ends(now),
                 Timer::Retry(uid) => self.retry(now, &uid),
             }
         }

@@ -26,6 +26,8 @@ pub struct Order {
     pub template: (Name, Name),
     /// The containers.
     pub workload: Arc<Workload>,
+    /// The session of this node that the order was given under; zero from a control plane that grants none.
+    pub session: u64,
     /// What is wanted.
     pub verb: Verb,
 }
@@ -63,6 +65,6 @@ pub fn place_of(verb: &Verb) -> Option<&Place> {
     match verb {
         Verb::Restore { from, .. } => Some(from),
         Verb::Checkpoint { to, .. } => Some(to),
-        Verb::Run { .. } | Verb::Upload { .. } | Verb::Stop => None,
+        Verb::Run { .. } | Verb::Upload { .. } | Verb::Stop | Verb::Thaw => None,
     }
 }

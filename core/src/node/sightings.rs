@@ -4,9 +4,8 @@ use super::{Alive, Described, Hosted, Node, Output, Sandbox, Stage, Timer};
 use crate::effect::Verb;
 use crate::id::{ActorKey, Incarnation, OpId, PodUid, ReplicaId};
 use crate::registry::{Hosting, Report, Sighting};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use alloc::format;
-use alloc::string::String;
 
 impl Node {
     pub(super) fn worker(&mut self, now: Instant, uid: PodUid, described: Described) {
@@ -22,6 +21,7 @@ impl Node {
         // restarted meanwhile: what is asked of the new one is under the same promise.
         if slot.running.is_none() {
             self.take_note_of(&uid, alive, last_op);
+            self.tend(now, &uid);
         }
         self.changed(now);
     }
@@ -53,6 +53,8 @@ impl Node {
                 *hosted = Some(Hosted {
                     actor: ActorKey::new("", alive.actor),
                     incarnation: Incarnation(0),
+                    template: Default::default(),
+                    session: 0,
                     op: alive.op.unwrap_or(OpId {
                         replica: ReplicaId(0),
                         seq: 0,
@@ -87,10 +89,13 @@ impl Node {
         }
         let before = hosted.sandbox;
         match &said.sandbox {
-            Some(alive) if alive.op == Some(hosted.op) && alive.sandbox == Sandbox::Running => {
-                hosted.sandbox = Sandbox::Running;
+            Some(alive)
+                if alive.op == Some(hosted.op)
+                    && matches!(alive.sandbox, Sandbox::Running | Sandbox::Frozen) =>
+            {
+                hosted.sandbox = alive.sandbox;
             }
-            None if hosted.sandbox == Sandbox::Running => {
+            None if matches!(hosted.sandbox, Sandbox::Running | Sandbox::Frozen) => {
                 slot.entry.vacate();
             }
             Some(_) | None => {}
@@ -121,20 +126,22 @@ impl Node {
 
     pub(super) fn changed(&mut self, now: Instant) {
         self.is_changed = true;
-        if !self.is_reporting {
+        if self.reporting.is_none() {
             self.timers.set(Timer::Report, Some(now));
         }
     }
 
     /// Reports, as soon as every worker that the journal knows has been found or found missing: a worker
     /// that a report does not name is taken to be gone, and its actor with it.
-    pub(super) fn report(&mut self) {
+    pub(super) fn report(&mut self, now: Instant) {
         if self.slots.values().any(|slot| slot.is_awaited) {
             return;
         }
-        self.is_reporting = true;
+        self.reporting = Some(now);
         self.is_changed = false;
         self.row.sequence += 1;
+        self.row.session = self.session.number();
+        self.row.lapsed = self.row.session.saturating_sub(1);
         let workers = self.slots.iter().filter_map(|(uid, slot)| {
             let described = slot.described.as_ref()?;
             Some(Sighting {
@@ -148,6 +155,7 @@ impl Node {
                 hosting: slot.entry.hosted.as_ref().map(|h| Hosting {
                     actor: h.actor.clone(),
                     incarnation: h.incarnation,
+                    session: h.session,
                 }),
             })
         });
@@ -156,15 +164,5 @@ impl Node {
             workers: workers.collect(),
         };
         self.outputs.push_back(Output::Report(report));
-    }
-
-    pub(super) fn reported(&mut self, now: Instant, answer: &Result<Duration, String>) {
-        self.is_reporting = false;
-        let pause = match answer {
-            Ok(_) if self.is_changed => Duration::ZERO,
-            Ok(every) => *every,
-            Err(_) => self.settings.workflow.retry_to / 10,
-        };
-        self.timers.set(Timer::Report, Some(now.plus(pause)));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::failure::Code;
 use crate::id::Name;
+use crate::time::Instant;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -14,8 +15,16 @@ pub enum Work {
     Fetch,
     /// Lay out the containers' bundles; the images are here.
     Assemble,
-    /// Have ateom boot or restore the actor.
-    Boot,
+    /// Have ateom boot or restore the actor, and freeze it then unless it hears more.
+    Boot {
+        /// Until when it may run; none if no session bounds it.
+        until: Option<Instant>,
+    },
+    /// Have ateom let the frozen actor go on.
+    Thaw {
+        /// Until when it may run.
+        until: Instant,
+    },
     /// Have ateom checkpoint the actor.
     Capture,
     /// Store the checkpoint's files where the order says, manifest last, and read it back.

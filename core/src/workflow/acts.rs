@@ -131,6 +131,7 @@ impl Workflow {
             actor: actor.key.clone(),
             incarnation: actor.incarnation,
             template,
+            session: world.registry.session(&worker.node),
         };
         match worker.after(promise, Version::FIRST) {
             Ok(promised) => self.enter(now, Step::Promise(Box::new(promised))),
@@ -250,7 +251,7 @@ impl Workflow {
         };
         let op = match call {
             CallOf::Recorded(op) => op,
-            CallOf::Stop | CallOf::Upload => self.next_op(),
+            CallOf::Stop | CallOf::Upload | CallOf::Thaw(_) => self.next_op(),
         };
         self.is_undoing |= call == CallOf::Stop;
         let fence = actor.claim.map(|claim| claim.fence).unwrap_or_default();

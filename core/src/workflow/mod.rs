@@ -259,7 +259,7 @@ impl Workflow {
                 if matches!(
                     failure.kind,
                     NodeFailureKind::Occupied | NodeFailureKind::SandboxGone
-                ) =>
+                ) && !matches!(call, CallOf::Thaw(_)) =>
             {
                 if let Some(on) = self.actor.as_ref().and_then(|a| a.assignment()) {
                     self.avoid.insert(on.worker.clone());
@@ -273,8 +273,9 @@ impl Workflow {
         self.heed_lease(now, world);
     }
 
-    /// What is known of workers has changed: a boot on one that is gone is not waited for. (A checkpoint
-    /// is: its node knows whether it was taken.)
+    /// What is known of workers has changed: a boot on one that is gone is not waited for, and nothing is of
+    /// a node whose session is over. (A checkpoint is waited for otherwise: its node knows whether it was
+    /// taken.)
     pub fn nudge(&mut self, now: Instant, world: World<'_>) {
         let is_booting = match &self.step {
             Step::Call(_, call) => matches!(call, CallOf::Recorded(_)),
@@ -283,8 +284,12 @@ impl Workflow {
         let is_gone = match self.actor.as_deref().map(|a| &a.state) {
             Some(State::Resuming { on, .. }) => matches!(
                 world.registry.fact(on),
-                Fact::Gone(Going::Worker | Going::Restarted)
+                Fact::Gone(Going::Worker | Going::Restarted | Going::Session)
             ),
+            Some(State::Suspending { .. } | State::Pausing { .. }) => {
+                let on = self.actor.as_ref().and_then(|actor| actor.assignment());
+                on.is_some_and(|on| world.registry.fact(on) == Fact::Gone(Going::Session))
+            }
             _ => false,
         };
         if is_booting && is_gone {

@@ -24,6 +24,8 @@ pub struct Cluster {
     pub replicas: Vec<Seat>,
     next_request: u64,
     sequence: u64,
+    /// The session that the node believes in.
+    pub session: u64,
 }
 
 /// One replica and what it has asked for.
@@ -117,6 +119,7 @@ pub fn name_of(op: &StoreOp) -> &'static str {
         StoreOp::GetWorker(_) => "GetWorker",
         StoreOp::PutWorker { .. } => "PutWorker",
         StoreOp::GetSession(_) => "GetSession",
+        StoreOp::LapseNode { .. } => "LapseNode",
         _ => "other",
     }
 }
@@ -130,6 +133,7 @@ impl Cluster {
             replicas: Vec::new(),
             next_request: 1,
             sequence: 0,
+            session: 1,
         };
         for index in 0..replicas {
             cluster.add_replica(index as u64 + 1);
@@ -313,6 +317,8 @@ impl Cluster {
             address: "address".into(),
             incarnation: "atelet".into(),
             sequence: self.sequence,
+            session: self.session,
+            lapsed: self.session.saturating_sub(1),
         };
         self.ask(index, Request::Heartbeat(Report { node, workers }));
         self.run(index);
@@ -357,6 +363,7 @@ pub fn sighting(name: &str, highest: u64, hosting: Option<&ActorKey>) -> Sightin
         hosting: hosting.map(|actor| Hosting {
             actor: actor.clone(),
             incarnation: Incarnation(7),
+            session: 1,
         }),
     }
 }
@@ -417,9 +424,26 @@ impl Store {
                 StoreReply::Done
             }
             StoreOp::ListWorkers => StoreReply::Workers(self.workers.values().cloned().collect()),
-            StoreOp::PutNode(row) => {
-                self.nodes.insert(row.name.clone(), row.clone());
-                StoreReply::Done
+            StoreOp::PutNode(heard) => match NodeRow::after(self.nodes.get(&heard.name), heard) {
+                Some(row) => {
+                    self.nodes.insert(row.name.clone(), row);
+                    StoreReply::Done
+                }
+                None => StoreReply::NodeConflict(self.nodes.get(&heard.name).cloned()),
+            },
+            StoreOp::LapseNode {
+                name,
+                incarnation,
+                sequence,
+            } => {
+                let stored = self.nodes.get(name);
+                match stored.and_then(|row| row.lapse(incarnation, *sequence)) {
+                    Some(row) => {
+                        self.nodes.insert(name.clone(), row);
+                        StoreReply::Done
+                    }
+                    None => StoreReply::NodeConflict(stored.cloned()),
+                }
             }
             StoreOp::ListNodes => StoreReply::Nodes(self.nodes.values().cloned().collect()),
             StoreOp::PutSession { replica, .. } => {

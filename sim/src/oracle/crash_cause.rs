@@ -1,16 +1,17 @@
 //! I10: an actor is said to have lost something only when a sandbox of it, or a snapshot, really came
-//! to harm.
+//! to harm, or its node's session was over; and no session is declared over in which its node believes.
 
 use super::Oracle;
 use crate::fact::{Ending, Fact};
 use holdfast_core::actor::State;
-use holdfast_core::id::ActorKey;
+use holdfast_core::id::{ActorKey, NodeName};
 use std::collections::BTreeSet;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct CrashCause {
     harmed: BTreeSet<ActorKey>,
+    silent: BTreeSet<NodeName>,
 }
 
 impl Oracle for CrashCause {
@@ -21,10 +22,21 @@ impl Oracle for CrashCause {
                 how: Ending::Killed,
                 ..
             }
+            | Fact::Frozen { actor, .. }
             | Fact::Harmed(actor) => {
                 self.harmed.insert(actor.clone());
                 Ok(())
             }
+            Fact::Lapsed {
+                node,
+                is_believed: false,
+            } => {
+                self.silent.insert(node.clone());
+                Ok(())
+            }
+            Fact::Lapsed { node, .. } => Err(format!(
+                "the session of {node} was declared over, and it believes in it"
+            )),
             Fact::Up { actor, .. } => {
                 self.harmed.remove(actor);
                 Ok(())
@@ -34,8 +46,10 @@ impl Oracle for CrashCause {
                 after: Some(after),
             } => {
                 let is_loss = after.loss.is_some() && before.loss != after.loss;
+                let was_on = before.assignment().map(|on| &on.node);
+                let was_silent = was_on.is_some_and(|node| self.silent.contains(node));
                 let is_asleep = matches!(after.state, State::Suspended | State::Paused);
-                if is_loss && is_asleep && !self.harmed.contains(&after.key) {
+                if is_loss && is_asleep && !was_silent && !self.harmed.contains(&after.key) {
                     return Err(format!(
                         "{} is said to have lost {:?}; nothing was harmed",
                         after.key, after.loss
@@ -54,6 +68,21 @@ mod tests {
     use crate::oracle::state_kept::tests::actor;
     use holdfast_core::actor::Loss;
     use holdfast_core::id::WorkerKey;
+
+    #[test]
+    fn a_node_that_is_given_up_while_it_believes_in_its_session_is_seen() {
+        let lapsed = |is_believed| Fact::Lapsed {
+            node: "n".into(),
+            is_believed,
+        };
+        assert_eq!(CrashCause::default().see(&lapsed(false)), Ok(()));
+        assert!(
+            CrashCause::default()
+                .see(&lapsed(true))
+                .unwrap_err()
+                .contains("believes in it")
+        );
+    }
 
     #[test]
     fn a_loss_without_harm_is_seen() {

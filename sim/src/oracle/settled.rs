@@ -98,6 +98,7 @@ mod tests {
             ip: "ip".into(),
             node: "node".into(),
             fence: Fence(1),
+            session: 1,
         }
     }
 

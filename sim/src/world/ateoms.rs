@@ -7,8 +7,10 @@ use crate::fact::{Ending, Fact};
 use crate::host::{Act, Ateom, Live, fails};
 use crate::plan::MILLI;
 use holdfast_core::effect::Verb;
-use holdfast_core::id::{EffectId, OpId, PodUid};
-use holdfast_core::node::{Input, Order, Work, WorkFailureKind, WorkResult};
+use holdfast_core::id::{ActorKey, EffectId, OpId, PodUid};
+use holdfast_core::machine::Machine;
+use holdfast_core::node::{Input, Order, Tend, Work, WorkFailureKind, WorkResult};
+use holdfast_core::session::{Do, Licensed};
 use std::sync::Arc;
 
 /// Who waits for an ateom: its run, the operation, the atelet's life and effect.
@@ -39,13 +41,13 @@ impl World {
         };
         if let Some((last, done, result)) = &ateom.last
             && *last == op
-            && *done == work
+            && is_same(done, &work)
         {
             let again = Input::Worked(effect, result.clone());
             return self.after(MILLI, 5 * MILLI, Event::Node(index, life, again));
         }
         if let Some(current) = &ateom.current {
-            if current.op == op && current.work == work {
+            if current.op == op && is_same(&current.work, &work) {
                 let waiter = (ateom.run, op, life, effect);
                 return self.after(
                     MILLI,
@@ -172,8 +174,8 @@ impl World {
 
     fn act(&mut self, index: usize, uid: &PodUid, act: &Act, order: &Order, is_unlucky: bool) -> WorkResult {
         match act.work {
-            Work::Boot if is_unlucky => fails(WorkFailureKind::Fatal, "runsc restore failed"),
-            Work::Boot => {
+            Work::Boot { .. } if is_unlucky => fails(WorkFailureKind::Fatal, "runsc restore failed"),
+            Work::Boot { until } => {
                 let count = match &order.verb {
                     Verb::Run { .. } => 0,
                     _ => match self.hosts[index].staged.get(uid) {
@@ -201,10 +203,18 @@ impl World {
                     actor: act.actor.clone(),
                     count,
                 });
+                self.licensed(index, uid, Licensed::Booted(until));
+                Ok(Vec::new())
+            }
+            Work::Thaw { until } => {
+                if self.hosts[index].sandbox_of(uid, &act.actor).is_none() {
+                    return fails(WorkFailureKind::Gone, "no sandbox to thaw");
+                }
+                self.licensed(index, uid, Licensed::Thaw(Some(until)));
                 Ok(Vec::new())
             }
             Work::Capture => {
-                let Some(live) = self.hosts[index].serving(uid, &act.actor) else {
+                let Some(live) = self.hosts[index].sandbox_of(uid, &act.actor) else {
                     return fails(WorkFailureKind::Gone, "no sandbox to checkpoint");
                 };
                 let count = live.count;
@@ -221,11 +231,74 @@ impl World {
                 Ok(vec!["pages.img".into()])
             }
             _ => {
-                if self.hosts[index].serving(uid, &act.actor).is_some() {
+                if self.hosts[index].sandbox_of(uid, &act.actor).is_some() {
                     self.sandbox_ends(index, uid, Ending::Stopped);
                 }
                 Ok(Vec::new())
             }
+        }
+    }
+
+    /// Its atelet tells it for how long its actor may run.
+    pub(super) fn ateom_tended(&mut self, index: usize, uid: &PodUid, actor: &ActorKey, tend: Tend) {
+        let is_there = self.hosts[index].sandbox_of(uid, actor).is_some();
+        let is_idle = self.hosts[index]
+            .ateoms
+            .get(uid)
+            .is_some_and(|a| a.is_up && a.current.is_none());
+        match tend {
+            Tend::Extend(until) if is_there => self.licensed(index, uid, Licensed::Extended(until)),
+            // What is being checkpointed or stopped is left alone.
+            Tend::Freeze if is_there && is_idle => self.licensed(index, uid, Licensed::Freeze),
+            Tend::Thaw(until) if is_there && is_idle => {
+                self.licensed(index, uid, Licensed::Thaw(Some(until)))
+            }
+            Tend::Extend(_) | Tend::Freeze | Tend::Thaw(_) => {}
+        }
+    }
+
+    pub(super) fn ateom_wakes(&mut self, index: usize, uid: &PodUid) {
+        let now = self.clock();
+        if let Some(ateom) = self.hosts[index].ateoms.get_mut(uid).filter(|a| a.is_up) {
+            ateom.licence.handle_timeout(now);
+        }
+        self.heed_licence(index, uid);
+    }
+
+    fn licensed(&mut self, index: usize, uid: &PodUid, input: Licensed) {
+        let now = self.clock();
+        if let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) {
+            ateom.licence.handle(now, input);
+        }
+        self.heed_licence(index, uid);
+    }
+
+    fn heed_licence(&mut self, index: usize, uid: &PodUid) {
+        let mut has_changed = false;
+        loop {
+            let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) else {
+                return;
+            };
+            let (output, wake) = (ateom.licence.poll_output(), ateom.licence.poll_timeout());
+            let actor = ateom.sandbox.as_ref().map(|live| live.actor.clone());
+            let (Some(output), Some(actor)) = (output, actor) else {
+                if let Some((at, _)) = wake {
+                    self.at(
+                        at.as_micros().max(self.now),
+                        Event::AteomWakes(index, uid.clone()),
+                    );
+                }
+                break;
+            };
+            has_changed = true;
+            let worker = uid.clone();
+            self.fact(match output {
+                Do::Freeze => Fact::Frozen { worker, actor },
+                Do::Thaw => Fact::Thawed { worker, actor },
+            });
+        }
+        if has_changed {
+            self.describe(index, uid);
         }
     }
 
@@ -257,4 +330,9 @@ impl World {
         };
         self.describe(index, uid);
     }
+}
+
+/// Whether two steps are the same one, asked for at different times.
+fn is_same(one: &Work, other: &Work) -> bool {
+    std::mem::discriminant(one) == std::mem::discriminant(other)
 }

@@ -2,6 +2,7 @@
 
 use super::{Event, World};
 use crate::fact::{Asked, Fact};
+use crate::host::Host;
 use crate::plan::{MILLI, SECOND};
 use holdfast_core::actor::{Actor, Boot, Snapshot, State};
 use holdfast_core::catalog::Selector;
@@ -9,6 +10,7 @@ use holdfast_core::failure::{Code, Failure};
 use holdfast_core::id::{ActorKey, NodeName, PodUid, RequestId};
 use holdfast_core::replica::Input;
 use holdfast_core::request::{Answer, Request, Verdict};
+use holdfast_core::session::Hold;
 
 /// How often a caller repeats a request before it gives up.
 const TRIES_MAX: u32 = 12;
@@ -239,7 +241,13 @@ impl World {
             State::Running { on } => on.pod_uid == *uid,
             _ => false,
         });
-        let Some(live) = self.hosts[node].serving(uid, actor).filter(|_| is_there) else {
+        let is_held = |host: &Host| {
+            host.ateoms
+                .get(uid)
+                .is_some_and(|a| a.licence.hold() == Hold::Frozen)
+        };
+        let is_there = is_there && !is_held(&self.hosts[node]);
+        let Some(live) = self.hosts[node].sandbox_of(uid, actor).filter(|_| is_there) else {
             return;
         };
         live.count += 1;

@@ -68,6 +68,9 @@ impl World {
             Fault::NodeCutOff => {
                 self.hosts[node].cut_until = self.now + self.rng.between(500 * MILLI, 40 * SECOND);
             }
+            Fault::NodePartitioned => {
+                self.hosts[node].cut_until = self.now + self.rng.between(80 * SECOND, 200 * SECOND);
+            }
             Fault::RegistryHangs => {
                 self.registry_hung_until = self.now + self.rng.between(SECOND, 60 * SECOND);
                 for host in &mut self.hosts {

@@ -36,6 +36,8 @@ impl World {
             address: host.name.clone(),
             incarnation: format!("atelet-{}", host.life).into(),
             sequence: 0,
+            session: 0,
+            lapsed: 0,
         };
         host.atelet = Some(Node::new(row, settings));
         host.wake = None;
@@ -208,6 +210,16 @@ impl World {
                     event: Event::ReportArrives(index, life, report),
                 });
             }
+            // One connection: what a worker is told arrives in order.
+            Output::Tend {
+                worker, actor, tend, ..
+            } => {
+                let asked = self.now + self.rng.between(MILLI, 5 * MILLI);
+                let last = self.hosts[index].asked_until.entry(worker.clone()).or_default();
+                *last = asked.max(*last);
+                let at = *last;
+                self.at(at, Event::AteomTended(index, worker, actor, tend));
+            }
             Output::Note(_) => {}
             Output::Moved(_, moved) => self.fact(Fact::Moved(moved)),
         }
@@ -238,6 +250,7 @@ impl World {
             op: Some(order.op),
             template: (template.namespace.clone(), template.name.clone()),
             workload: Arc::new(template.workload.clone()),
+            session: order.worker.as_ref().map(|t| t.session).unwrap_or_default(),
             verb: order.verb,
         };
         if let Some(known) = self.calls.get_mut(&call) {
@@ -321,7 +334,7 @@ impl World {
 
     pub(super) fn report_answered(&mut self, node: usize, life: u32, verdict: Option<Verdict>) {
         let answer = match verdict {
-            Some(Ok(Answer::Session { heartbeat_every, .. })) => Ok(heartbeat_every),
+            Some(Ok(Answer::Reported(_, answered))) => Ok(answered),
             Some(Ok(other)) => panic!("a report was answered with {other:?}"),
             Some(Err(failure)) => Err(failure.message),
             None => Err("the replica died".into()),
@@ -396,7 +409,7 @@ impl World {
 
     fn begin_step(&mut self, index: usize, life: u32, effect: EffectId, work: Work, order: Arc<Order>) {
         // What only makes ready does not wait for the journal, and is forgotten with it.
-        if matches!(work, Work::Boot | Work::Capture | Work::Stop) {
+        if matches!(work, Work::Boot { .. } | Work::Thaw { .. } | Work::Capture | Work::Stop) {
             self.fact(Fact::Begun {
                 node: self.hosts[index].name.clone(),
                 worker: order.worker.clone(),
@@ -409,7 +422,7 @@ impl World {
         }
         let (what, carrier) = name_of_step(&work);
         let (arrives, event) = match work {
-            Work::Boot | Work::Capture | Work::Stop => {
+            Work::Boot { .. } | Work::Thaw { .. } | Work::Capture | Work::Stop => {
                 // One connection: what is asked of an ateom arrives in order.
                 let asked = self.now + self.rng.between(MILLI, 5 * MILLI);
                 let last = self.hosts[index]
@@ -469,7 +482,10 @@ impl World {
         match work {
             Work::Clear => {
                 let is_live = self.hosts[index].ateoms.get(&order.worker).is_some_and(|a| {
-                    a.sandbox.is_some() || a.current.as_ref().is_some_and(|act| act.work == Work::Boot)
+                    a.sandbox.is_some()
+                        || a.current
+                            .as_ref()
+                            .is_some_and(|act| matches!(act.work, Work::Boot { .. }))
                 });
                 if is_live {
                     self.fact(Fact::Trampled(order.actor.clone(), order.worker.clone(), "Clear"));
@@ -512,7 +528,9 @@ impl World {
                     None => fails(WorkFailureKind::Fatal, "the local snapshot is not there"),
                 }
             }
-            Work::Boot | Work::Capture | Work::Stop => panic!("{work:?} is ateom's"),
+            Work::Boot { .. } | Work::Thaw { .. } | Work::Capture | Work::Stop => {
+                panic!("{work:?} is ateom's")
+            }
         }
     }
 

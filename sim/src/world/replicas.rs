@@ -300,6 +300,19 @@ impl World {
                 });
             }
         }
+        if let (StoreOp::LapseNode { name, .. }, Some(StoreEvent::Node(row))) = (op, &event) {
+            let (now, number) = (self.clock(), row.session);
+            let atelet = self
+                .hosts
+                .iter()
+                .find(|h| h.name == *name)
+                .and_then(|h| h.atelet.as_ref());
+            let is_believed = atelet.is_some_and(|a| a.session().covers(number, now).is_some());
+            self.fact(Fact::Lapsed {
+                node: name.clone(),
+                is_believed,
+            });
+        }
         if let Some(event) = event {
             self.publish(&event);
         }

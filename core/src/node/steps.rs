@@ -1,0 +1,300 @@
+//! How an operation goes on from step to step, and how it ends.
+
+use super::{ASKS_MAX, Node, Output, SAVES_MAX, Stage, Step, Timer};
+use crate::effect::{NodeFailure, NodeFailureKind, NodeReply, Verb};
+use crate::failure::Code;
+use crate::id::{EffectId, Name, PodUid};
+use crate::machine::Machine;
+use crate::node::admission::failure;
+use crate::node::journal::{Done, Sandbox};
+use crate::node::work::{Work, WorkFailure, WorkFailureKind, WorkResult};
+use crate::pull;
+use crate::time::{Instant, backoff};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+impl Node {
+    pub(super) fn worked(&mut self, now: Instant, effect: EffectId, result: WorkResult) {
+        let Some(uid) = self.effects.remove(&effect) else {
+            return;
+        };
+        let Some(running) = self.slots.get_mut(&uid).and_then(|slot| slot.running.as_mut()) else {
+            return;
+        };
+        let Some(Step::Work(work)) = running.pending.remove(&effect) else {
+            return;
+        };
+        match result {
+            Ok(files) => self.succeeded(now, &uid, &work, files),
+            Err(failure) => self.failed(now, &uid, &work, failure),
+        }
+    }
+
+    fn succeeded(&mut self, now: Instant, uid: &PodUid, work: &Work, files: Vec<Name>) {
+        let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) else {
+            return;
+        };
+        running.failures = 0;
+        match (&mut running.stage, work) {
+            (Stage::Preparing { is_cleared }, Work::Clear) => {
+                *is_cleared = true;
+                self.maybe_assemble(now, uid);
+            }
+            (
+                Stage::Assembling {
+                    is_assembled,
+                    is_fetched,
+                },
+                work @ (Work::Assemble | Work::Fetch),
+            ) => {
+                *is_assembled |= *work == Work::Assemble;
+                *is_fetched |= *work == Work::Fetch;
+                if *is_assembled && *is_fetched {
+                    self.enter(now, uid, Stage::Booting);
+                }
+            }
+            (Stage::Booting, Work::Boot { .. }) | (Stage::Thawing, Work::Thaw { .. }) => {
+                self.end(now, uid, Ok(()));
+            }
+            (Stage::Capturing, Work::Capture) => {
+                if let Some(slot) = self.slots.get_mut(uid)
+                    && let Some(pending) = &mut slot.entry.current
+                {
+                    pending.captured = Some(files.clone());
+                }
+                self.keep(uid);
+                self.enter(now, uid, Stage::Saving(files));
+            }
+            (Stage::Saving(_), Work::Save(_)) | (Stage::Uploading, Work::Upload) => {
+                self.end(now, uid, Ok(()));
+            }
+            (Stage::Stopping(reply), Work::Stop) => {
+                let reply = reply.clone();
+                self.end(now, uid, reply);
+            }
+            _ => {}
+        }
+    }
+
+    fn failed(&mut self, now: Instant, uid: &PodUid, work: &Work, cause: WorkFailure) {
+        let Some(slot) = self.slots.get_mut(uid) else {
+            return;
+        };
+        let is_worker_gone = slot.described.is_none() && !slot.is_awaited;
+        let Some(running) = &mut slot.running else { return };
+        running.failures = running.failures.saturating_add(1);
+        let tries = running.failures;
+        // What has crashed is answered only when nothing of it is left that could go on by itself.
+        let is_cleaning = matches!(running.stage, Stage::Stopping(Err(_)));
+        let is_gone = is_worker_gone && cause.kind == WorkFailureKind::Unreachable;
+        if let (Stage::Stopping(reply), true) = (&running.stage, is_gone) {
+            // Where nothing is, nothing runs.
+            let reply = reply.clone();
+            return self.end(now, uid, reply);
+        }
+        let can_retry = match (work, cause.kind) {
+            (Work::Save(_), WorkFailureKind::Transient) => tries < SAVES_MAX,
+            (Work::Stop, _) if is_cleaning => true,
+            (
+                Work::Boot { .. } | Work::Thaw { .. } | Work::Capture | Work::Stop,
+                WorkFailureKind::Unreachable,
+            ) => !is_gone && tries < ASKS_MAX,
+            _ => false,
+        };
+        if can_retry {
+            let pauses = self.settings.workflow;
+            let pause = backoff(pauses.retry_from, pauses.retry_to, tries - 1, running.waiter.0);
+            self.timers.set(Timer::Retry(uid.clone()), Some(now.plus(pause)));
+            self.outputs
+                .push_back(Output::Note(format!("{}; trying again ({tries})", cause.message)));
+            return;
+        }
+        let is_restore = matches!(running.order.verb, Verb::Restore { .. });
+        let kind = match (work, cause.kind) {
+            (Work::Boot { .. } | Work::Thaw { .. } | Work::Capture | Work::Stop, WorkFailureKind::Gone) => {
+                NodeFailureKind::SandboxGone
+            }
+            (Work::Boot { .. } | Work::Thaw { .. } | Work::Capture, _) if is_gone => {
+                NodeFailureKind::SandboxGone
+            }
+            (Work::Fetch, WorkFailureKind::Fatal) => NodeFailureKind::Crash,
+            (Work::Boot { .. }, WorkFailureKind::Fatal) if is_restore => NodeFailureKind::Crash,
+            (Work::Capture | Work::Save(_), _) => NodeFailureKind::Crash,
+            _ => NodeFailureKind::Failed,
+        };
+        let code = if kind == NodeFailureKind::Crash {
+            Code::DataLoss
+        } else {
+            cause.code
+        };
+        let reply = Err(NodeFailure {
+            code,
+            message: cause.message,
+            kind,
+        });
+        if kind == NodeFailureKind::Crash && matches!(work, Work::Boot { .. } | Work::Capture) {
+            self.enter(now, uid, Stage::Stopping(reply));
+        } else {
+            self.end(now, uid, reply);
+        }
+    }
+
+    /// The operation is over: what became of the sandbox is noted, kept on disk, then told.
+    pub(super) fn end(&mut self, now: Instant, uid: &PodUid, result: NodeReply) {
+        let Some(slot) = self.slots.get_mut(uid) else {
+            return;
+        };
+        let Some(running) = &mut slot.running else { return };
+        let others: Vec<EffectId> = running.pending.keys().copied().collect();
+        running.pending.clear();
+        let waiter = running.waiter;
+        let sets_running = matches!(
+            running.order.verb,
+            Verb::Run { .. } | Verb::Restore { .. } | Verb::Thaw
+        );
+        let is_final = match &result {
+            Ok(()) => true,
+            Err(failure) => matches!(
+                failure.kind,
+                NodeFailureKind::Crash | NodeFailureKind::SandboxGone
+            ),
+        };
+        if running.order.verb == Verb::Stop && result.is_ok() {
+            // The boot that is undone by this has no success to tell of any more.
+            let undone = slot.entry.hosted.as_ref().map(|h| h.op);
+            slot.entry.last.take_if(|done| Some(done.op) == undone);
+        }
+        let sandbox = match (&result, sets_running) {
+            (Ok(()), true) => Some(Sandbox::Running),
+            (Err(failure), true) if failure.kind == NodeFailureKind::Failed => match running.order.verb {
+                Verb::Thaw => Some(Sandbox::Frozen),
+                _ => Some(Sandbox::Stopped),
+            },
+            (Err(failure), false) if failure.kind == NodeFailureKind::Failed => match running.order.verb {
+                // Whatever it was that should be stopped, it does not serve.
+                Verb::Stop => Some(Sandbox::Stopped),
+                _ => Some(Sandbox::Running),
+            },
+            _ => None,
+        };
+        match (sandbox, &mut slot.entry.hosted) {
+            (Some(sandbox), Some(hosted)) => hosted.sandbox = sandbox,
+            (None, _) if !matches!(running.order.verb, Verb::Upload { .. }) => slot.entry.vacate(),
+            _ => {}
+        }
+        if running.order.verb == Verb::Stop && result.is_ok() {
+            slot.entry.void(running.order.worker_fence);
+        }
+        if is_final {
+            slot.entry.current = None;
+            // An upload is repeated safely; what concerns the sandbox must not be.
+            if !matches!(running.order.verb, Verb::Upload { .. } | Verb::Stop | Verb::Thaw) {
+                slot.entry.last = Some(Done {
+                    op: running.op,
+                    result: result.clone(),
+                });
+            }
+        }
+        running.stage = Stage::Ending(result);
+        self.timers.set(Timer::Retry(uid.clone()), None);
+        for effect in others {
+            self.effects.remove(&effect);
+            self.outputs.push_back(Output::Cancel(effect));
+        }
+        self.pulls.handle(now, pull::Input::Unwant(waiter));
+        self.heed_pulls(now);
+        self.keep(uid);
+        self.changed(now);
+    }
+
+    /// A boot that a Stop overtakes: its callers are told, its steps are ended.
+    pub(super) fn supersede(&mut self, now: Instant, uid: &PodUid) {
+        let Some(slot) = self.slots.get_mut(uid) else {
+            return;
+        };
+        let Some(running) = slot.running.take() else {
+            return;
+        };
+        for effect in running.pending.keys() {
+            self.effects.remove(effect);
+            self.outputs.push_back(Output::Cancel(*effect));
+        }
+        for caller in running.callers {
+            let message = format!("operation {} was stopped by a newer order", running.op);
+            self.outputs.push_back(Output::Reply(
+                caller,
+                Err(failure(Code::Aborted, message, NodeFailureKind::Failed)),
+            ));
+        }
+        self.timers.set(Timer::Retry(uid.clone()), None);
+        self.pulls.handle(now, pull::Input::Unwant(running.waiter));
+        self.heed_pulls(now);
+    }
+
+    pub(super) fn kept(&mut self, now: Instant, effect: EffectId, result: Result<(), String>) {
+        let Some(uid) = self.effects.remove(&effect) else {
+            return;
+        };
+        let Some(running) = self.slots.get_mut(&uid).and_then(|slot| slot.running.as_mut()) else {
+            return;
+        };
+        if running.pending.remove(&effect).is_none() {
+            return;
+        }
+        if let (Err(why), false) = (&result, matches!(running.stage, Stage::Ending(_))) {
+            // What cannot be remembered must not be begun.
+            let message = format!("the node cannot keep its journal: {why}");
+            return self.end(
+                now,
+                &uid,
+                Err(failure(Code::Unavailable, message, NodeFailureKind::Failed)),
+            );
+        }
+        match running.stage.clone() {
+            Stage::Ending(reply) => {
+                let callers = core::mem::take(&mut running.callers);
+                if let Some(slot) = self.slots.get_mut(&uid) {
+                    slot.running = None;
+                }
+                self.look_again(&uid);
+                self.tend(now, &uid);
+                for caller in callers {
+                    self.reply(Some(caller), reply.clone());
+                }
+            }
+            Stage::Preparing { .. } => self.maybe_assemble(now, &uid),
+            Stage::Booting | Stage::Thawing => {
+                if self.running(&uid).is_some_and(|r| r.pending.is_empty()) {
+                    self.set_running(now, &uid);
+                }
+            }
+            Stage::Capturing => self.resume_stage(&uid, Work::Capture),
+            Stage::Stopping(_) => self.resume_stage(&uid, Work::Stop),
+            Stage::Assembling { .. } | Stage::Saving(_) | Stage::Uploading => {}
+        }
+    }
+
+    fn resume_stage(&mut self, uid: &PodUid, work: Work) {
+        if self.running(uid).is_some_and(|r| r.pending.is_empty()) {
+            self.work(uid, work);
+        }
+    }
+
+    /// Bundles are laid out when the directories are clear and every image is here.
+    pub(super) fn maybe_assemble(&mut self, now: Instant, uid: &PodUid) {
+        let Some(running) = self.running(uid) else { return };
+        let is_ready = running.stage == (Stage::Preparing { is_cleared: true }) && running.images.is_empty();
+        if is_ready {
+            let is_fetched = !matches!(running.order.verb, Verb::Restore { .. });
+            self.enter(
+                now,
+                uid,
+                Stage::Assembling {
+                    is_assembled: false,
+                    is_fetched,
+                },
+            );
+        }
+    }
+}
