@@ -214,6 +214,11 @@ impl Cluster {
         id
     }
 
+    /// The number of the request that was asked last.
+    pub fn last_request(&self) -> u64 {
+        self.next_request - 1
+    }
+
     /// What the caller was told; panics if nothing.
     pub fn verdict(&self, index: usize, id: RequestId) -> &Verdict {
         self.replicas[index].verdicts.get(&id).expect("no verdict yet")
