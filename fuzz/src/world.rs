@@ -202,7 +202,13 @@ pub fn assignment(feed: &mut Feed<'_>) -> Assignment {
         ip: name(feed),
         node: node_name(feed),
         fence: feed.count(),
+        session: session(feed),
     }
+}
+
+/// A session of a node: few enough that some are over and some are not.
+pub fn session(feed: &mut Feed<'_>) -> u64 {
+    feed.below(4) as u64
 }
 
 /// A record of `key`, in any state.
@@ -281,6 +287,7 @@ pub fn worker(feed: &mut Feed<'_>, key: WorkerKey) -> Worker {
             template_namespace: "ns".into(),
             template_name: "t0".into(),
             fence: feed.count(),
+            session: session(feed),
         }),
     }
 }
@@ -292,6 +299,8 @@ pub fn node_row(feed: &mut Feed<'_>) -> NodeRow {
         address: name(feed),
         incarnation: name(feed),
         sequence: feed.number(),
+        session: session(feed),
+        lapsed: session(feed),
     }
 }
 
@@ -309,6 +318,7 @@ pub fn report(feed: &mut Feed<'_>) -> Report {
         hosting: maybe(feed, |feed| Hosting {
             actor: actor_key(feed),
             incarnation: Incarnation(feed.number()),
+            session: session(feed),
         }),
     });
     Report { node, workers }

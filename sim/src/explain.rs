@@ -61,6 +61,7 @@ pub fn worker(before: Option<&Worker>, after: Option<&Worker>) -> Option<Moved> 
                 actor: hosted.actor,
                 incarnation: hosted.incarnation,
                 template: (hosted.template_namespace, hosted.template_name),
+                session: hosted.session,
             });
             let others = [worker::Change::Free, worker::Change::Sight(sight(after))];
             let mut changes = promise.into_iter().chain(others);
@@ -88,7 +89,7 @@ fn changes(after: &Actor) -> Vec<Change> {
             on: on.clone(),
             boot: *boot,
         }),
-        State::Running { .. } => changes.push(Change::Ran),
+        State::Running { on } => changes.extend([Change::Ran, Change::Thaw { session: on.session }]),
         State::Suspending { op, snapshot, .. } => changes.push(Change::Suspend {
             op: *op,
             snapshot: snapshot.clone(),

@@ -12,7 +12,7 @@ use holdfast_rpc::atelet::{
 };
 use holdfast_rpc::failure::{from_tonic, node_from_status};
 use holdfast_rpc::holdfast_v1::node_control_client::NodeControlClient;
-use holdfast_rpc::holdfast_v1::{StopRequest, UploadRequest};
+use holdfast_rpc::holdfast_v1::{StopRequest, ThawRequest, UploadRequest};
 use holdfast_rpc::metadata::Credentials;
 use holdfast_runtime::net::{Address, Channel, Transport};
 use tonic::{Request, Status};
@@ -150,6 +150,19 @@ async fn send(channel: Channel, call: &NodeCall, secrets: &Secrets) -> Result<()
             })
             .await
         }
+        Verb::Thaw => {
+            let request = ThawRequest {
+                target_ateom_uid: ids.uid,
+                atespace: call.actor.atespace.to_string(),
+                actor_template_namespace: ids.namespace,
+                actor_template_name: ids.template,
+                actor_id: ids.actor,
+            };
+            sent(control, call, request, |mut c, r| async move {
+                c.thaw(r).await.map(drop)
+            })
+            .await
+        }
         Verb::Stop => {
             let request = StopRequest {
                 target_ateom_uid: ids.uid,
@@ -176,16 +189,17 @@ where
     F: Future<Output = Result<(), Status>>,
 {
     let mut request = Request::new(message);
+    let worker = call.worker.as_ref();
     let credentials = Credentials {
         actor_fence: Some(call.fence),
-        worker_fence: call
-            .worker
-            .as_ref()
+        worker_fence: worker
             .map(|target| target.fence)
             .filter(|fence| *fence > Fence(0)),
         operation: Some(call.op),
         incarnation: Some(call.incarnation),
         atespace: Some(call.actor.atespace.clone()),
+        session: worker.map(|target| target.session).filter(|session| *session > 0),
+        until: None,
     };
     credentials
         .write(request.metadata_mut())

@@ -14,7 +14,7 @@ use holdfast_rpc::holdfast_v1::{
     ExplainActorRequest, ExplainActorResponse, HeartbeatRequest, HeartbeatResponse, RevertActorRequest,
     RevertActorResponse,
 };
-use holdfast_rpc::message;
+use holdfast_rpc::{message, report};
 use tonic::{Request, Response, Status};
 
 use crate::desk::Desk;
@@ -260,17 +260,11 @@ impl Admin for Service {
 #[tonic::async_trait]
 impl Nodes for Service {
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Reply<HeartbeatResponse> {
-        let report = holdfast_rpc::report::from_message(request.into_inner())?;
+        let report = report::from_message(request.into_inner())?;
         match self.ask(Ask::Heartbeat(report)).await? {
-            Answer::Session {
-                replica,
-                ttl,
-                heartbeat_every,
-            } => Ok(Response::new(HeartbeatResponse {
-                session_ttl_ms: i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX),
-                heartbeat_interval_ms: i64::try_from(heartbeat_every.as_millis()).unwrap_or(i64::MAX),
-                replica: format!("{:016x}", replica.0),
-            })),
+            Answer::Reported(replica, answer) => {
+                Ok(Response::new(report::answer_to_message(replica, &answer)))
+            }
             other => Err(misfit(&other)),
         }
     }

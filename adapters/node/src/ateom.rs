@@ -6,14 +6,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_core::catalog::{Container, Scope};
-use holdfast_core::id::{Name, PodUid};
-use holdfast_core::node::Order;
+use holdfast_core::id::{ActorKey, Name, PodUid};
+use holdfast_core::node::{Order, Tend};
+use holdfast_core::time::Instant;
 use holdfast_rpc::ateom::ateom_client::AteomClient;
 use holdfast_rpc::ateom::{
     self, CheckpointWorkloadRequest, RestoreWorkloadRequest, RunWorkloadRequest, SnapshotScope,
 };
-use holdfast_rpc::holdfast_v1::StopWorkloadRequest;
 use holdfast_rpc::holdfast_v1::worker_control_client::WorkerControlClient;
+use holdfast_rpc::holdfast_v1::{
+    ExtendWorkloadRequest, FreezeWorkloadRequest, StopWorkloadRequest, ThawWorkloadRequest,
+};
 use holdfast_rpc::metadata::Credentials;
 use holdfast_runtime::net::{Address, Channel, Transport, deadline};
 use holdfast_sandbox::layout::Layout;
@@ -22,6 +25,9 @@ use tonic::{Request, Status};
 
 use crate::assets::{Paths, RUNSC};
 use crate::work::StepError;
+
+/// How long ateom may take to hear for how long its actor may run.
+const TENDED_WITHIN: Duration = Duration::from_secs(5);
 
 /// All ateoms of this node.
 pub(crate) struct Ateoms {
@@ -72,13 +78,24 @@ impl Ateoms {
         self.lock().get(worker)?.occupant.clone()
     }
 
+    /// Whether the worker has been dialled, and has not gone since.
+    pub fn knows(&self, worker: &PodUid) -> bool {
+        self.lock().contains_key(worker)
+    }
+
     /// Forgets a worker that is gone.
     pub fn forget(&self, worker: &PodUid) {
         self.lock().remove(worker);
     }
 
-    /// Boots an actor from its bundles.
-    pub async fn run(&self, order: &Order, actor: &ActorRef, assets: &Paths) -> Result<(), StepError> {
+    /// Boots an actor from its bundles; it may run `until` then, if anything bounds it.
+    pub async fn run(
+        &self,
+        order: &Order,
+        actor: &ActorRef,
+        assets: &Paths,
+        until: Option<Instant>,
+    ) -> Result<(), StepError> {
         let (runsc_path, runtime_asset_paths) = paths(assets);
         let request = RunWorkloadRequest {
             actor_template_namespace: actor.template_namespace().to_owned(),
@@ -91,19 +108,21 @@ impl Ateoms {
         let mut client = AteomClient::new(self.channel(&order.worker)?);
         let call = async {
             client
-                .run_workload(with_credentials(order, actor, request)?)
+                .run_workload(with_credentials(order, actor, until, request)?)
                 .await
         };
         self.limited(order, call).await.map(drop)
     }
 
-    /// Restores an actor from the files in its restore directory.
+    /// Restores an actor from the files in its restore directory; it may run `until` then, if anything
+    /// bounds it.
     pub async fn restore(
         &self,
         order: &Order,
         actor: &ActorRef,
         assets: &Paths,
         scope: Scope,
+        until: Option<Instant>,
     ) -> Result<(), StepError> {
         let (runsc_path, runtime_asset_paths) = paths(assets);
         let request = RestoreWorkloadRequest {
@@ -119,7 +138,7 @@ impl Ateoms {
         let mut client = AteomClient::new(self.channel(&order.worker)?);
         let call = async {
             client
-                .restore_workload(with_credentials(order, actor, request)?)
+                .restore_workload(with_credentials(order, actor, until, request)?)
                 .await
         };
         self.limited(order, call).await.map(drop)
@@ -147,7 +166,7 @@ impl Ateoms {
         let mut client = AteomClient::new(self.channel(&order.worker)?);
         let call = async {
             client
-                .checkpoint_workload(with_credentials(order, actor, request)?)
+                .checkpoint_workload(with_credentials(order, actor, None, request)?)
                 .await
         };
         let answer = self.limited(order, call).await?;
@@ -162,8 +181,45 @@ impl Ateoms {
             actor_id: actor.actor_id().to_owned(),
         };
         let mut client = WorkerControlClient::new(self.channel(&order.worker)?);
-        let call = async { client.stop(with_credentials(order, actor, request)?).await };
+        let call = async { client.stop(with_credentials(order, actor, None, request)?).await };
         self.limited(order, call).await.map(drop)
+    }
+
+    /// Lets a frozen actor go on until then.
+    pub async fn thaw(&self, order: &Order, actor: &ActorRef, until: Instant) -> Result<(), StepError> {
+        let request = thaw(actor, until);
+        let mut client = WorkerControlClient::new(self.channel(&order.worker)?);
+        let call = async { client.thaw(about(actor, request)?).await };
+        self.limited(order, call).await.map(drop)
+    }
+
+    /// Tells a worker for how long its actor may run.
+    pub async fn tend(
+        &self,
+        worker: &PodUid,
+        actor: &ActorKey,
+        template: &(Name, Name),
+        tend: Tend,
+    ) -> Result<(), StepError> {
+        let actor = ActorRef::parse(template.0.as_str(), template.1.as_str(), actor.name.as_str())?
+            .within(Some(actor.atespace.as_str()))?;
+        let mut client = WorkerControlClient::new(self.channel(worker)?);
+        let call = async {
+            match tend {
+                Tend::Extend(until) => client
+                    .extend(about(&actor, extend(&actor, until))?)
+                    .await
+                    .map(drop),
+                Tend::Freeze => client.freeze(about(&actor, freeze(&actor))?).await.map(drop),
+                Tend::Thaw(until) => client.thaw(about(&actor, thaw(&actor, until))?).await.map(drop),
+            }
+        };
+        deadline(TENDED_WITHIN, call)
+            .await
+            .map_err(|status| StepError::Ateom {
+                worker: worker.clone(),
+                status,
+            })
     }
 
     async fn limited<T>(
@@ -186,7 +242,12 @@ impl Ateoms {
 
 /// `message` with the order's fences and its operation, so that ateom knows a repetition, and with the
 /// atespace under which ateom knows, or is to know, the actor.
-fn with_credentials<T>(order: &Order, actor: &ActorRef, message: T) -> Result<Request<T>, Status> {
+fn with_credentials<T>(
+    order: &Order,
+    actor: &ActorRef,
+    until: Option<Instant>,
+    message: T,
+) -> Result<Request<T>, Status> {
     let mut request = Request::new(message);
     let credentials = Credentials {
         actor_fence: Some(order.fence).filter(|fence| fence.0 > 0),
@@ -194,9 +255,48 @@ fn with_credentials<T>(order: &Order, actor: &ActorRef, message: T) -> Result<Re
         operation: order.op,
         incarnation: Some(order.incarnation).filter(|incarnation| incarnation.0 > 0),
         atespace: actor.atespace().map(Name::from),
+        session: None,
+        until,
     };
     credentials.write(request.metadata_mut())?;
     Ok(request)
+}
+
+/// `message` about an actor, and of no operation: the sandbox stays the one of the operation that brought it.
+fn about<T>(actor: &ActorRef, message: T) -> Result<Request<T>, Status> {
+    let mut request = Request::new(message);
+    let credentials = Credentials {
+        atespace: actor.atespace().map(Name::from),
+        ..Credentials::default()
+    };
+    credentials.write(request.metadata_mut())?;
+    Ok(request)
+}
+
+fn extend(actor: &ActorRef, until: Instant) -> ExtendWorkloadRequest {
+    ExtendWorkloadRequest {
+        actor_template_namespace: actor.template_namespace().to_owned(),
+        actor_template_name: actor.template_name().to_owned(),
+        actor_id: actor.actor_id().to_owned(),
+        until_us: until.as_micros(),
+    }
+}
+
+fn freeze(actor: &ActorRef) -> FreezeWorkloadRequest {
+    FreezeWorkloadRequest {
+        actor_template_namespace: actor.template_namespace().to_owned(),
+        actor_template_name: actor.template_name().to_owned(),
+        actor_id: actor.actor_id().to_owned(),
+    }
+}
+
+fn thaw(actor: &ActorRef, until: Instant) -> ThawWorkloadRequest {
+    ThawWorkloadRequest {
+        actor_template_namespace: actor.template_namespace().to_owned(),
+        actor_template_name: actor.template_name().to_owned(),
+        actor_id: actor.actor_id().to_owned(),
+        until_us: Some(until.as_micros()),
+    }
 }
 
 /// The runsc binary, and all assets by name.

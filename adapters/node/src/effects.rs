@@ -11,12 +11,14 @@ use holdfast_runtime::driver::{Effects, Flow, Inbox};
 use holdfast_runtime::tokio::sync::mpsc;
 use holdfast_runtime::tokio::task::AbortHandle;
 
+use crate::ateom::Ateoms;
 use crate::desk::Desk;
 use crate::heartbeat::Heartbeat;
 use crate::images::Images;
 use crate::journal::{self, Journal};
 use crate::settling::Settling;
 use crate::tasks::Tasks;
+use crate::tending::Tending;
 use crate::work::{Abandoned, Workshop, when_abandoned};
 
 /// Carries out a node's outputs. Dropping it ends all of them where they stand.
@@ -27,6 +29,7 @@ pub(crate) struct NodeEffects {
     images: Arc<Images>,
     heartbeat: Arc<Heartbeat>,
     journal: mpsc::UnboundedSender<(EffectId, Kept)>,
+    tending: Tending,
     tasks: Tasks,
     /// The steps that end when they are cancelled.
     steps: BTreeMap<EffectId, AbortHandle>,
@@ -41,6 +44,7 @@ impl NodeEffects {
         workshop: Arc<Workshop>,
         images: Arc<Images>,
         heartbeat: Arc<Heartbeat>,
+        ateoms: Arc<Ateoms>,
     ) -> Self {
         let mut tasks = Tasks::default();
         let (sender, arriving) = mpsc::unbounded_channel();
@@ -55,6 +59,7 @@ impl NodeEffects {
             images,
             heartbeat,
             journal: sender,
+            tending: Tending::new(ateoms),
             tasks,
             steps: BTreeMap::new(),
             pulls: BTreeMap::new(),
@@ -122,6 +127,15 @@ impl Effects<Settling> for NodeEffects {
             }
             Output::Reply(id, reply) => self.desk.answer(id, reply),
             Output::Report(report) => self.report(report),
+            Output::Tend {
+                worker,
+                actor,
+                template,
+                tend,
+            } => {
+                let tasks = &mut self.tasks;
+                self.tending.tell(tasks, worker, actor, template, tend);
+            }
             Output::Note(note) => tracing::info!("{note}"),
             Output::Moved(what, moved) => tracing::debug!(%what, "{moved}"),
         }

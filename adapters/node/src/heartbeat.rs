@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use holdfast_core::registry::Report;
+use holdfast_core::session::{Answered, Grant};
 use holdfast_rpc::holdfast_v1::nodes_client::NodesClient;
-use holdfast_rpc::holdfast_v1::{HeartbeatResponse, PullReport, WorkerReport};
+use holdfast_rpc::holdfast_v1::{PullReport, WorkerReport};
 use holdfast_rpc::report;
 use holdfast_runtime::net::{Address, Channel, Transport, deadline};
 
@@ -59,11 +60,15 @@ impl Heartbeat {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).workers = workers;
     }
 
-    /// Reports to the first replica that answers; when the next report is due. Without a control plane to
-    /// report to, that is simply the next interval.
-    pub async fn send(&self, report: &Report, pulls: Vec<PullReport>) -> Result<Duration, String> {
+    /// Reports to the first replica that answers. Without a control plane to report to there are no
+    /// sessions either, and the next report is due after the usual interval.
+    pub async fn send(&self, report: &Report, pulls: Vec<PullReport>) -> Result<Answered, String> {
         if self.replicas.is_empty() {
-            return Ok(self.every);
+            return Ok(Answered::Granted(Grant {
+                ttl: Duration::ZERO,
+                heartbeat_every: self.every,
+                evict: Vec::new(),
+            }));
         }
         let message = report::to_message(report, pulls);
         let first = self.current.load(Ordering::Relaxed);
@@ -72,11 +77,12 @@ impl Heartbeat {
             let index = (first + offset) % self.replicas.len();
             let replica = &self.replicas[index];
             let mut client = NodesClient::new(replica.clone());
-            match deadline(ANSWER_WITHIN, client.heartbeat(message.clone())).await {
+            let answered = deadline(ANSWER_WITHIN, client.heartbeat(message.clone())).await;
+            match answered.and_then(|answer| report::answer_from_message(answer.into_inner())) {
                 Ok(answer) => {
                     self.current.store(index, Ordering::Relaxed);
                     self.heard(true, &format!("{}", replica.address()));
-                    return Ok(self.interval(&answer.into_inner()));
+                    return Ok(self.paced(answer));
                 }
                 Err(status) => {
                     failure = format!("{}: {}", replica.address(), status.message());
@@ -87,11 +93,15 @@ impl Heartbeat {
         Err(failure)
     }
 
-    fn interval(&self, answer: &HeartbeatResponse) -> Duration {
-        match u64::try_from(answer.heartbeat_interval_ms) {
-            Ok(0) | Err(_) => self.every,
-            Ok(ms) => Duration::from_millis(ms).clamp(SHORTEST_INTERVAL, self.every.max(SHORTEST_INTERVAL)),
+    /// The answer, with an interval that makes sense here.
+    fn paced(&self, mut answer: Answered) -> Answered {
+        if let Answered::Granted(grant) = &mut answer {
+            grant.heartbeat_every = match grant.heartbeat_every {
+                Duration::ZERO => self.every,
+                every => every.clamp(SHORTEST_INTERVAL, self.every.max(SHORTEST_INTERVAL)),
+            };
         }
+        answer
     }
 
     /// One line in the log when it changes, not one with every report.

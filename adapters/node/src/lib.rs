@@ -21,6 +21,7 @@ mod rfc3339;
 mod service;
 mod settling;
 mod tasks;
+mod tending;
 mod work;
 mod workers;
 
@@ -188,6 +189,8 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
         address: advertised.to_string().into(),
         incarnation: format!("{:016x}", entropy::fresh_u64()).into(),
         sequence: 0,
+        session: 0,
+        lapsed: 0,
     };
     tracing::info!(node = %row.name, address = %listener.address(), advertised = %row.address, "serving");
     let (machine, settled) = settling::Settling::new(Node::new(row, config.settings));
@@ -202,6 +205,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
         workshop,
         images,
         heartbeat.clone(),
+        ateoms.clone(),
     );
     let driving = driver::drive(machine, queue, clock.clone(), effects);
     let discovering = workers::discover(layout, ateoms, inbox, known);

@@ -18,7 +18,7 @@ use holdfast_rpc::atelet::{
     self, CheckpointRequest, CheckpointType, ExternalCheckpointConfiguration, LocalCheckpointConfiguration,
     RestoreRequest, RunRequest, SnapshotScope, VolumeType,
 };
-use holdfast_rpc::holdfast_v1::{StopRequest, UploadRequest};
+use holdfast_rpc::holdfast_v1::{StopRequest, ThawRequest, UploadRequest};
 use holdfast_rpc::metadata::Credentials;
 use holdfast_sandbox::names::{ActorRef, Label};
 use tonic::{Request, Status};
@@ -109,7 +109,23 @@ pub(crate) fn stop(request: Request<StopRequest>) -> Result<Order, Status> {
         &message.actor_id,
     )?;
     let credentials = in_atespace(credentials?, message.atespace)?;
-    Ok(target.order(credentials, no_workload(), Verb::Stop))
+    Ok(target.order(credentials, Workload::default(), Verb::Stop))
+}
+
+/// An order to let a frozen actor go on.
+///
+/// # Errors
+/// `InvalidArgument` with the first rule that the request breaks.
+pub(crate) fn thaw(request: Request<ThawRequest>) -> Result<Order, Status> {
+    let (credentials, message) = taken(request);
+    let target = Target::of(
+        &message.target_ateom_uid,
+        &message.actor_template_namespace,
+        &message.actor_template_name,
+        &message.actor_id,
+    )?;
+    let credentials = in_atespace(credentials?, message.atespace)?;
+    Ok(target.order(credentials, Workload::default(), Verb::Thaw))
 }
 
 /// An order to copy a local snapshot to the object store. The worker that wrote it may be gone.
@@ -136,7 +152,7 @@ pub(crate) fn upload(request: Request<UploadRequest>) -> Result<Order, Status> {
         name: name.as_str().into(),
         to: to.to_string().into(),
     };
-    Ok(target.order(credentials, no_workload(), verb))
+    Ok(target.order(credentials, Workload::default(), verb))
 }
 
 /// Whom a request is about.
@@ -167,6 +183,7 @@ impl Target {
                 self.actor.template_name().into(),
             ),
             workload: Arc::new(workload),
+            session: credentials.session.unwrap_or_default(),
             verb,
         }
     }
@@ -193,14 +210,6 @@ fn actor_ref(namespace: &str, template: &str, actor_id: &str) -> Result<ActorRef
 fn worker(uid: &str) -> Result<PodUid, Status> {
     let uid = Label::parse("target ateom UID", uid).map_err(invalid)?;
     Ok(uid.as_str().into())
-}
-
-fn no_workload() -> Workload {
-    Workload {
-        pause_image: Name::default(),
-        containers: Vec::new(),
-        durable_volumes: Vec::new(),
-    }
 }
 
 fn workload(spec: Option<atelet::WorkloadSpec>) -> Result<Workload, Status> {

@@ -10,7 +10,8 @@ use holdfast_rpc::atelet::{
 use holdfast_rpc::failure::node_to_status;
 use holdfast_rpc::holdfast_v1::node_control_server::NodeControl;
 use holdfast_rpc::holdfast_v1::{
-    InventoryRequest, InventoryResponse, StopRequest, StopResponse, UploadRequest, UploadResponse,
+    InventoryRequest, InventoryResponse, StopRequest, StopResponse, ThawRequest, ThawResponse, UploadRequest,
+    UploadResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -62,6 +63,11 @@ impl NodeControl for Service {
     async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopResponse>, Status> {
         self.place(order::stop(request)?).await?;
         Ok(Response::new(StopResponse {}))
+    }
+
+    async fn thaw(&self, request: Request<ThawRequest>) -> Result<Response<ThawResponse>, Status> {
+        self.place(order::thaw(request)?).await?;
+        Ok(Response::new(ThawResponse {}))
     }
 
     async fn upload(&self, request: Request<UploadRequest>) -> Result<Response<UploadResponse>, Status> {

@@ -48,7 +48,7 @@ impl Settling {
                 self.pulls.remove(attempt);
             }
             Output::Report(_) => self.is_reporting = true,
-            Output::Reply(..) | Output::Note(_) | Output::Moved(..) => {}
+            Output::Reply(..) | Output::Tend { .. } | Output::Note(_) | Output::Moved(..) => {}
         }
     }
 

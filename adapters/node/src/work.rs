@@ -17,6 +17,7 @@ use holdfast_core::catalog::Scope;
 use holdfast_core::effect::Verb;
 use holdfast_core::id::{Name, PodUid};
 use holdfast_core::node::{Entry, Order, Work, WorkResult};
+use holdfast_core::time::Instant;
 use holdfast_objects::{Backend, FileName};
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::tokio::task::spawn_blocking;
@@ -55,7 +56,7 @@ pub(crate) enum Abandoned {
 pub(crate) fn when_abandoned(work: &Work) -> Abandoned {
     match work {
         Work::Fetch | Work::Assemble | Work::Save(_) | Work::Upload => Abandoned::Ends,
-        Work::Clear | Work::Boot | Work::Capture | Work::Stop => Abandoned::RunsOn,
+        Work::Clear | Work::Boot { .. } | Work::Thaw { .. } | Work::Capture | Work::Stop => Abandoned::RunsOn,
     }
 }
 
@@ -98,7 +99,8 @@ impl Workshop {
             Work::Clear => self.clear(order).await.map(nothing),
             Work::Fetch => self.fetch(order).await.map(nothing),
             Work::Assemble => self.assemble(order).await.map(nothing),
-            Work::Boot => self.boot(order).await.map(nothing),
+            Work::Boot { until } => self.boot(order, *until).await.map(nothing),
+            Work::Thaw { until } => self.thaw(order, *until).await.map(nothing),
             Work::Capture => self.capture(order).await,
             Work::Save(files) => self.save(order, files).await.map(nothing),
             Work::Upload => self.upload(order).await.map(nothing),
@@ -118,13 +120,21 @@ impl Workshop {
         self.reset(site).await
     }
 
-    async fn boot(&self, order: &Order) -> Result<(), StepError> {
+    async fn boot(&self, order: &Order, until: Option<Instant>) -> Result<(), StepError> {
         let Site { actor, dirs } = self.site(order)?;
         let paths = self.recorded_assets(dirs).await?;
         match &order.verb {
-            Verb::Restore { scope, .. } => self.ateoms.restore(order, &actor, &paths, *scope).await,
-            _ => self.ateoms.run(order, &actor, &paths).await,
+            Verb::Restore { scope, .. } => {
+                let restore = self.ateoms.restore(order, &actor, &paths, *scope, until);
+                restore.await
+            }
+            _ => self.ateoms.run(order, &actor, &paths, until).await,
         }
+    }
+
+    async fn thaw(&self, order: &Order, until: Instant) -> Result<(), StepError> {
+        let Site { actor, .. } = self.site(order)?;
+        self.ateoms.thaw(order, &actor, until).await
     }
 
     async fn capture(&self, order: &Order) -> Result<Vec<Name>, StepError> {

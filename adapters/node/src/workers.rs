@@ -255,12 +255,10 @@ fn described(uid: &PodUid, file: &WorkerFile, state: &WorkerState) -> Result<Des
     let sandbox = state.hosted.as_ref().and_then(|hosted| {
         let sandbox = match hosted.state() {
             SandboxState::Running => Sandbox::Running,
+            SandboxState::Frozen => Sandbox::Frozen,
             // What has ended is not alive, whatever is left of it.
             SandboxState::Stopped => return None,
-            SandboxState::Starting
-            | SandboxState::Checkpointing
-            | SandboxState::Frozen
-            | SandboxState::Unspecified => Sandbox::Busy,
+            SandboxState::Starting | SandboxState::Checkpointing | SandboxState::Unspecified => Sandbox::Busy,
         };
         Some(Alive {
             actor: hosted.actor_id.as_str().into(),
@@ -328,7 +326,7 @@ mod tests {
             (SandboxState::Running, Some(Sandbox::Running)),
             (SandboxState::Starting, Some(Sandbox::Busy)),
             (SandboxState::Checkpointing, Some(Sandbox::Busy)),
-            (SandboxState::Frozen, Some(Sandbox::Busy)),
+            (SandboxState::Frozen, Some(Sandbox::Frozen)),
             (SandboxState::Stopped, None),
         ] {
             let described = described(&"uid-1".into(), &file(), &state(sandbox)).unwrap();

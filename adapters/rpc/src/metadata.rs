@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use holdfast_core::id::{Fence, Incarnation, Name, OpId};
 use holdfast_core::name::check_atespace;
+use holdfast_core::time::Instant;
 use tonic::Status;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 
@@ -12,6 +13,8 @@ const ACTOR_FENCE: &str = "holdfast-actor-fence";
 const WORKER_FENCE: &str = "holdfast-worker-fence";
 const OPERATION_ID: &str = "holdfast-operation-id";
 const ACTOR_INCARNATION: &str = "holdfast-actor-incarnation";
+const NODE_SESSION: &str = "holdfast-node-session";
+const RUNS_UNTIL: &str = "holdfast-runs-until";
 const ATESPACE: &str = "holdfast-atespace";
 
 /// Who sends an effect, so that the receiver can refuse a stale owner (design section 4).
@@ -29,6 +32,10 @@ pub struct Credentials {
     pub incarnation: Option<Incarnation>,
     /// The actor's atespace, which the original's node calls lack.
     pub atespace: Option<Name>,
+    /// The session of the node that an order is given under.
+    pub session: Option<u64>,
+    /// Until when a worker may let an actor run that it boots or restores, on the clock of their host.
+    pub until: Option<Instant>,
 }
 
 impl Credentials {
@@ -47,6 +54,8 @@ impl Credentials {
             operation: parsed(metadata, OPERATION_ID)?,
             incarnation: parsed(metadata, ACTOR_INCARNATION)?.map(Incarnation),
             atespace: atespace.map(Name::from),
+            session: parsed(metadata, NODE_SESSION)?,
+            until: parsed(metadata, RUNS_UNTIL)?.map(Instant::from_micros),
         })
     }
 
@@ -59,7 +68,9 @@ impl Credentials {
         put(metadata, WORKER_FENCE, self.worker_fence)?;
         put(metadata, OPERATION_ID, self.operation)?;
         put(metadata, ACTOR_INCARNATION, self.incarnation)?;
-        put(metadata, ATESPACE, self.atespace.as_ref())
+        put(metadata, ATESPACE, self.atespace.as_ref())?;
+        put(metadata, NODE_SESSION, self.session)?;
+        put(metadata, RUNS_UNTIL, self.until.map(Instant::as_micros))
     }
 }
 
@@ -129,6 +140,8 @@ mod tests {
             }),
             incarnation: Some(Incarnation(1)),
             atespace: Some(Name::from("team-a")),
+            session: Some(2),
+            until: Some(Instant::from_micros(1)),
         }
     }
 
@@ -152,6 +165,8 @@ mod tests {
             (WORKER_FENCE, "18446744073709551616"),
             (OPERATION_ID, "feed-3"),
             (ACTOR_INCARNATION, "one"),
+            (NODE_SESSION, "-1"),
+            (RUNS_UNTIL, "soon"),
             (ATESPACE, "../../etc"),
             (ATESPACE, ""),
         ] {

@@ -1,18 +1,20 @@
-//! What a node says of itself and its workers, as a message and back.
+//! What a node says of itself and its workers, and what it is answered, as messages and back.
 //!
 //! A report comes from another machine: names in it become keys of records, so they are checked here.
 
 use std::collections::BTreeSet;
 
 use holdfast_core::effect::NodeRow;
-use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, WorkerKey};
+use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, ReplicaId, WorkerKey};
 use holdfast_core::name::{check_atespace, is_dns_label, is_dns_subdomain};
 use holdfast_core::registry::{Hosting, Report, Sighting};
+use holdfast_core::session::{Answered, Eviction, Grant};
+use holdfast_core::time::Duration;
 use holdfast_core::worker::Duty;
 use holdfast_runtime::net::Address;
 use tonic::Status;
 
-use crate::holdfast_v1::{HeartbeatRequest, HostedActor, PullReport, WorkerReport};
+use crate::holdfast_v1::{self, HeartbeatRequest, HeartbeatResponse, HostedActor, PullReport, WorkerReport};
 
 /// No machine has room for more workers.
 const WORKERS_MAX: usize = 4096;
@@ -30,6 +32,8 @@ pub fn to_message(report: &Report, pulls: Vec<PullReport>) -> HeartbeatRequest {
         workers: report.workers.iter().map(worker).collect(),
         local_snapshots: Vec::new(),
         pulls,
+        session: report.node.session,
+        lapsed: report.node.lapsed,
     }
 }
 
@@ -49,6 +53,7 @@ pub fn worker(sighting: &Sighting) -> WorkerReport {
             actor_id: hosting.actor.name.to_string(),
             incarnation: hosting.incarnation.0,
             worker_fence: sighting.highest_fence.0,
+            session: hosting.session,
             ..HostedActor::default()
         }),
         highest_fence: sighting.highest_fence.0,
@@ -84,6 +89,8 @@ pub fn from_message(message: HeartbeatRequest) -> Result<Report, Status> {
         address: message.address.into(),
         incarnation: text("node_incarnation", message.node_incarnation)?,
         sequence: message.sequence,
+        session: message.session,
+        lapsed: message.lapsed,
     };
     let mut workers = Vec::with_capacity(message.workers.len());
     let (mut keys, mut uids) = (BTreeSet::new(), BTreeSet::new());
@@ -104,6 +111,62 @@ pub fn from_message(message: HeartbeatRequest) -> Result<Report, Status> {
         workers.push(sighting);
     }
     Ok(Report { node, workers })
+}
+
+/// What a node that has reported is told, and by which replica.
+pub fn answer_to_message(replica: ReplicaId, answer: &Answered) -> HeartbeatResponse {
+    let message = HeartbeatResponse {
+        replica: format!("{:016x}", replica.0),
+        ..HeartbeatResponse::default()
+    };
+    match answer {
+        Answered::Granted(grant) => HeartbeatResponse {
+            session_ttl_ms: millis(grant.ttl),
+            heartbeat_interval_ms: millis(grant.heartbeat_every),
+            evictions: grant.evict.iter().map(eviction).collect(),
+            ..message
+        },
+        Answered::Over { lapsed } => HeartbeatResponse {
+            lapsed: Some(*lapsed),
+            ..message
+        },
+    }
+}
+
+/// Reads what a replica answers. A negative time is none.
+///
+/// # Errors
+/// `InvalidArgument` that names the field that is malformed.
+pub fn answer_from_message(message: HeartbeatResponse) -> Result<Answered, Status> {
+    if let Some(lapsed) = message.lapsed {
+        return Ok(Answered::Over { lapsed });
+    }
+    let duration = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or_default());
+    let eviction = |eviction: holdfast_v1::Eviction| {
+        let fence = Fence::try_from(eviction.worker_fence)
+            .map_err(|error| Status::invalid_argument(format!("worker_fence: {error}")))?;
+        Ok(Eviction {
+            pod_uid: eviction.worker_pod_uid.into(),
+            fence,
+        })
+    };
+    let evictions = message.evictions.into_iter().map(eviction);
+    Ok(Answered::Granted(Grant {
+        ttl: duration(message.session_ttl_ms),
+        heartbeat_every: duration(message.heartbeat_interval_ms),
+        evict: evictions.collect::<Result<_, Status>>()?,
+    }))
+}
+
+fn eviction(eviction: &Eviction) -> holdfast_v1::Eviction {
+    holdfast_v1::Eviction {
+        worker_pod_uid: eviction.pod_uid.to_string(),
+        worker_fence: eviction.fence.0,
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn sighting(worker: WorkerReport, node: &Name) -> Result<Option<Sighting>, Status> {
@@ -160,6 +223,7 @@ fn hosting(hosted: HostedActor) -> Result<Hosting, Status> {
     Ok(Hosting {
         actor: ActorKey::new(hosted.atespace, hosted.actor_id),
         incarnation: Incarnation(hosted.incarnation),
+        session: hosted.session,
     })
 }
 
@@ -194,6 +258,7 @@ mod tests {
         let hosting = |atespace: &str| Hosting {
             actor: ActorKey::new(atespace, "a1"),
             incarnation: Incarnation(9),
+            session: 4,
         };
         Report {
             node: NodeRow {
@@ -201,6 +266,8 @@ mod tests {
                 address: "10.0.0.1:8085".into(),
                 incarnation: "abc".into(),
                 sequence: 3,
+                session: 5,
+                lapsed: 4,
             },
             workers: vec![
                 sighting("w1", None),
@@ -213,6 +280,44 @@ mod tests {
     #[test]
     fn what_is_reported_is_read_back() {
         assert_eq!(from_message(to_message(&report(), Vec::new())).unwrap(), report());
+    }
+
+    #[test]
+    fn what_is_answered_is_read_back() {
+        let granted = Answered::Granted(Grant {
+            ttl: Duration::from_secs(90),
+            heartbeat_every: Duration::from_millis(30_001),
+            evict: vec![Eviction {
+                pod_uid: "uid-1".into(),
+                fence: Fence(7),
+            }],
+        });
+        for answer in [
+            granted,
+            Answered::Over { lapsed: 0 },
+            Answered::Over { lapsed: 4 },
+        ] {
+            let message = answer_to_message(ReplicaId(1), &answer);
+            assert_eq!(message.replica, "0000000000000001");
+            assert_eq!(answer_from_message(message).unwrap(), answer);
+        }
+        let negative = HeartbeatResponse {
+            session_ttl_ms: -1,
+            ..HeartbeatResponse::default()
+        };
+        let Ok(Answered::Granted(grant)) = answer_from_message(negative) else {
+            panic!("nothing is over")
+        };
+        assert_eq!(grant.ttl, Duration::ZERO);
+        let odd = HeartbeatResponse {
+            evictions: vec![holdfast_v1::Eviction {
+                worker_pod_uid: "uid-1".into(),
+                worker_fence: 1 << 63,
+            }],
+            ..HeartbeatResponse::default()
+        };
+        let error = answer_from_message(odd).unwrap_err();
+        assert!(error.message().contains("worker_fence"), "{error:?}");
     }
 
     #[test]

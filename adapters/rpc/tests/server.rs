@@ -15,8 +15,9 @@ use holdfast_rpc::atelet::{
 use holdfast_rpc::holdfast_v1::worker_control_client::WorkerControlClient;
 use holdfast_rpc::holdfast_v1::worker_control_server::{WorkerControl, WorkerControlServer};
 use holdfast_rpc::holdfast_v1::{
-    DescribeRequest, FreezeWorkloadRequest, FreezeWorkloadResponse, StopWorkloadRequest,
-    StopWorkloadResponse, ThawWorkloadRequest, ThawWorkloadResponse, WatchRequest, WorkerState,
+    DescribeRequest, ExtendWorkloadRequest, ExtendWorkloadResponse, FreezeWorkloadRequest,
+    FreezeWorkloadResponse, StopWorkloadRequest, StopWorkloadResponse, ThawWorkloadRequest,
+    ThawWorkloadResponse, WatchRequest, WorkerState,
 };
 use holdfast_rpc::metadata::Credentials;
 use holdfast_rpc::reflection::introspected;
@@ -91,6 +92,13 @@ impl WorkerControl for Node {
     }
 
     async fn stop(&self, _: Request<StopWorkloadRequest>) -> Result<Response<StopWorkloadResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn extend(
+        &self,
+        _: Request<ExtendWorkloadRequest>,
+    ) -> Result<Response<ExtendWorkloadResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 

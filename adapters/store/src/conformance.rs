@@ -237,5 +237,7 @@ fn node(name: &str, sequence: u64) -> NodeRow {
         address: Name::from("10.0.0.9:8085"),
         incarnation: "run".into(),
         sequence,
+        session: 1,
+        lapsed: 0,
     }
 }

@@ -141,6 +141,7 @@ impl Store for Embedded {
                 | StoreOp::PutWorker { .. }
                 | StoreOp::DeleteWorker { .. }
                 | StoreOp::PutNode(_)
+                | StoreOp::LapseNode { .. }
                 | StoreOp::CreateAtespace(_)
                 | StoreOp::DeleteAtespace(_) => queue::write(&self.inner, op).await,
             }

@@ -13,7 +13,7 @@
 //! both. The original's locks are `lock:actor:<name>`, without the atespace: two actors of one name in
 //! two atespaces block each other there (scenario S09), and an old lock means nothing here.
 
-use holdfast_core::effect::{StoreError, StoreOp};
+use holdfast_core::effect::{NodeRow, StoreError, StoreOp};
 use holdfast_core::id::{ActorKey, Name, ReplicaId, WorkerKey};
 
 /// What all actors' keys begin with.
@@ -117,7 +117,7 @@ pub fn check(op: &StoreOp) -> Result<(), BadName> {
         | StoreOp::DeleteAtespace(name) => check_name("atespace", name),
         StoreOp::GetWorker(key) | StoreOp::DeleteWorker { key, .. } => check_worker(key),
         StoreOp::PutWorker { worker, .. } => check_worker(&worker.key),
-        StoreOp::PutNode(row) => check_name("node", &row.name),
+        StoreOp::PutNode(NodeRow { name, .. }) | StoreOp::LapseNode { name, .. } => check_name("node", name),
         StoreOp::ListActors { atespace: None, .. }
         | StoreOp::ListWorkers
         | StoreOp::ListNodes

@@ -113,6 +113,7 @@ fn pod(node: &str) -> Assignment {
         ip: "10.0.0.1".into(),
         node: node.into(),
         fence: Fence(0),
+        session: 0,
     }
 }
 
@@ -168,6 +169,7 @@ fn the_originals_worker_reads_as_it_is() {
                 template_namespace: Name::default(),
                 template_name: Name::default(),
                 fence: Fence(0),
+                session: 0,
             }),
         })
     );

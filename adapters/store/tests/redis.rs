@@ -241,6 +241,8 @@ async fn a_server_that_was_away_is_used_again_and_watchers_list_again() {
         address: "x".into(),
         incarnation: "r".into(),
         sequence: 1,
+        session: 1,
+        lapsed: 0,
     };
     store.execute(StoreOp::PutNode(row.clone())).await.unwrap();
     assert_eq!(heard(&mut watch).await, Some(StoreEvent::Node(row)));

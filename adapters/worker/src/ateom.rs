@@ -27,7 +27,7 @@ impl Ateom for AteomService {
         let _call = self.activity.begin();
         let (metadata, _, body) = request.into_parts();
         let operation = Operation::read(&metadata, &body, Kind::Run)?;
-        let workload = Workload::read(&body.runsc_path, body.spec.as_ref())?;
+        let workload = Workload::read(&metadata, &body.runsc_path, body.spec.as_ref())?;
         self.slot.perform(operation, Some(workload)).await?;
         Ok(Response::new(RunWorkloadResponse {}))
     }
@@ -50,7 +50,7 @@ impl Ateom for AteomService {
         let _call = self.activity.begin();
         let (metadata, _, body) = request.into_parts();
         let operation = Operation::read(&metadata, &body, Kind::Restore(scope(body.scope)?))?;
-        let workload = Workload::read(&body.runsc_path, body.spec.as_ref())?;
+        let workload = Workload::read(&metadata, &body.runsc_path, body.spec.as_ref())?;
         self.slot.perform(operation, Some(workload)).await?;
         Ok(Response::new(RestoreWorkloadResponse {}))
     }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use holdfast_core::time::Instant;
 use holdfast_rpc::holdfast_v1::worker_control_server::WorkerControl;
 use holdfast_rpc::holdfast_v1::{
-    DescribeRequest, FreezeWorkloadRequest, FreezeWorkloadResponse, StopWorkloadRequest,
-    StopWorkloadResponse, ThawWorkloadRequest, ThawWorkloadResponse, WatchRequest, WorkerState,
+    DescribeRequest, ExtendWorkloadRequest, ExtendWorkloadResponse, FreezeWorkloadRequest,
+    FreezeWorkloadResponse, StopWorkloadRequest, StopWorkloadResponse, ThawWorkloadRequest,
+    ThawWorkloadResponse, WatchRequest, WorkerState,
 };
 use holdfast_runtime::shutdown::Shutdown;
 use tonic::metadata::MetadataMap;
@@ -70,6 +72,16 @@ impl WorkerControl for ControlService {
         Ok(Response::new(StopWorkloadResponse {}))
     }
 
+    async fn extend(
+        &self,
+        request: Request<ExtendWorkloadRequest>,
+    ) -> Result<Response<ExtendWorkloadResponse>, Status> {
+        let (metadata, _, body) = request.into_parts();
+        let until = Instant::from_micros(body.until_us);
+        self.perform(&metadata, &body, Kind::Extend(until)).await?;
+        Ok(Response::new(ExtendWorkloadResponse {}))
+    }
+
     async fn freeze(
         &self,
         request: Request<FreezeWorkloadRequest>,
@@ -84,7 +96,8 @@ impl WorkerControl for ControlService {
         request: Request<ThawWorkloadRequest>,
     ) -> Result<Response<ThawWorkloadResponse>, Status> {
         let (metadata, _, body) = request.into_parts();
-        self.perform(&metadata, &body, Kind::Thaw).await?;
+        let until = body.until_us.map(Instant::from_micros);
+        self.perform(&metadata, &body, Kind::Thaw(until)).await?;
         Ok(Response::new(ThawWorkloadResponse {}))
     }
 }

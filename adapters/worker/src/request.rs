@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use holdfast_core::time::Instant;
 use holdfast_rpc::ateom::{self, SnapshotScope, WorkloadSpec};
 use holdfast_rpc::holdfast_v1;
 use holdfast_rpc::metadata::Credentials;
@@ -33,6 +34,7 @@ names_actor!(
     ateom::CheckpointWorkloadRequest,
     ateom::RestoreWorkloadRequest,
     holdfast_v1::StopWorkloadRequest,
+    holdfast_v1::ExtendWorkloadRequest,
     holdfast_v1::FreezeWorkloadRequest,
     holdfast_v1::ThawWorkloadRequest,
 );
@@ -52,8 +54,9 @@ pub(crate) enum Kind {
     Restore(Scope),
     Checkpoint(Scope),
     Stop,
+    Extend(Instant),
     Freeze,
-    Thaw,
+    Thaw(Option<Instant>),
 }
 
 /// What an activation needs besides its operation.
@@ -61,6 +64,8 @@ pub(crate) enum Kind {
 pub(crate) struct Workload {
     pub runsc: Option<PathBuf>,
     pub containers: Vec<Container>,
+    /// Until when the actor may run, if anything bounds it.
+    pub until: Option<Instant>,
 }
 
 impl Operation {
@@ -80,7 +85,11 @@ impl Operation {
 }
 
 impl Workload {
-    pub(crate) fn read(runsc_path: &str, spec: Option<&WorkloadSpec>) -> Result<Self, Status> {
+    pub(crate) fn read(
+        metadata: &MetadataMap,
+        runsc_path: &str,
+        spec: Option<&WorkloadSpec>,
+    ) -> Result<Self, Status> {
         let runsc = match runsc_path {
             "" => None,
             path if path.starts_with('/') => Some(PathBuf::from(path)),
@@ -90,7 +99,12 @@ impl Workload {
         if containers.is_empty() {
             return Err(invalid("spec names no container"));
         }
-        Ok(Self { runsc, containers })
+        let until = Credentials::read(metadata)?.until;
+        Ok(Self {
+            runsc,
+            containers,
+            until,
+        })
     }
 }
 
@@ -204,11 +218,11 @@ mod tests {
             ),
             (vec![mounted("/a/../../b")], "mount path"),
         ] {
-            let error = Workload::read("/runsc", Some(&spec(containers))).unwrap_err();
+            let error = Workload::read(&none, "/runsc", Some(&spec(containers))).unwrap_err();
             assert_eq!(error.code(), tonic::Code::InvalidArgument);
             assert!(error.message().contains(says), "{error}");
         }
-        assert!(Workload::read("runsc", Some(&spec(vec![named("a")]))).is_err());
+        assert!(Workload::read(&none, "runsc", Some(&spec(vec![named("a")]))).is_err());
         assert!(scope(0).is_err() && scope(3).is_err());
     }
 }

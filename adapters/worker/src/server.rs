@@ -97,6 +97,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
     tracing::info!(socket = %socket.display(), incarnation = state.ateom_incarnation, class = ?config.class, "worker ready");
     let (slot, deaths) = Slot::new(driver, layout, record, clock.clone(), config.actor_log, state);
     let burying = tokio::spawn(slot.clone().bury(deaths));
+    let enforcing = tokio::spawn(slot.clone().enforce());
 
     let activity = Activity::default();
     let ateom = AteomService {
@@ -131,6 +132,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
 
     let closed = slot.close().await;
     burying.abort();
+    enforcing.abort();
     let cleared = tokio::task::spawn_blocking(move || {
         let network = network.map_or(Ok(()), |network| network.remove(reaper));
         match std::fs::remove_file(&socket) {

@@ -1,11 +1,16 @@
 //! The one sandbox of this worker, and the operations on it.
 
+mod hold;
+
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use holdfast_core::machine::Machine;
+use holdfast_core::session::{Licence, Licensed};
+use holdfast_core::time::Instant;
 use holdfast_rpc::holdfast_v1::worker_state::Hosted as HostedState;
 use holdfast_rpc::holdfast_v1::{SandboxState, WorkerState};
 use holdfast_runtime::clock::Clock;
@@ -40,6 +45,8 @@ pub(crate) struct Slot {
     /// The sandbox that is meant to run, by its number: the end of any other surprises nobody.
     meant_to_run: StdMutex<Option<u64>>,
     deaths: mpsc::UnboundedSender<Death>,
+    /// When the actor's licence is to be looked at again.
+    alarm: watch::Sender<Option<Instant>>,
 }
 
 /// A sandbox has ended, asked to or not.
@@ -51,6 +58,8 @@ pub(crate) struct Death {
 #[derive(Default)]
 struct Contents {
     hosted: Option<Hosted>,
+    /// For how long that may run.
+    licence: Licence,
     started: u64,
     is_closed: bool,
 }
@@ -95,6 +104,7 @@ impl Slot {
             state: watch::Sender::new(state),
             meant_to_run: StdMutex::default(),
             deaths,
+            alarm: watch::Sender::default(),
         });
         (slot, receiver)
     }
@@ -191,8 +201,11 @@ impl Slot {
                 }
                 (Kind::Checkpoint(scope), _) => slot.checkpoint(contents, &operation, scope),
                 (Kind::Stop, _) => slot.stop(contents, &operation.actor),
-                (Kind::Freeze, _) => slot.set_frozen(contents, &operation.actor, true),
-                (Kind::Thaw, _) => slot.set_frozen(contents, &operation.actor, false),
+                (Kind::Extend(until), _) => {
+                    slot.license(contents, &operation.actor, Licensed::Extended(until))
+                }
+                (Kind::Freeze, _) => slot.license(contents, &operation.actor, Licensed::Freeze),
+                (Kind::Thaw(until), _) => slot.license(contents, &operation.actor, Licensed::Thaw(until)),
             }
         })
         .await
@@ -210,13 +223,22 @@ impl Slot {
         closed.await.map(drop)
     }
 
-    /// Runs blocking work on the slot's contents, when it is its turn.
+    /// Runs blocking work on the slot's contents, when it is its turn. After each, the actor runs or does
+    /// not as its licence has it.
     async fn exclusively(
         self: &Arc<Self>,
         work: impl FnOnce(&mut Contents) -> Outcome + Send + 'static,
     ) -> Outcome {
+        let slot = self.clone();
         let mut contents = self.contents.clone().lock_owned().await;
-        let done = tokio::task::spawn_blocking(move || work(&mut contents)).await;
+        let done = tokio::task::spawn_blocking(move || {
+            let outcome = work(&mut contents);
+            if let Err(error) = slot.hold(&mut contents) {
+                tracing::error!(%error, "the sandbox does not do what its licence says; it is tried again");
+            }
+            outcome
+        });
+        let done = done.await;
         done.unwrap_or_else(|error| Err(verdict::defect(error)))
     }
 
@@ -231,6 +253,11 @@ impl Slot {
             let is_same_actor = hosted.actor == operation.actor;
             let is_alive = hosted.sandbox.exited().is_none();
             if is_alive && is_same_actor && operation.id.is_some() && hosted.operation == operation.id {
+                if let Some(until) = workload.until {
+                    contents
+                        .licence
+                        .handle(self.clock.now(), Licensed::Extended(until));
+                }
                 return Ok(Vec::new());
             }
             // A caller without operation ids is the original's node daemon. It has replaced the directories
@@ -295,6 +322,9 @@ impl Slot {
             tagger,
             is_frozen: false,
         });
+        contents
+            .licence
+            .handle(self.clock.now(), Licensed::Booted(workload.until));
         Ok(Vec::new())
     }
 
@@ -352,33 +382,6 @@ impl Slot {
         {
             self.end(contents).map_err(|error| verdict::control(&error))?;
         }
-        Ok(Vec::new())
-    }
-
-    fn set_frozen(&self, contents: &mut Contents, actor: &ActorRef, frozen: bool) -> Outcome {
-        let Some(hosted) = contents.hosted.as_mut().filter(|hosted| hosted.actor == *actor) else {
-            return Err(verdict::gone(actor));
-        };
-        if hosted.sandbox.exited().is_some() {
-            return Err(verdict::gone(actor));
-        }
-        let done = if frozen {
-            hosted.sandbox.freeze()
-        } else {
-            hosted.sandbox.thaw()
-        };
-        done.map_err(|error| verdict::control(&error))?;
-        hosted.is_frozen = frozen;
-        let state = if frozen {
-            SandboxState::Frozen
-        } else {
-            SandboxState::Running
-        };
-        self.state.send_modify(|shown| {
-            if let Some(hosted) = &mut shown.hosted {
-                hosted.state = state.into();
-            }
-        });
         Ok(Vec::new())
     }
 

@@ -499,6 +499,7 @@ async fn a_frozen_actor_says_so_until_it_is_thawed() {
         actor_template_namespace: "ns".into(),
         actor_template_name: "t".into(),
         actor_id: "a".into(),
+        until_us: None,
     };
     control.freeze(freeze.clone()).await.unwrap();
     control.freeze(freeze.clone()).await.unwrap();

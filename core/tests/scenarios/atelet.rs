@@ -12,6 +12,7 @@ use holdfast_core::node::{
 use holdfast_core::pull::{self, Attempt};
 use holdfast_core::registry::{Report, Sighting};
 use holdfast_core::replica;
+use holdfast_core::session::{Answered, Grant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -78,12 +79,12 @@ impl Atelet {
     /// What an ateom has done about a step changes what it says of itself.
     fn acted(&mut self, work: &Work, order: &Order, is_ok: bool) -> Option<(PodUid, Described)> {
         let described = self.ateoms.get_mut(&order.worker)?;
-        if !matches!(work, Work::Boot | Work::Capture | Work::Stop) {
+        if !matches!(work, Work::Boot { .. } | Work::Capture | Work::Stop) {
             return None;
         }
         described.last_op = order.op;
         match work {
-            Work::Boot if is_ok => {
+            Work::Boot { .. } if is_ok => {
                 described.sandbox = Some(Alive {
                     actor: order.actor.name.clone(),
                     op: order.op,
@@ -140,13 +141,14 @@ impl World {
                 .worker
                 .as_ref()
                 .map_or(Name::default(), |t| t.pod_uid.clone()),
-            worker_fence: call.worker.map_or(Fence(0), |t| t.fence),
+            worker_fence: call.worker.as_ref().map_or(Fence(0), |t| t.fence),
             actor: call.actor,
             incarnation: call.incarnation,
             fence: call.fence,
             op: Some(call.op),
             template: (call.template.namespace.clone(), call.template.name.clone()),
             workload,
+            session: call.worker.map_or(0, |t| t.session),
             verb: call.verb,
         };
         self.order(&call.node, caller, order);
@@ -273,6 +275,9 @@ impl World {
                 }
                 Output::Report(report) => self.send_report(name, report),
                 Output::Moved(..) => {}
+                Output::Tend { worker, tend, .. } => {
+                    self.say(name.as_str(), &format!("tells {} {tend:?}", words::pod(&worker)));
+                }
                 Output::Note(text) => self.say(name.as_str(), &format!("notes: {text}")),
             }
         }
@@ -334,7 +339,12 @@ impl World {
                     .push_back(Mail::Node(name.clone(), Input::Reported(answer)));
             }
             _ => {
-                let answer = Ok(self.settings.node.heartbeat_every);
+                let grant = Grant {
+                    ttl: self.settings.node.session_ttl,
+                    heartbeat_every: self.settings.node.heartbeat_every,
+                    evict: Vec::new(),
+                };
+                let answer = Ok(Answered::Granted(grant));
                 self.mail
                     .push_back(Mail::Node(name.clone(), Input::Reported(answer)));
             }

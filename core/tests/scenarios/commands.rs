@@ -565,6 +565,7 @@ impl World {
             }),
             template: ("ns".into(), "counter".into()),
             workload: Arc::new(workload()),
+            session: 0,
             verb,
         };
         let node = self.atelets.keys().next().cloned().ok_or("there is no atelet")?;
@@ -676,6 +677,7 @@ fn sighting(node: &NodeName, words: &[&str]) -> Result<Sighting, String> {
         hosting: (*hosts != "free").then(|| Hosting {
             actor: actor_key(hosts),
             incarnation: Incarnation(7),
+            session: 0,
         }),
     };
     let mut rest = rest.iter();

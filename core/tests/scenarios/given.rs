@@ -181,6 +181,7 @@ impl World {
             actor: key.clone(),
             incarnation: life,
             template: ("ns".into(), "counter".into()),
+            session: 0,
         };
         *row = row.after(promise, Version::FIRST).map_err(|e| e.to_string())?;
         Assignment::of(row).ok_or("no promise".into())
@@ -197,7 +198,9 @@ impl World {
         entry.hosted = Some(Hosted {
             actor: key.clone(),
             incarnation: Incarnation(7),
+            template: ("ns".into(), "counter".into()),
             op,
+            session: 0,
             sandbox,
         });
         if let Some(described) = atelet.ateoms.get_mut(&on.pod_uid) {
@@ -261,6 +264,7 @@ impl World {
             hosting: row.hosts.as_ref().map(|hosted| Hosting {
                 actor: hosted.actor.clone(),
                 incarnation: hosted.incarnation,
+                session: hosted.session,
             }),
         });
         let report = Report {

@@ -183,6 +183,7 @@ pub fn store_op(op: &StoreOp) -> String {
         StoreOp::PutSession { replica: id, .. } => format!("PutSession {}", replica(*id)),
         StoreOp::DropSession(id) => format!("DropSession {}", replica(*id)),
         StoreOp::PutNode(row) => format!("PutNode {}", row.name),
+        StoreOp::LapseNode { name, .. } => format!("LapseNode {name}"),
         StoreOp::ListActors { .. } => "ListActors".into(),
         StoreOp::ListWorkers => "ListWorkers".into(),
         StoreOp::ListNodes => "ListNodes".into(),
@@ -238,6 +239,7 @@ pub fn verb(verb: &Verb) -> String {
         Verb::Checkpoint { to, .. } => format!("Checkpoint {}", place(to)),
         Verb::Upload { name, to } => format!("Upload {} to {}", snapshot(name), snapshot(to)),
         Verb::Stop => "Stop".into(),
+        Verb::Thaw => "Thaw".into(),
     }
 }
 
@@ -275,7 +277,7 @@ pub fn verdict(verdict: &Verdict) -> String {
     match verdict {
         Ok(Answer::Actor(record)) => format!("OK {}", actor(record)),
         Ok(Answer::Workers(rows)) => format!("OK {}", rows.iter().map(worker).collect::<Vec<_>>().join("; ")),
-        Ok(Answer::Done | Answer::Session { .. }) => "OK".into(),
+        Ok(Answer::Done | Answer::Reported(..)) => "OK".into(),
         Ok(other) => format!("OK {other:?}"),
         Err(failure) => refusal(failure),
     }
@@ -308,7 +310,8 @@ pub fn work(work: &Work) -> &'static str {
         Work::Clear => "clear",
         Work::Fetch => "fetch",
         Work::Assemble => "assemble",
-        Work::Boot => "boot",
+        Work::Boot { .. } => "boot",
+        Work::Thaw { .. } => "thaw",
         Work::Capture => "capture",
         Work::Save(_) => "save",
         Work::Upload => "upload",
@@ -323,6 +326,7 @@ pub fn entry(uid: &PodUid, entry: &Entry) -> String {
         Some(h) => match h.sandbox {
             Sandbox::Busy => format!("{} busy", key(&h.actor)),
             Sandbox::Running => format!("{} running", key(&h.actor)),
+            Sandbox::Frozen => format!("{} frozen", key(&h.actor)),
             Sandbox::Stopped => format!("{} stopped", key(&h.actor)),
         },
     };
@@ -347,5 +351,7 @@ pub fn node_row(name: &NodeName, address: &str) -> NodeRow {
         address: address.into(),
         incarnation: "atelet-1".into(),
         sequence: 0,
+        session: 0,
+        lapsed: 0,
     }
 }

@@ -16,6 +16,7 @@ use holdfast_core::pull::Pulls;
 use holdfast_core::registry::Report;
 use holdfast_core::replica::{self, Event, Output, Replica};
 use holdfast_core::request::{Answer, Request, Verdict};
+use holdfast_core::session::OnLapse;
 use holdfast_core::settings::Settings;
 use holdfast_core::time::{Duration, Instant};
 use std::collections::{BTreeMap, VecDeque};
@@ -81,7 +82,7 @@ impl World {
     pub fn new() -> World {
         World {
             now: words::START,
-            settings: Settings::DEFAULT,
+            settings: unbound(),
             catalog: stage::catalog(Some(stage::template())),
             store: Store::default(),
             mode: StoreMode::Up,
@@ -315,7 +316,7 @@ impl World {
             Some(None) => {}
             Some(Some(node)) => {
                 let answer = match verdict {
-                    Ok(Answer::Session { heartbeat_every, .. }) => Ok(*heartbeat_every),
+                    Ok(Answer::Reported(_, answer)) => Ok(answer.clone()),
                     _ => Err("no session".into()),
                 };
                 self.mail
@@ -431,4 +432,11 @@ enum Who {
     Atelet(NodeName),
     Keeper,
     Pulls,
+}
+
+/// Nodes of stories keep their sandboxes whatever happens: what sessions do is told in `sessions.rs`.
+fn unbound() -> Settings {
+    let mut settings = Settings::DEFAULT;
+    settings.node.on_lapse = OnLapse::Keep;
+    settings
 }

@@ -96,10 +96,18 @@ impl Store {
                 StoreReply::Done
             }
             StoreOp::ListWorkers => StoreReply::Workers(self.workers.values().cloned().collect()),
-            StoreOp::PutNode(row) => {
-                self.nodes.insert(row.name.clone(), row.clone());
-                news.push(StoreEvent::Node(row.clone()));
-                StoreReply::Done
+            StoreOp::PutNode(heard) => {
+                let row = NodeRow::after(self.nodes.get(&heard.name), heard);
+                self.replace_node(&heard.name, row, news)
+            }
+            StoreOp::LapseNode {
+                name,
+                incarnation,
+                sequence,
+            } => {
+                let stored = self.nodes.get(name);
+                let row = stored.and_then(|row| row.lapse(incarnation, *sequence));
+                self.replace_node(name, row, news)
             }
             StoreOp::ListNodes => StoreReply::Nodes(self.nodes.values().cloned().collect()),
             StoreOp::CreateAtespace(name) if self.atespaces.insert(name.clone()) => StoreReply::Done,
@@ -123,6 +131,20 @@ impl Store {
                 StoreReply::Done
             }
         }
+    }
+
+    fn replace_node(
+        &mut self,
+        name: &NodeName,
+        row: Option<NodeRow>,
+        news: &mut Vec<StoreEvent>,
+    ) -> StoreReply {
+        let Some(row) = row else {
+            return StoreReply::NodeConflict(self.nodes.get(name).cloned());
+        };
+        self.nodes.insert(name.clone(), row.clone());
+        news.push(StoreEvent::Node(row));
+        StoreReply::Done
     }
 
     fn actor(&self, key: &ActorKey) -> Option<Box<Actor>> {

@@ -138,6 +138,7 @@ fn changes() -> Vec<Change> {
             boot: Boot::Fresh,
         },
         Change::Ran,
+        Change::Thaw { session: 2 },
         Change::Suspend {
             op: op(),
             snapshot: snapshot.clone(),
@@ -171,6 +172,7 @@ fn on() -> Assignment {
         ip: "ip".into(),
         node: "node".into(),
         fence: Fence(3),
+        session: 1,
     }
 }
 

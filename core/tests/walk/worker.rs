@@ -56,7 +56,7 @@ fn try_all(walk: &mut Walk, row: &Worker) {
 
 /// Whether the registry drops the record when its node has named the worker and names it no more.
 fn is_dropped(row: &Worker) -> bool {
-    let mut registry = Registry::new(Settings::DEFAULT.node);
+    let mut registry = Registry::new(Settings::DEFAULT);
     registry.listed(vec![row.clone()]);
     let sighting = Sighting {
         key: row.key.clone(),
@@ -74,6 +74,8 @@ fn is_dropped(row: &Worker) -> bool {
             address: "address".into(),
             incarnation: "atelet".into(),
             sequence,
+            session: 1,
+            lapsed: 0,
         };
         registry.reported(Instant::from_micros(sequence), Report { node, workers });
     }
@@ -86,6 +88,7 @@ fn promise() -> Change {
         actor: ActorKey::new("space", "a"),
         incarnation: Incarnation(7),
         template: ("ns".into(), "counter".into()),
+        session: 1,
     }
 }
 

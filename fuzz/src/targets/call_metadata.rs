@@ -3,13 +3,15 @@
 use holdfast_rpc::metadata::Credentials;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 8] = [
     "holdfast-actor-fence",
     "holdfast-worker-fence",
     "holdfast-operation-id",
     "holdfast-actor-incarnation",
     "holdfast-atespace",
     "x-other",
+    "holdfast-node-session",
+    "holdfast-runs-until",
 ];
 
 /// Each line is one value; its first byte says of which key. What is read is written back the same.

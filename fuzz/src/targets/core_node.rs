@@ -7,10 +7,11 @@ use holdfast_core::effect::{NodeRow, Place, Verb};
 use holdfast_core::id::{EffectId, Incarnation, Name, OpId, PodUid, RequestId};
 use holdfast_core::machine::Machine;
 use holdfast_core::node::{
-    Alive, Described, Done, Entry, Hosted, Input, Kept, Node, Order, Output, Pending, Sandbox, Work,
+    Alive, Described, Done, Entry, Hosted, Input, Kept, Node, Order, Output, Pending, Sandbox, Tend, Work,
     WorkFailure, WorkFailureKind,
 };
 use holdfast_core::pull::{self, Attempt, PullFailure, Retry};
+use holdfast_core::session::{Answered, Eviction, Grant};
 use holdfast_core::settings::Settings;
 use holdfast_core::time::{Duration, Instant};
 
@@ -56,6 +57,8 @@ impl Scene {
             address: "10.0.0.1:8085".into(),
             incarnation: "1".into(),
             sequence: 0,
+            session: 0,
+            lapsed: 0,
         };
         let mut scene = Scene {
             node: Node::new(row, Settings::DEFAULT),
@@ -179,7 +182,13 @@ impl Scene {
         if std::mem::take(&mut self.is_reporting) {
             let answer = match feed.below(4) {
                 3 => Err("nobody is there".into()),
-                _ => Ok(Duration::from_secs(30)),
+                2 => Ok(Answered::Over {
+                    lapsed: feed.number(),
+                }),
+                _ => Ok(granted(world::some(feed, 2, |feed| Eviction {
+                    pod_uid: world::pod_uid(feed),
+                    fence: feed.count(),
+                }))),
             };
             self.tell(Input::Reported(answer));
         }
@@ -266,6 +275,11 @@ impl Scene {
                     assert!(!self.is_reporting, "two reports at a time");
                     self.is_reporting = true;
                 }
+                Output::Tend { tend, .. } => {
+                    let is_over =
+                        matches!(tend, Tend::Extend(until) | Tend::Thaw(until) if until <= self.now);
+                    assert!(!is_over, "a worker is told of a time that has passed: {tend:?}");
+                }
                 Output::Note(_) | Output::Moved(..) => {}
             }
         }
@@ -297,7 +311,7 @@ impl Scene {
             } else if let Some((attempt, _)) = self.pulls.pop_first() {
                 self.tell(Input::Pull(pull::Input::Ended(attempt, Ok(()))));
             } else if std::mem::take(&mut self.is_reporting) {
-                self.tell(Input::Reported(Ok(Duration::from_secs(30))));
+                self.tell(Input::Reported(Ok(granted(Vec::new()))));
             } else if let Some((deadline, _)) = self.node.poll_timeout() {
                 self.now = self.now.max(deadline);
                 self.wake();
@@ -309,12 +323,21 @@ impl Scene {
     }
 }
 
+/// A session that goes on.
+fn granted(evict: Vec<Eviction>) -> Answered {
+    Answered::Granted(Grant {
+        ttl: Duration::from_secs(90),
+        heartbeat_every: Duration::from_secs(30),
+        evict,
+    })
+}
+
 fn verb(feed: &mut Feed<'_>) -> Verb {
     let place = |feed: &mut Feed<'_>| match feed.flip() {
         true => Place::Local(world::name(feed)),
         false => Place::External(world::name(feed)),
     };
-    match feed.below(5) {
+    match feed.below(6) {
         0 => Verb::Run {
             assets: world::assets(),
         },
@@ -330,6 +353,7 @@ fn verb(feed: &mut Feed<'_>) -> Verb {
             name: world::name(feed),
             to: world::name(feed),
         },
+        4 => Verb::Thaw,
         _ => Verb::Stop,
     }
 }
@@ -347,6 +371,7 @@ fn order(feed: &mut Feed<'_>) -> Order {
         op: world::maybe(feed, few_ops),
         template: ("ns".into(), "t0".into()),
         workload: Arc::new(world::workload(feed)),
+        session: world::session(feed),
         verb: verb(feed),
     }
 }
@@ -360,7 +385,7 @@ fn few_ops(feed: &mut Feed<'_>) -> OpId {
 }
 
 fn sandbox(feed: &mut Feed<'_>) -> Sandbox {
-    feed.pick(&[Sandbox::Running, Sandbox::Busy, Sandbox::Stopped])
+    feed.pick(&[Sandbox::Running, Sandbox::Frozen, Sandbox::Busy, Sandbox::Stopped])
 }
 
 fn described(feed: &mut Feed<'_>) -> Described {
@@ -384,7 +409,9 @@ fn entry(feed: &mut Feed<'_>) -> Entry {
         hosted: world::maybe(feed, |feed| Hosted {
             actor: world::actor_key(feed),
             incarnation: Incarnation(feed.number() % 2),
+            template: ("ns".into(), "t0".into()),
             op: few_ops(feed),
+            session: world::session(feed),
             sandbox: sandbox(feed),
         }),
         current: world::maybe(feed, |feed| Pending {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_core::actor::Actor;
-use holdfast_core::effect::{NodeCall, StoreError, StoreEvent, StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, EffectId, ReplicaId, RequestId, WorkerKey};
+use holdfast_core::effect::{NodeCall, NodeRow, StoreError, StoreEvent, StoreOp, StoreReply};
+use holdfast_core::id::{ActorKey, EffectId, NodeName, ReplicaId, RequestId, WorkerKey};
 use holdfast_core::machine::Machine;
 use holdfast_core::replica::{Input, Output, Replica};
 use holdfast_core::request::Request;
@@ -48,6 +48,7 @@ struct Scene {
     /// What a store that did as it was told would have.
     actors: BTreeMap<ActorKey, Actor>,
     workers: BTreeMap<WorkerKey, Worker>,
+    nodes: BTreeMap<NodeName, NodeRow>,
     has_left: bool,
 }
 
@@ -64,6 +65,7 @@ impl Scene {
             called: BTreeMap::new(),
             actors: BTreeMap::new(),
             workers: BTreeMap::new(),
+            nodes: BTreeMap::new(),
             has_left: false,
         };
         scene.tell(Input::Start);
@@ -186,7 +188,20 @@ impl Scene {
                 StoreReply::Done
             }
             StoreOp::ListWorkers => StoreReply::Workers(self.workers.values().cloned().collect()),
-            StoreOp::ListNodes => StoreReply::Nodes(Vec::new()),
+            StoreOp::ListNodes => StoreReply::Nodes(self.nodes.values().cloned().collect()),
+            StoreOp::PutNode(heard) => {
+                let row = NodeRow::after(self.nodes.get(&heard.name), &heard);
+                self.replace_node(&heard.name, row)
+            }
+            StoreOp::LapseNode {
+                name,
+                incarnation,
+                sequence,
+            } => {
+                let stored = self.nodes.get(&name);
+                let row = stored.and_then(|row| row.lapse(&incarnation, sequence));
+                self.replace_node(&name, row)
+            }
             StoreOp::ListActors { .. } => StoreReply::Actors {
                 actors: self.actors.values().cloned().collect(),
                 next: None,
@@ -196,6 +211,16 @@ impl Scene {
             _ => StoreReply::Done,
         };
         self.tell(Input::Stored(effect, Ok(reply)));
+    }
+
+    fn replace_node(&mut self, name: &NodeName, row: Option<NodeRow>) -> StoreReply {
+        match row {
+            Some(row) => {
+                self.nodes.insert(name.clone(), row);
+                StoreReply::Done
+            }
+            None => StoreReply::NodeConflict(self.nodes.get(name).cloned()),
+        }
     }
 
     /// What is stored of an actor; others write to the store too, so it may be anything.
@@ -229,7 +254,7 @@ impl Scene {
                 Box::new(world::worker(feed, key))
             })
         };
-        let answer = match feed.below(16) {
+        let answer = match feed.below(17) {
             0 | 1 => Err(StoreError::Unavailable("as the bytes have it".into())),
             2 => Err(StoreError::Refused("as the bytes have it".into())),
             3 => Ok(StoreReply::Done),
@@ -247,6 +272,7 @@ impl Scene {
             12 => Ok(StoreReply::Nodes(world::some(feed, 3, world::node_row))),
             13 => Ok(StoreReply::Exists),
             14 => Ok(StoreReply::Missing),
+            15 => Ok(StoreReply::NodeConflict(world::maybe(feed, world::node_row))),
             _ => Ok(StoreReply::NotEmpty),
         };
         self.tell(Input::Stored(effect, answer));

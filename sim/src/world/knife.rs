@@ -435,7 +435,8 @@ impl World {
         };
         let who = Who::Ateom(index, uid.clone());
         let what = match work {
-            Work::Boot => "ateom boots",
+            Work::Boot { .. } => "ateom boots",
+            Work::Thaw { .. } => "ateom thaws",
             Work::Capture => "ateom captures",
             _ => "ateom stops",
         };
@@ -473,6 +474,7 @@ pub(super) fn name_of(op: &StoreOp) -> Option<&'static str> {
         StoreOp::DeleteWorker { .. } => "DeleteWorker",
         StoreOp::GetSession(_) => "GetSession",
         StoreOp::PutNode(_) => "PutNode",
+        StoreOp::LapseNode { .. } => "LapseNode",
         _ => return None,
     })
 }
@@ -485,6 +487,7 @@ pub(super) fn name_of_call(verb: &Verb) -> &'static str {
         Verb::Checkpoint { .. } => "Checkpoint",
         Verb::Upload { .. } => "Upload",
         Verb::Stop => "Stop",
+        Verb::Thaw => "Thaw",
     }
 }
 
@@ -496,7 +499,8 @@ pub(super) fn name_of_step(work: &Work) -> (&'static str, Carrier) {
         Work::Assemble => ("Assemble", Carrier::Own),
         Work::Save(_) => ("Save", Carrier::Own),
         Work::Upload => ("Upload", Carrier::Own),
-        Work::Boot => ("Boot", Carrier::Ask),
+        Work::Boot { .. } => ("Boot", Carrier::Ask),
+        Work::Thaw { .. } => ("Thaw", Carrier::Ask),
         Work::Capture => ("Capture", Carrier::Ask),
         Work::Stop => ("Stop", Carrier::Ask),
     }

@@ -57,7 +57,13 @@ struct HostedJson {
     atespace: String,
     actor: String,
     incarnation: u64,
+    /// Older journals do not have it.
+    #[serde(default)]
+    template: (String, String),
     op: String,
+    /// Zero in older journals.
+    #[serde(default)]
+    session: u64,
     sandbox: SandboxJson,
 }
 
@@ -66,6 +72,7 @@ struct HostedJson {
 enum SandboxJson {
     Busy,
     Running,
+    Frozen,
     Stopped,
 }
 
@@ -103,6 +110,7 @@ enum VerbJson {
         to: String,
     },
     Stop,
+    Thaw,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -179,10 +187,13 @@ impl From<&Hosted> for HostedJson {
             atespace: hosted.actor.atespace.to_string(),
             actor: hosted.actor.name.to_string(),
             incarnation: hosted.incarnation.0,
+            template: (hosted.template.0.to_string(), hosted.template.1.to_string()),
             op: hosted.op.to_string(),
+            session: hosted.session,
             sandbox: match hosted.sandbox {
                 Sandbox::Busy => SandboxJson::Busy,
                 Sandbox::Running => SandboxJson::Running,
+                Sandbox::Frozen => SandboxJson::Frozen,
                 Sandbox::Stopped => SandboxJson::Stopped,
             },
         }
@@ -196,10 +207,13 @@ impl TryFrom<HostedJson> for Hosted {
         Ok(Self {
             actor: ActorKey::new(json.atespace, json.actor),
             incarnation: Incarnation(json.incarnation),
+            template: (json.template.0.into(), json.template.1.into()),
             op: op(json.op)?,
+            session: json.session,
             sandbox: match json.sandbox {
                 SandboxJson::Busy => Sandbox::Busy,
                 SandboxJson::Running => Sandbox::Running,
+                SandboxJson::Frozen => Sandbox::Frozen,
                 SandboxJson::Stopped => Sandbox::Stopped,
             },
         })
@@ -266,6 +280,7 @@ impl From<&Verb> for VerbJson {
                 to: to.to_string(),
             },
             Verb::Stop => Self::Stop,
+            Verb::Thaw => Self::Thaw,
         }
     }
 }
@@ -303,6 +318,7 @@ impl From<VerbJson> for Verb {
                 to: to.into(),
             },
             VerbJson::Stop => Self::Stop,
+            VerbJson::Thaw => Self::Thaw,
         }
     }
 }

@@ -38,6 +38,7 @@ fn every_verb() -> Vec<Verb> {
             to: "gs://b/s".into(),
         },
         Verb::Stop,
+        Verb::Thaw,
     ]
 }
 
@@ -78,7 +79,9 @@ fn kept(worker: &str, verb: Verb, sandbox: Sandbox, result: Result<(), NodeFailu
             hosted: Some(Hosted {
                 actor: actor.clone(),
                 incarnation: Incarnation(3),
+                template: ("ns".into(), "t".into()),
                 op: op(1),
+                session: 2,
                 sandbox,
             }),
             current: Some(Pending {
@@ -99,13 +102,13 @@ fn kept(worker: &str, verb: Verb, sandbox: Sandbox, result: Result<(), NodeFailu
 fn whatever_an_entry_says_is_read_back() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal.redb");
-    let sandboxes = [Sandbox::Busy, Sandbox::Running, Sandbox::Stopped];
+    let sandboxes = [Sandbox::Busy, Sandbox::Running, Sandbox::Frozen, Sandbox::Stopped];
     let mut batch: Vec<Kept> = Vec::new();
     for (i, verb) in every_verb().into_iter().enumerate() {
-        batch.push(kept(&format!("v{i}"), verb, sandboxes[i % 3], Ok(())));
+        batch.push(kept(&format!("v{i}"), verb, sandboxes[i % 4], Ok(())));
     }
     for (i, result) in every_result().into_iter().enumerate() {
-        batch.push(kept(&format!("r{i}"), Verb::Stop, sandboxes[i % 3], result));
+        batch.push(kept(&format!("r{i}"), Verb::Stop, sandboxes[i % 4], result));
     }
     batch.push(Kept {
         worker: "empty".into(),

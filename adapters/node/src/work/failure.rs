@@ -201,7 +201,7 @@ mod tests {
             (save(), network(), Code::Unavailable, Transient),
             (save(), occupied(), Code::FailedPrecondition, Fatal),
             (Work::Capture, no_record(), Code::Internal, Fatal),
-            (Work::Boot, no_record(), Code::Internal, Transient),
+            (Work::Boot { until: None }, no_record(), Code::Internal, Transient),
             (Work::Capture, StepError::NoFiles, Code::Internal, Fatal),
             (
                 Work::Clear,

@@ -101,10 +101,12 @@ mod tests {
             hosted: sandbox.map(|sandbox| Hosted {
                 actor: ActorKey::new("x", "a"),
                 incarnation: Incarnation(1),
+                template: ("ns".into(), "t".into()),
                 op: OpId {
                     replica: ReplicaId(1),
                     seq: 1,
                 },
+                session: 1,
                 sandbox,
             }),
             ..Entry::default()

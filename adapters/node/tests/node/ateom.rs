@@ -14,8 +14,9 @@ use holdfast_rpc::ateom::{
 use holdfast_rpc::holdfast_v1::worker_control_server::{WorkerControl, WorkerControlServer};
 use holdfast_rpc::holdfast_v1::worker_state::Hosted;
 use holdfast_rpc::holdfast_v1::{
-    DescribeRequest, FreezeWorkloadRequest, FreezeWorkloadResponse, SandboxState, StopWorkloadRequest,
-    StopWorkloadResponse, ThawWorkloadRequest, ThawWorkloadResponse, WatchRequest, WorkerState,
+    DescribeRequest, ExtendWorkloadRequest, ExtendWorkloadResponse, FreezeWorkloadRequest,
+    FreezeWorkloadResponse, SandboxState, StopWorkloadRequest, StopWorkloadResponse, ThawWorkloadRequest,
+    ThawWorkloadResponse, WatchRequest, WorkerState,
 };
 use holdfast_rpc::metadata::Credentials;
 use holdfast_rpc::server::serve;
@@ -186,6 +187,18 @@ impl FakeAteom {
         match self.0.orders.lock().unwrap().failure.take() {
             Some(failure) => Err(failure),
             None => Ok(operation),
+        }
+    }
+
+    /// Writes a word about the actor down, and does as it says.
+    fn tended(&self, verb: &str, becomes: Option<SandboxState>) {
+        self.0.calls.send_modify(|calls| calls.push(verb.to_owned()));
+        if let Some(sandbox) = becomes {
+            self.0.state.send_modify(|state| {
+                if let Some(hosted) = &mut state.hosted {
+                    hosted.state = sandbox as i32;
+                }
+            });
         }
     }
 
@@ -369,14 +382,24 @@ impl WorkerControl for FakeAteom {
         Ok(Response::new(StopWorkloadResponse {}))
     }
 
+    async fn extend(
+        &self,
+        _: Request<ExtendWorkloadRequest>,
+    ) -> Result<Response<ExtendWorkloadResponse>, Status> {
+        self.tended("extend", None);
+        Ok(Response::new(ExtendWorkloadResponse {}))
+    }
+
     async fn freeze(
         &self,
         _: Request<FreezeWorkloadRequest>,
     ) -> Result<Response<FreezeWorkloadResponse>, Status> {
-        Err(Status::unimplemented("nothing here freezes"))
+        self.tended("freeze", Some(SandboxState::Frozen));
+        Ok(Response::new(FreezeWorkloadResponse {}))
     }
 
     async fn thaw(&self, _: Request<ThawWorkloadRequest>) -> Result<Response<ThawWorkloadResponse>, Status> {
-        Err(Status::unimplemented("nothing here thaws"))
+        self.tended("thaw", Some(SandboxState::Running));
+        Ok(Response::new(ThawWorkloadResponse {}))
     }
 }

@@ -74,6 +74,7 @@ impl Nodes for ControlPlane {
             session_ttl_ms: 90_000,
             heartbeat_interval_ms: 30_000,
             replica: "1".into(),
+            ..HeartbeatResponse::default()
         }))
     }
 }
@@ -313,6 +314,7 @@ impl Actor {
             }),
             incarnation: Some(Incarnation(1)),
             atespace: Some(self.atespace.into()),
+            ..Credentials::default()
         };
         credentials.write(request.metadata_mut()).unwrap();
         request

@@ -77,6 +77,7 @@ pub async fn every_field_of_an_actor_survives(subject: &impl Subject) {
         ip: "10.0.0.1".into(),
         node: "n1".into(),
         fence: Fence(3),
+        session: u64::MAX,
     };
     let full = Actor {
         selector: Selector {

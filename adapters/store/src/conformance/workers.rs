@@ -33,6 +33,7 @@ pub async fn a_worker_is_written_only_at_the_expected_version(subject: &impl Sub
             template_namespace: "ns".into(),
             template_name: "tmpl".into(),
             fence: Fence(5),
+            session: 3,
         }),
         ..first.clone()
     };

@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 
 use holdfast_core::actor::Actor;
 use holdfast_core::effect::{NodeRow, StoreError, StoreEvent, StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, Name, Version, WorkerKey};
+use holdfast_core::id::{ActorKey, Name, NodeName, Version, WorkerKey};
 use holdfast_core::worker::Worker;
 use redb::backends::FileBackend;
 use redb::{
@@ -51,7 +51,10 @@ impl<E: Into<redb::Error>> From<E> for Fault {
     }
 }
 
-type Outcome = Result<(StoreReply, Vec<Then>), StoreError>;
+/// The answer to a write, and what follows from it.
+type Done = (StoreReply, Vec<Then>);
+
+type Outcome = Result<Done, StoreError>;
 
 impl File {
     pub(super) fn open(path: &Path) -> Result<File, OpenError> {
@@ -254,7 +257,7 @@ impl<'a> Tables<'a> {
         })
     }
 
-    fn apply(&mut self, op: &StoreOp) -> Result<(StoreReply, Vec<Then>), Fault> {
+    fn apply(&mut self, op: &StoreOp) -> Result<Done, Fault> {
         match op {
             StoreOp::PutActor {
                 expect,
@@ -299,10 +302,19 @@ impl<'a> Tables<'a> {
                     vec![Then::Tell(StoreEvent::WorkerGone(key.clone()))],
                 ))
             }
-            StoreOp::PutNode(row) => {
-                self.nodes
-                    .insert(row.name.as_str(), record::encode_node(row).as_bytes())?;
-                Ok((StoreReply::Done, vec![Then::Tell(StoreEvent::Node(row.clone()))]))
+            StoreOp::PutNode(heard) => {
+                let stored = node(&self.nodes, &heard.name)?;
+                let row = NodeRow::after(stored.as_ref(), heard);
+                self.replace_node(stored, row)
+            }
+            StoreOp::LapseNode {
+                name,
+                incarnation,
+                sequence,
+            } => {
+                let stored = node(&self.nodes, name)?;
+                let row = stored.as_ref().and_then(|row| row.lapse(incarnation, *sequence));
+                self.replace_node(stored, row)
             }
             StoreOp::CreateAtespace(name) => {
                 if self.atespaces.get(name.as_str())?.is_some() {
@@ -314,6 +326,16 @@ impl<'a> Tables<'a> {
             StoreOp::DeleteAtespace(name) => Ok((self.delete_atespace(name.as_str())?, vec![])),
             other => unreachable!("{other:?} is not a write"),
         }
+    }
+
+    /// Stores a node's row, if there is one to be stored.
+    fn replace_node(&mut self, stored: Option<NodeRow>, row: Option<NodeRow>) -> Result<Done, Fault> {
+        let Some(row) = row else {
+            return Ok((StoreReply::NodeConflict(stored), vec![]));
+        };
+        self.nodes
+            .insert(row.name.as_str(), record::encode_node(&row).as_bytes())?;
+        Ok((StoreReply::Done, vec![Then::Tell(StoreEvent::Node(row))]))
     }
 
     /// What is stored, if its version is not the expected one.
@@ -361,6 +383,17 @@ fn worker(
     };
     let worker = record::decode_worker(key, row.value()).map_err(|error| Fault::Refused(error.into()))?;
     Ok(Some(Box::new(worker)))
+}
+
+fn node(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &NodeName,
+) -> Result<Option<NodeRow>, Fault> {
+    let Some(row) = table.get(name.as_str())? else {
+        return Ok(None);
+    };
+    let node = record::decode_node(name, row.value()).map_err(|error| Fault::Refused(error.into()))?;
+    Ok(Some(node))
 }
 
 fn actor_row(key: &ActorKey) -> (&str, &str) {

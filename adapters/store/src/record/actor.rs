@@ -169,6 +169,8 @@ struct LifeJson {
     incarnation: Text,
     node: Text,
     fence: Count<Fence>,
+    #[serde(default, skip_serializing_if = "Int::is_zero")]
+    session: Int,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -244,6 +246,7 @@ impl From<&Actor> for ActorJson {
                 incarnation: (&on.incarnation).into(),
                 node: (&on.node).into(),
                 fence: Count(on.fence),
+                session: Int(on.session),
             });
         }
         record.holdfast = Some(extra);
@@ -302,6 +305,7 @@ impl ActorJson {
                 incarnation: life.incarnation.0.clone(),
                 node: life.node.0.clone(),
                 fence: life.fence.0,
+                session: life.session.0,
                 ..self.pod()
             })
         };
@@ -360,6 +364,7 @@ impl ActorJson {
             ip: self.ateom_pod_ip.0.clone(),
             node: Name::default(),
             fence: Fence(0),
+            session: 0,
         }
     }
 }

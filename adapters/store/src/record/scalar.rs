@@ -61,6 +61,12 @@ impl<'de> Deserialize<'de> for Text {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Int(pub(super) u64);
 
+impl Int {
+    pub(super) fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+}
+
 impl Serialize for Int {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)

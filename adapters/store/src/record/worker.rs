@@ -56,6 +56,8 @@ struct Extra {
 struct HostsJson {
     incarnation: Int,
     fence: Count<Fence>,
+    #[serde(default, skip_serializing_if = "Int::is_zero")]
+    session: Int,
 }
 
 impl Versioned for WorkerJson {
@@ -87,6 +89,7 @@ impl From<&Worker> for WorkerJson {
             extra.hosts = Some(HostsJson {
                 incarnation: Int(hosted.incarnation.0),
                 fence: Count(hosted.fence),
+                session: Int(hosted.session),
             });
         }
         record.holdfast = Some(extra);
@@ -129,6 +132,7 @@ impl WorkerJson {
                 let life = promised.then_some(HostsJson {
                     incarnation: Int(0),
                     fence: Count(Fence(0)),
+                    session: Int(0),
                 });
                 (Extra::default(), life)
             }
@@ -142,6 +146,7 @@ impl WorkerJson {
             template_namespace: self.actor_namespace.0,
             template_name: self.actor_template.0,
             fence: life.fence.0,
+            session: life.session.0,
         });
         Ok(Worker {
             key,
@@ -171,6 +176,10 @@ pub(super) struct NodeJson {
     address: Text,
     incarnation: Text,
     sequence: Int,
+    #[serde(default, skip_serializing_if = "Int::is_zero")]
+    session: Int,
+    #[serde(default, skip_serializing_if = "Int::is_zero")]
+    lapsed: Int,
     holdfast: NodeExtra,
 }
 
@@ -193,6 +202,8 @@ impl From<&NodeRow> for NodeJson {
             address: (&row.address).into(),
             incarnation: (&row.incarnation).into(),
             sequence: Int(row.sequence),
+            session: Int(row.session),
+            lapsed: Int(row.lapsed),
             holdfast: NodeExtra { v: VERSION },
         }
     }
@@ -205,6 +216,8 @@ impl From<NodeJson> for NodeRow {
             address: json.address.0,
             incarnation: json.incarnation.0,
             sequence: json.sequence.0,
+            session: json.session.0,
+            lapsed: json.lapsed.0,
         }
     }
 }

@@ -7,7 +7,7 @@ use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, ErrorKind, RedisError, Value, cmd};
 use holdfast_core::actor::Actor;
 use holdfast_core::effect::{StoreError, StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, LeaseToken, Name, Version, WorkerKey};
+use holdfast_core::id::{ActorKey, LeaseToken, Name, NodeName, Version, WorkerKey};
 use holdfast_core::worker::Worker;
 
 use super::Fault;
@@ -120,12 +120,19 @@ pub(super) async fn execute<C: ConnectionLike + Send>(
         StoreOp::ListWorkers => list_workers(connection).await,
         StoreOp::PutNode(row) => {
             let mut call = scripts.put_node.key(key::node(&row.name));
-            let _: u64 = call
-                .arg(record::encode_node(&row))
-                .arg(NODE_CHANGES)
-                .invoke_async(connection)
-                .await?;
-            Ok(StoreReply::Done)
+            call.arg(record::encode_node(&row)).arg(NODE_CHANGES);
+            replaced(&row.name, call.invoke_async(connection).await?)
+        }
+        StoreOp::LapseNode {
+            name,
+            incarnation,
+            sequence,
+        } => {
+            let mut call = scripts.lapse_node.key(key::node(&name));
+            call.arg(incarnation.as_str())
+                .arg(sequence.to_string())
+                .arg(NODE_CHANGES);
+            replaced(&name, call.invoke_async(connection).await?)
         }
         StoreOp::ListNodes => list_nodes(connection).await,
         StoreOp::CreateAtespace(name) => {
@@ -394,6 +401,17 @@ fn conflict(outcome: Value) -> Result<Option<Option<Vec<u8>>>, Fault> {
         ))
         .into()),
     }
+}
+
+/// The answer of a conditional write of a node's row.
+fn replaced(name: &NodeName, outcome: Value) -> Result<StoreReply, Fault> {
+    let Some(stored) = conflict(outcome)? else {
+        return Ok(StoreReply::Done);
+    };
+    let stored = stored
+        .map(|record| record::decode_node(name, &record))
+        .transpose()?;
+    Ok(StoreReply::NodeConflict(stored))
 }
 
 fn actor(key: &ActorKey, record: Option<Vec<u8>>) -> Result<Option<Box<Actor>>, Fault> {

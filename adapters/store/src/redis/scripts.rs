@@ -82,11 +82,60 @@ redis.call('PUBLISH', ARGV[2], ARGV[3])
 return 1
 "#;
 
-/// `KEYS`: node. `ARGV`: record, channel. Answers 1.
+/// `node(record)`: the fields of a node's record, its counts as plain decimal text; `nil` if it is no such
+/// record of a format that we know. `less(a, b)`: whether one count is below another. (A number of Lua has
+/// no room for 64 bits.) `write(record, channel)`: stores the record and tells it, and answers 1.
+const NODE: &str = r#"
+local function less(a, b)
+  if #a ~= #b then return #a < #b end
+  return a < b
+end
+local function node(record)
+  local parsed, fields = pcall(cjson.decode, record)
+  if not parsed or type(fields) ~= 'table' then return nil end
+  if type(fields.holdfast) ~= 'table' or fields.holdfast.v ~= 1 then return nil end
+  for _, name in ipairs({'sequence', 'session', 'lapsed'}) do
+    local count = fields[name] or '0'
+    if type(count) == 'number' then count = string.format('%.0f', count) end
+    count = type(count) == 'string' and string.match(count, '^0*(%d+)$')
+    if not count then return nil end
+    fields[name] = count
+  end
+  return fields
+end
+local function write(record, channel)
+  redis.call('SET', KEYS[1], record)
+  redis.call('PUBLISH', channel, record)
+  return 1
+end
+"#;
+
+/// `NodeRow::after`. `KEYS`: node. `ARGV`: record, channel. Answers 1, or what is stored.
 const PUT_NODE: &str = r#"
-redis.call('SET', KEYS[1], ARGV[1])
-redis.call('PUBLISH', ARGV[2], ARGV[1])
-return 1
+local stored = redis.call('GET', KEYS[1])
+if not stored then return write(ARGV[1], ARGV[2]) end
+local known, row, record = node(stored), node(ARGV[1]), ARGV[1]
+if not known or not row then return stored end
+local lapsed = row.lapsed
+if less(lapsed, known.lapsed) then lapsed = known.lapsed end
+if row.session ~= '0' and not less(lapsed, row.session) then return stored end
+if row.incarnation == known.incarnation and less(row.sequence, known.sequence) then
+  row, record = known, stored
+end
+if row.lapsed ~= lapsed then
+  row.lapsed = lapsed
+  record = cjson.encode(row)
+end
+return write(record, ARGV[2])
+"#;
+
+/// `NodeRow::lapse`. `KEYS`: node. `ARGV`: incarnation, sequence, channel. Answers 1, or what is stored.
+const LAPSE_NODE: &str = r#"
+local stored = redis.call('GET', KEYS[1])
+local row = stored and node(stored)
+if not row or row.incarnation ~= ARGV[1] or row.sequence ~= ARGV[2] then return stored end
+if less(row.lapsed, row.session) then row.lapsed = row.session end
+return write(cjson.encode(row), ARGV[3])
 "#;
 
 /// Every script, with its hash.
@@ -99,11 +148,13 @@ pub(super) struct Scripts {
     pub(super) put_worker: Script,
     pub(super) delete_worker: Script,
     pub(super) put_node: Script,
+    pub(super) lapse_node: Script,
 }
 
 impl Default for Scripts {
     fn default() -> Self {
         let versioned = |body: &str| Script::new(&format!("{VERSION}{body}"));
+        let of_nodes = |body: &str| Script::new(&format!("{NODE}{body}"));
         Scripts {
             put_actor: versioned(PUT_ACTOR),
             delete_actor: versioned(DELETE_ACTOR),
@@ -112,7 +163,8 @@ impl Default for Scripts {
             release: Script::new(RELEASE),
             put_worker: versioned(PUT_WORKER),
             delete_worker: versioned(DELETE_WORKER),
-            put_node: Script::new(PUT_NODE),
+            put_node: of_nodes(PUT_NODE),
+            lapse_node: of_nodes(LAPSE_NODE),
         }
     }
 }

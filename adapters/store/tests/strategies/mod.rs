@@ -56,14 +56,16 @@ fn count() -> impl Strategy<Value = u64> {
 }
 
 fn assignment() -> impl Strategy<Value = Assignment> {
-    (worker_key(), name(), name(), name(), name(), count()).prop_map(
-        |(worker, pod_uid, incarnation, ip, node, fence)| Assignment {
+    let counts = (count(), any::<u64>());
+    (worker_key(), name(), name(), name(), name(), counts).prop_map(
+        |(worker, pod_uid, incarnation, ip, node, (fence, session))| Assignment {
             worker,
             pod_uid,
             incarnation,
             ip,
             node,
             fence: Fence(fence),
+            session,
         },
     )
 }
@@ -226,13 +228,15 @@ pub fn actor() -> impl Strategy<Value = Actor> {
 
 /// Any worker.
 pub fn worker() -> impl Strategy<Value = Worker> {
-    let hosted = (actor_key(), any::<u64>(), name(), name(), count()).prop_map(
-        |(actor, incarnation, template_namespace, template_name, fence)| Hosted {
+    let counts = (count(), any::<u64>());
+    let hosted = (actor_key(), any::<u64>(), name(), name(), counts).prop_map(
+        |(actor, incarnation, template_namespace, template_name, (fence, session))| Hosted {
             actor,
             incarnation: Incarnation(incarnation),
             template_namespace,
             template_name,
             fence: Fence(fence),
+            session,
         },
     );
     let duty = prop_oneof![Just(Duty::Serving), Just(Duty::Draining)];
@@ -256,10 +260,15 @@ pub fn worker() -> impl Strategy<Value = Worker> {
 
 /// Any node.
 pub fn node() -> impl Strategy<Value = NodeRow> {
-    (part(), name(), name(), any::<u64>()).prop_map(|(name, address, incarnation, sequence)| NodeRow {
-        name,
-        address,
-        incarnation,
-        sequence,
+    let counts = (any::<u64>(), any::<u64>(), any::<u64>());
+    (part(), name(), name(), counts).prop_map(|(name, address, incarnation, (sequence, session, lapsed))| {
+        NodeRow {
+            name,
+            address,
+            incarnation,
+            sequence,
+            session,
+            lapsed,
+        }
     })
 }
