@@ -49,7 +49,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 14] = [
+    pub const ALL: [Fault; 15] = [
         Fault::ReplicaDies,
         Fault::ReplicaPauses,
         Fault::ReplicaLeaves,
