@@ -17,9 +17,12 @@ use alloc::vec::Vec;
 impl Node {
     /// The control plane has answered a report, or could not be reached.
     pub(super) fn reported(&mut self, now: Instant, answer: Result<Answered, String>) {
-        let sent_at = self.reporting.take();
-        let pause = match (answer, sent_at) {
-            (Ok(Answered::Granted(grant)), Some(sent_at)) => {
+        // An answer that comes twice says nothing more.
+        let Some(sent_at) = self.reporting.take() else {
+            return;
+        };
+        let pause = match answer {
+            Ok(Answered::Granted(grant)) => {
                 let believed = self.settings.session_believed_for(grant.ttl);
                 self.session.granted(now, sent_at, believed);
                 self.tend_all(now);
@@ -32,7 +35,7 @@ impl Node {
                     grant.heartbeat_every
                 }
             }
-            (Ok(Answered::Over { lapsed }), Some(_)) => {
+            Ok(Answered::Over { lapsed }) => {
                 self.session.over(lapsed);
                 self.outputs.push_back(Output::Note(format!(
                     "the control plane has declared sessions up to {lapsed} over; what runs is held still until it agrees"
@@ -40,7 +43,7 @@ impl Node {
                 self.tend_all(now);
                 Duration::ZERO
             }
-            (Ok(_), None) | (Err(_), _) => self.settings.workflow.retry_to / 10,
+            Err(_) => self.settings.workflow.retry_to / 10,
         };
         self.timers.set(Timer::Report, Some(now.plus(pause)));
         self.timers.set(Timer::Session, self.session.ends());

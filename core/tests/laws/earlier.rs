@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 /// When a node is given up that is heard at these instants.
 fn silence(heard: &[Instant]) -> Option<Instant> {
-    let mut rows = Rows(Registry::new(EXACT.node));
+    let mut rows = Rows(Registry::new(EXACT));
     for (sequence, at) in (1..).zip(heard) {
         rows.0.handle_timeout(*at);
         rows.0.heard(*at, node_row(0, sequence));

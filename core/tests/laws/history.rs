@@ -1,6 +1,7 @@
 //! Recorded histories, and the machines that they are played on.
 
 use holdfast_core::machine::Machine;
+use holdfast_core::session::OnLapse;
 use holdfast_core::settings::*;
 use holdfast_core::time::{Duration, Instant};
 use proptest::strategy::BoxedStrategy;
@@ -28,6 +29,8 @@ pub const EXACT: Settings = Settings {
         heartbeat_every: units(300),
         stale_after: 3,
         session_ttl: units(900),
+        // What sessions do is told in `sessions.rs`.
+        on_lapse: OnLapse::Keep,
     },
     pull: PullSettings {
         stall_after: units(300),

@@ -11,6 +11,7 @@ use holdfast_core::node::{
     Alive, Described, Input, Node, Order, Output, Sandbox, Work, WorkFailure, WorkFailureKind, WorkResult,
 };
 use holdfast_core::pull;
+use holdfast_core::session::{Answered, Grant};
 use holdfast_core::settings::Settings;
 use holdfast_core::time::Duration;
 use holdfast_core::worker::Duty;
@@ -32,6 +33,8 @@ impl crate::history::Subject for Subject {
             address: "address".into(),
             incarnation: "atelet".into(),
             sequence: 0,
+            session: 0,
+            lapsed: 0,
         };
         Node::new(row, *settings)
     }
@@ -53,7 +56,11 @@ impl crate::history::Subject for Subject {
 
     fn stretched(input: Input, times: u32) -> Input {
         match input {
-            Input::Reported(Ok(every)) => Input::Reported(Ok(every * times)),
+            Input::Reported(Ok(Answered::Granted(grant))) => Input::Reported(Ok(Answered::Granted(Grant {
+                ttl: grant.ttl * times,
+                heartbeat_every: grant.heartbeat_every * times,
+                ..grant
+            }))),
             other => other,
         }
     }
@@ -229,7 +236,11 @@ impl Surroundings {
                     self.steps.retain(|(id, _)| id != effect);
                 }
                 Output::CancelPull(attempt) => self.pulls.retain(|a| a != attempt),
-                Output::Reply(..) | Output::Report(_) | Output::Note(_) | Output::Moved(..) => {}
+                Output::Reply(..)
+                | Output::Report(_)
+                | Output::Tend { .. }
+                | Output::Note(_)
+                | Output::Moved(..) => {}
             }
         }
     }
@@ -288,6 +299,7 @@ impl Surroundings {
                 containers: Vec::new(),
                 durable_volumes: Vec::new(),
             }),
+            session: 0,
             verb,
         };
         self.last = Some(order.clone());
@@ -361,9 +373,15 @@ impl Surroundings {
             }
             Act::Lost(worker) => Input::WorkerLost(pod(*worker)),
             Act::CallersLeave => Input::CallerGone(RequestId(self.base + self.orders * 100)),
-            Act::Reported(true) => Input::Reported(Ok(EXACT.node.heartbeat_every)),
+            Act::Reported(true) => Input::Reported(Ok(Answered::Granted(Grant {
+                ttl: EXACT.node.session_ttl,
+                heartbeat_every: EXACT.node.heartbeat_every,
+                evict: Vec::new(),
+            }))),
             Act::Reported(false) => Input::Reported(Err("no".into())),
-            Act::Wild(n, kind) => Input::Worked(EffectId(*n), result(&Work::Boot, Some(*kind))),
+            Act::Wild(n, kind) => {
+                Input::Worked(EffectId(*n), result(&Work::Boot { until: None }, Some(*kind)))
+            }
             Act::Pass(_) => return None,
         })
     }
@@ -439,7 +457,11 @@ fn one_operation_at_a_time_and_the_disk_first() {
             for output in play_one(&mut node, now, happening) {
                 match output {
                     Output::Reply(id, _) => prop_assert!(ledger.waiting.remove(&id), "{id} was not waiting"),
-                    Output::Work(effect, Work::Boot | Work::Capture | Work::Stop, order) => {
+                    Output::Work(
+                        effect,
+                        Work::Boot { .. } | Work::Thaw { .. } | Work::Capture | Work::Stop,
+                        order,
+                    ) => {
                         prop_assert!(
                             !ledger
                                 .in_ateom

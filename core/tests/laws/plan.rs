@@ -9,6 +9,15 @@ use holdfast_core::plan::{self, CallOf, Facts, Next, WishedChange};
 use proptest::option::of;
 use proptest::prelude::*;
 
+fn call_of() -> impl Strategy<Value = CallOf> {
+    prop_oneof![
+        op().prop_map(CallOf::Recorded),
+        Just(CallOf::Stop),
+        Just(CallOf::Upload),
+        (1..4u64).prop_map(CallOf::Thaw),
+    ]
+}
+
 proptest! {
     /// The plan has an answer for every record, goal and state of knowledge; what it wishes to write is
     /// in the table; and it never acts on a worker or node under a claim that is not its own.
@@ -20,7 +29,7 @@ proptest! {
         worker in fact(),
         promised in of(0..3u8),
         leaving in of(assignment()),
-        outcome in of((prop_oneof![op().prop_map(CallOf::Recorded), Just(CallOf::Stop), Just(CallOf::Upload)], reply())),
+        outcome in of((call_of(), reply())),
         has_template in any::<bool>(),
         is_undoing in any::<bool>(),
     ) {

@@ -30,6 +30,7 @@ pub fn op() -> impl Strategy<Value = OpId> {
 
 pub fn assignment() -> impl Strategy<Value = Assignment> {
     (0..3u8, 1..9u64).prop_map(|(worker, fence)| Assignment {
+        session: fence % 3,
         worker: worker_key(&format!("w{worker}")),
         pod_uid: format!("uid{worker}").into(),
         incarnation: "run".into(),

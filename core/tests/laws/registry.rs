@@ -69,7 +69,7 @@ impl crate::history::Subject for Subject {
     type Machine = Rows;
 
     fn fresh(settings: &Settings) -> Rows {
-        Rows(Registry::new(settings.node))
+        Rows(Registry::new(*settings))
     }
 
     fn histories(settings: Settings) -> BoxedStrategy<History<News>> {
@@ -117,6 +117,7 @@ pub fn row(worker: u8, version: u64, hosts: bool) -> Worker {
         actor: ActorKey::new("space", "a"),
         incarnation: Incarnation(7),
         template: ("ns".into(), "counter".into()),
+        session: 0,
     };
     if hosts {
         worker.after(promise, Version::FIRST).expect("a free worker")
@@ -192,7 +193,11 @@ fn record(settings: &Settings, acts: Vec<Act>) -> History<News> {
                     Some(row) => News::Written(freed(row)),
                     None => continue,
                 },
-                (Some(Wish::Release { .. } | Wish::Drain { .. }) | None, _) => continue,
+                (
+                    Some(Wish::Release { .. } | Wish::Drain { .. } | Wish::Thaw { .. } | Wish::Lapse { .. })
+                    | None,
+                    _,
+                ) => continue,
             },
         };
         wishes.extend(r.input(news));
@@ -204,6 +209,7 @@ pub fn report(node: u8, sequence: u64, workers: Vec<(u8, u64, bool, Duty)>) -> R
     let hosting = Hosting {
         actor: ActorKey::new("space", "a"),
         incarnation: Incarnation(7),
+        session: 0,
     };
     let workers = workers.into_iter().filter(|(worker, ..)| worker % 2 == node);
     let workers = workers.map(|(worker, highest, hosts, duty)| Sighting {
@@ -228,5 +234,7 @@ pub fn node_row(node: u8, sequence: u64) -> NodeRow {
         address: "address".into(),
         incarnation: "atelet".into(),
         sequence,
+        session: 0,
+        lapsed: 0,
     }
 }

@@ -11,6 +11,7 @@ use holdfast_core::id::*;
 use holdfast_core::registry::{Hosting, Report, Sighting};
 use holdfast_core::replica::{Event, Input, Output, Replica};
 use holdfast_core::request::{Answer, Request};
+use holdfast_core::session::{Answered, Grant};
 use holdfast_core::settings::Settings;
 use holdfast_core::time::{Duration, Instant};
 use holdfast_core::worker::{Duty, Worker};
@@ -48,20 +49,13 @@ impl crate::history::Subject for Subject {
     fn stretched_gist(output: Output, times: u32) -> Output {
         match output {
             Output::Store(id, op) => Output::Store(id, stretched(op, times)),
-            Output::Reply(
-                id,
-                Ok(Answer::Session {
-                    replica,
-                    ttl,
-                    heartbeat_every,
-                }),
-            ) => {
-                let answer = Answer::Session {
-                    replica,
-                    ttl: ttl * times,
-                    heartbeat_every: heartbeat_every * times,
+            Output::Reply(id, Ok(Answer::Reported(replica, Answered::Granted(grant)))) => {
+                let grant = Grant {
+                    ttl: grant.ttl * times,
+                    heartbeat_every: grant.heartbeat_every * times,
+                    ..grant
                 };
-                Output::Reply(id, Ok(answer))
+                Output::Reply(id, Ok(Answer::Reported(replica, Answered::Granted(grant))))
             }
             Output::Reply(id, Err(failure)) => Output::Reply(id, Err(untold(failure))),
             Output::Event(Event::Settled { actor, failure }) => {
@@ -327,6 +321,8 @@ impl Around {
             address: "address".into(),
             incarnation: "atelet".into(),
             sequence: self.sequence,
+            session: 0,
+            lapsed: 0,
         }
     }
 
@@ -408,6 +404,7 @@ pub fn sighting(row: &Worker, is_hosting: bool) -> Sighting {
         hosting: promise.map(|hosted| Hosting {
             actor: hosted.actor.clone(),
             incarnation: hosted.incarnation,
+            session: hosted.session,
         }),
     }
 }

@@ -40,7 +40,8 @@ impl Nodes {
             let party = match &wish {
                 Wish::Write { worker, .. } => party_of(&worker.key),
                 Wish::Drop { key, .. } => party_of(key),
-                Wish::Release { worker, .. } => party_of(worker),
+                Wish::Release { worker, .. } | Wish::Thaw { worker, .. } => party_of(worker),
+                Wish::Lapse { node, .. } => usize::from(node.as_str() == "n1"),
                 // Whom of the two it is about cannot be told from the actor, which both have.
                 Wish::Drain { .. } => continue,
             };
@@ -106,7 +107,7 @@ impl Shared for Nodes {
                     Some(row) => News::Written(freed(row)),
                     None => return,
                 },
-                Some(Wish::Drain { .. }) | None => return,
+                Some(Wish::Drain { .. } | Wish::Thaw { .. } | Wish::Lapse { .. }) | None => return,
             },
         };
         let outputs = self.r.input(news);

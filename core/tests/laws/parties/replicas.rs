@@ -155,6 +155,7 @@ fn kind(verb: &holdfast_core::effect::Verb) -> &'static str {
         Verb::Checkpoint { .. } => "checkpoint",
         Verb::Upload { .. } => "upload",
         Verb::Stop => "stop",
+        Verb::Thaw => "thaw",
     }
 }
 

@@ -58,6 +58,7 @@ impl Workers {
                 Output::Cancel(effect) => (self.effects[effect], "cancel".into()),
                 Output::CancelPull(attempt) => (self.attempts[attempt], "cancel pull".into()),
                 Output::Reply(id, reply) => (usize::from(id.0 >= SECOND), format!("{reply:?}")),
+                Output::Tend { worker, tend, .. } => (party_of(worker.as_str()), format!("{tend:?}")),
                 // What concerns the whole node.
                 Output::Report(_) | Output::Note(_) | Output::Moved(..) => continue,
             };
