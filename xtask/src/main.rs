@@ -3,6 +3,7 @@
 mod check;
 mod cuts;
 mod demo;
+mod model;
 mod say;
 mod setup;
 mod step;
@@ -46,6 +47,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
+    /// Look at every history of small worlds around the core's machines: states, depth, time and verdict of each
+    /// (its own options: `cargo xtask model --help`)
+    #[command(disable_help_flag = true)]
+    Model {
+        /// Options of the model checker
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
     /// Run everything that must pass before a change lands, and say how to repeat what failed
     Test,
     /// Check style, lints, the simulated build and the purity of the core
@@ -59,6 +68,7 @@ fn main() -> ExitCode {
         Task::Setup(args) => setup::run(&args),
         Task::Demo { options } => demo::run(&options),
         Task::Cuts { options } => cuts::run(&options),
+        Task::Model { options } => model::run(&options),
         Task::Test => check::test(),
         Task::Lint => check::lint(),
         Task::Fmt => check::format(),

@@ -1,4 +1,4 @@
-//! Arrows point down only: bins -> adapters -> core, sim -> core and adapters.
+//! Arrows point down only: bins -> adapters -> core, sim -> core and adapters, model -> core.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,6 +17,7 @@ enum Layer {
     Adapters,
     Bins,
     Sim,
+    Model,
     Tests,
     Workloads,
     Fuzz,
@@ -30,6 +31,7 @@ impl Layer {
             "adapters" => Self::Adapters,
             "bins" => Self::Bins,
             "sim" => Self::Sim,
+            "model" => Self::Model,
             "tests" if directory == "tests/workloads" => Self::Workloads,
             "tests" => Self::Tests,
             "fuzz" => Self::Fuzz,
@@ -43,6 +45,8 @@ impl Layer {
         match self {
             Self::Core | Self::Workloads | Self::Xtask => &[],
             Self::Adapters => &[Self::Core, Self::Adapters],
+            // What is checked is the core, and nothing that is not.
+            Self::Model => &[Self::Core],
             Self::Bins | Self::Sim | Self::Fuzz | Self::Tests => &[Self::Core, Self::Adapters],
         }
     }
@@ -50,7 +54,7 @@ impl Layer {
     /// What its tests may use beyond that.
     fn tests_may_use(self) -> &'static [Self] {
         match self {
-            Self::Core | Self::Workloads | Self::Xtask => &[],
+            Self::Core | Self::Model | Self::Workloads | Self::Xtask => &[],
             _ => &[Self::Tests],
         }
     }
@@ -170,6 +174,7 @@ fn an_arrow_that_points_up_is_found() {
     assert!(uses("adapters/store", "holdfast-tests", Some("tests"), true));
     assert!(uses("adapters/runtime", "tokio", None, false));
     assert!(uses("core", "proptest", None, true));
+    assert!(uses("model", "holdfast-core", Some("core"), false));
 
     assert!(!uses("core", "holdfast-runtime", Some("adapters/runtime"), false));
     assert!(!uses("core", "holdfast-tests", Some("tests"), true));
@@ -179,6 +184,8 @@ fn an_arrow_that_points_up_is_found() {
     assert!(!uses("adapters/store", "holdfast-sim", Some("sim"), true));
     assert!(!uses("adapters/store", "tokio", None, false));
     assert!(!uses("sim", "ateapi", Some("bins/ateapi"), false));
+    assert!(!uses("model", "holdfast-sim", Some("sim"), false));
+    assert!(!uses("model", "holdfast-store", Some("adapters/store"), false));
     assert!(!uses("tests/workloads", "libc", None, false));
     assert!(!uses("xtask", "holdfast-core", Some("core"), false));
     assert!(!uses("elsewhere", "serde", None, false));
