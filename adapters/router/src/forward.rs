@@ -9,6 +9,7 @@ use holdfast_core::id::ActorKey;
 use holdfast_core::time::Instant;
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::net::{Address, Socket};
+use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::tokio;
 use holdfast_runtime::tokio::sync::Semaphore;
 use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
@@ -28,6 +29,7 @@ pub(crate) struct Forwarder {
     clock: Arc<dyn Clock>,
     room: Arc<Semaphore>,
     settings: Settings,
+    stopping: Shutdown,
 }
 
 /// The router's own answer in place of a worker's.
@@ -38,12 +40,19 @@ struct Answer {
 }
 
 impl Forwarder {
-    pub(crate) fn new(activator: Arc<dyn Activator>, clock: Arc<dyn Clock>, settings: Settings) -> Self {
+    /// From when `stopping` is triggered on, no request goes to a worker any more.
+    pub(crate) fn new(
+        activator: Arc<dyn Activator>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+        stopping: Shutdown,
+    ) -> Self {
         Self {
             activations: Activations::new(activator, Arc::clone(&clock), settings),
             clock,
             room: Arc::new(Semaphore::new(settings.max_requests)),
             settings,
+            stopping,
         }
     }
 
@@ -94,7 +103,8 @@ impl Forwarder {
             .await
     }
 
-    /// Tries until a worker has taken the request. From then on there is no second attempt.
+    /// Tries until a worker has taken the request. From then on there is no second attempt. A request that
+    /// no worker has when the router stops is answered at once: its actor is about to be put to sleep.
     async fn deliver(
         &self,
         actor: &ActorKey,
@@ -105,11 +115,11 @@ impl Forwarder {
         let mut pauses = Pauses::new(self.settings.first_pause);
         let mut stale = None;
         loop {
-            let activated = self
-                .activations
-                .activate(actor, stale, deadline)
-                .await
-                .map_err(Answer::from)?;
+            let activated = tokio::select! {
+                biased;
+                () = self.stopping.triggered() => return Err(stopped(actor)),
+                activated = self.activations.activate(actor, stale, deadline) => activated?,
+            };
             let worker = activated.route.address;
             exchange.attempts += activated.attempts;
             exchange.worker = Some(worker);
@@ -163,6 +173,11 @@ impl Forwarder {
         let text = format!("the router is at its limit of {limit} requests at a time");
         Answer::later(text, Duration::from_secs(1))
     }
+}
+
+fn stopped(actor: &ActorKey) -> Answer {
+    let text = format!("the router is stopping; the request has not been given to actor {actor}");
+    Answer::later(text, Duration::from_secs(1))
 }
 
 enum Sent<B> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::net::{Listener, Peer, Socket, Timer};
+use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::tokio;
 use holdfast_runtime::tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use hyper::server::conn::http1;
@@ -29,8 +30,9 @@ enum Stage {
     Closed,
 }
 
-/// Routes requests that come to `listener` until `stop` resolves; then takes no new ones, lets those in
-/// progress run on for at most [`Settings::drain_timeout`], and returns when all have ended.
+/// Routes requests that come to `listener` until `stop` resolves; then takes no new ones, tells those that
+/// still wait for their actor so at once, lets those that a worker has run on for at most
+/// [`Settings::drain_timeout`], and returns when all have ended.
 ///
 /// Failing to accept a connection never ends it.
 pub async fn serve(
@@ -40,7 +42,8 @@ pub async fn serve(
     settings: Settings,
     stop: impl Future<Output = ()>,
 ) {
-    let forwarder = Arc::new(Forwarder::new(activator, clock, settings));
+    let stopping = Shutdown::new();
+    let forwarder = Arc::new(Forwarder::new(activator, clock, settings, stopping.clone()));
     let room = Arc::new(Semaphore::new(settings.max_connections));
     let stage = watch::Sender::new(Stage::Serving);
     let accepting = async {
@@ -71,6 +74,7 @@ pub async fn serve(
         () = accepting => {}
     }
     drop(listener);
+    stopping.trigger();
     stage.send_replace(Stage::Draining);
     // Each connection holds a receiver.
     if tokio::time::timeout(settings.drain_timeout, stage.closed())

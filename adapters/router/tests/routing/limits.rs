@@ -162,3 +162,33 @@ async fn stopping_cuts_what_does_not_end() {
     router.server.await.unwrap();
     assert_eq!(rest(&mut client).await, "");
 }
+
+#[tokio::test]
+async fn stopping_tells_those_who_wait_for_an_actor_so_at_once() {
+    let asked = Arc::new(Notify::new());
+    let signal = Arc::clone(&asked);
+    let activator = Fake::new(move |_, _| {
+        signal.notify_one();
+        std::future::pending()
+    });
+    let settings = Settings {
+        activation_budget: Duration::from_secs(3600),
+        drain_timeout: Duration::from_secs(3600),
+        ..Settings::default()
+    };
+    let router = Running::start(activator, settings).await;
+    let mut client = router.connect().await;
+    client
+        .write_all(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    asked.notified().await;
+    router.stop.trigger();
+    let response = rest(&mut client).await;
+    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+    assert!(
+        response.ends_with("the router is stopping; the request has not been given to actor team/a\n"),
+        "{response}"
+    );
+    router.server.await.unwrap();
+}
