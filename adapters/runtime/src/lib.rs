@@ -11,6 +11,7 @@ pub mod entropy;
 pub mod logging;
 pub mod net;
 pub mod shutdown;
+pub mod terminal;
 
 /// The async runtime: tokio on a real host, its simulated twin under `--cfg madsim`.
 pub use tokio;

@@ -36,11 +36,13 @@ impl FromStr for LogFormat {
 }
 
 /// Sends this process's logs to standard error. What is logged is chosen by `RUST_LOG`, `info` unless it
-/// is set. A second call changes nothing.
+/// is set. A line that cannot be written is lost, and nothing else. A second call changes nothing.
 pub fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would tell of a line that could not be written by `eprintln!`, whose own failure is a panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let _ = match format {
         LogFormat::Json => builder.event_format(JsonLines).try_init(),

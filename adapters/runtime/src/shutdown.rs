@@ -26,8 +26,9 @@ impl Shutdown {
         let token = shutdown.clone();
         tokio::spawn(async move {
             let name = signal.await;
-            tracing::info!(signal = name, "asked to stop");
+            // First of all: whatever becomes of the log, this process stops.
             token.trigger();
+            tracing::info!(signal = name, "asked to stop");
         });
         Ok(shutdown)
     }
@@ -59,12 +60,42 @@ impl Default for Shutdown {
     }
 }
 
-/// Installs handlers at once; the future resolves with the name of the first SIGTERM or SIGINT to arrive.
+/// Installs handlers at once; the future resolves with the name of the first SIGTERM, SIGINT or SIGHUP to
+/// arrive. SIGHUP, which tells that the terminal is gone, means nothing to a process that was started with it
+/// ignored, as by `nohup`.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
 #[cfg(not(madsim))]
 pub fn signalled() -> std::io::Result<impl Future<Output = &'static str> + Send> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = match ignores_hangup() {
+        true => None,
+        false => Some(signal(SignalKind::hangup())?),
+    };
+    let insisted = insisted()?;
+    Ok(async move {
+        let hung_up = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            name = insisted => name,
+            _ = hung_up => "SIGHUP",
+        }
+    })
+}
+
+/// As [`signalled`], for SIGTERM and SIGINT only: somebody wants it to end now. A terminal that is closed
+/// says SIGHUP twice, once by the shell and once by the kernel, and that is no second wish.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+#[cfg(not(madsim))]
+pub fn insisted() -> std::io::Result<impl Future<Output = &'static str> + Send> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -77,12 +108,30 @@ pub fn signalled() -> std::io::Result<impl Future<Output = &'static str> + Send>
     })
 }
 
+/// Whether this process ignores SIGHUP: the lowest bit of a mask in hexadecimal, see proc(5).
+#[cfg(not(madsim))]
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 != 0)
+}
+
 /// The simulator knows one signal: `Handle::send_ctrl_c`.
 ///
 /// # Errors
 /// None in the simulator.
 #[cfg(madsim)]
 pub fn signalled() -> std::io::Result<impl Future<Output = &'static str> + Send> {
+    insisted()
+}
+
+/// The same in the simulator.
+///
+/// # Errors
+/// None in the simulator.
+#[cfg(madsim)]
+pub fn insisted() -> std::io::Result<impl Future<Output = &'static str> + Send> {
     Ok(async {
         let _ = tokio::signal::ctrl_c().await;
         "SIGINT"
@@ -106,8 +155,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_signal_to_this_process_sets_the_token_off() {
-        let shutdown = Shutdown::on_signal().unwrap();
-        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
-        shutdown.triggered().await;
+        use rustix::process::{Signal, getpid, kill_process};
+        let hangup = (!ignores_hangup()).then_some(Signal::HUP);
+        for signal in [Signal::TERM, Signal::INT].into_iter().chain(hangup) {
+            let shutdown = Shutdown::on_signal().unwrap();
+            kill_process(getpid(), signal).unwrap();
+            shutdown.triggered().await;
+        }
     }
 }

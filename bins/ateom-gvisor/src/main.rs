@@ -1,10 +1,13 @@
 //! The worker's daemon: drives `runsc` for one sandbox slot.
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 use std::process::ExitCode;
 
 use clap::Parser;
 use holdfast_runtime::logging::{self, LogFormat};
 use holdfast_runtime::shutdown::Shutdown;
+use holdfast_runtime::terminal::tell;
 use holdfast_runtime::tokio::runtime::Runtime;
 use holdfast_worker::flags::{self, Worker};
 
@@ -28,7 +31,7 @@ fn main() -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
