@@ -199,6 +199,7 @@ async fn unix_sockets_carry_calls_and_an_abandoned_one_is_replaced() {
     assert_eq!(second.source.kind(), std::io::ErrorKind::AddrInUse);
     assert_eq!(ask(&server.client(), "").await.unwrap(), 1);
     server.stop().await;
+    assert!(!path.exists(), "one that has ended removes its own");
 }
 
 #[tokio::test]

@@ -7,10 +7,11 @@
 //! Exit codes: 0 when it was asked to stop and did, 1 when it could not serve, 2 when a flag or a manifest
 //! is wrong.
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod flags;
 mod plan;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -19,8 +20,9 @@ use holdfast_control::Config;
 use holdfast_core::effect::StoreError;
 use holdfast_runtime::clock::{Clock, SystemClock};
 use holdfast_runtime::logging;
-use holdfast_runtime::net::{Address, BindError, Listener};
+use holdfast_runtime::net::{BindError, Listener};
 use holdfast_runtime::shutdown::Shutdown;
+use holdfast_runtime::terminal::{answer, tell};
 use holdfast_runtime::tokio::runtime::Builder;
 use holdfast_store::Store;
 use holdfast_store::embedded::{Embedded, OpenError};
@@ -52,19 +54,21 @@ fn main() -> ExitCode {
     let plan = match Plan::new(flags) {
         Ok(plan) => plan,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(format_args!("error: {error}"));
             return ExitCode::from(WRONG_INPUT);
         }
     };
     if mode == flags::Mode::Check {
-        println!("OK");
-        return ExitCode::SUCCESS;
+        return match answer("OK") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
     }
     logging::init(log_format);
     match serve(plan) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            tell(format_args!("error: {failure}"));
             ExitCode::FAILURE
         }
     }
@@ -82,7 +86,6 @@ async fn run(plan: Plan) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signal()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let listener = Listener::bind(&plan.listen).await?;
-    let _socket = SocketFile::of(listener.address());
     let store = open(plan.store, clock.clone()).await?;
     let config = Config {
         settings: plan.settings,
@@ -106,27 +109,6 @@ async fn open(place: StorePlace, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>
                 Err(StoreError::Refused(why)) => return Err(Failure::Refused(why)),
             }
             Ok(Arc::new(redis))
-        }
-    }
-}
-
-/// The file of a Unix socket, removed when nobody listens on it any more.
-struct SocketFile(Option<PathBuf>);
-
-impl SocketFile {
-    fn of(address: &Address) -> SocketFile {
-        match address {
-            Address::Unix(path) => SocketFile(Some(path.clone())),
-            Address::Tcp { .. } => SocketFile(None),
-        }
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            // Gone already, or not ours to remove: the next server sees to it.
-            let _ = std::fs::remove_file(path);
         }
     }
 }

@@ -7,6 +7,8 @@
 //! Exit codes: 0 when it was asked to stop and did, 1 when it could not serve, 2 when a flag or an
 //! environment variable is wrong.
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod flags;
 mod plan;
 
@@ -18,6 +20,7 @@ use holdfast_node::{Config, Sandboxes};
 use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::logging;
 use holdfast_runtime::shutdown::Shutdown;
+use holdfast_runtime::terminal::{answer, tell};
 use holdfast_runtime::tokio::runtime::Builder;
 
 use flags::{Flags, Mode};
@@ -40,13 +43,15 @@ fn main() -> ExitCode {
     let config = match plan::plan(flags) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(format_args!("error: {error}"));
             return ExitCode::from(WRONG_INPUT);
         }
     };
     if mode == Mode::Check {
-        println!("OK");
-        return ExitCode::SUCCESS;
+        return match answer("OK") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
     }
     logging::init(log_format);
     for flag in unused {
@@ -56,7 +61,7 @@ fn main() -> ExitCode {
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            tell(format_args!("error: {failure}"));
             ExitCode::FAILURE
         }
     }

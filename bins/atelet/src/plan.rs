@@ -69,7 +69,7 @@ pub fn plan(flags: Flags) -> Result<Config, PlanError> {
         Some(port) => ("--port", every_interface(port)),
         None => ("--listen", flags.listen),
     };
-    if !flags.insecure_plaintext && !is_local(&listen) {
+    if !flags.insecure_plaintext && !listen.is_local() {
         let address = listen;
         return Err(PlanError::Exposed { flag, address });
     }
@@ -173,16 +173,6 @@ fn is_every_interface(address: &Address) -> bool {
     match address {
         Address::Unix(_) => false,
         Address::Tcp { host, .. } => host.parse().is_ok_and(|address: IpAddr| address.is_unspecified()),
-    }
-}
-
-/// Whether only this host can reach it.
-fn is_local(address: &Address) -> bool {
-    match address {
-        Address::Unix(_) => true,
-        Address::Tcp { host, .. } => {
-            host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where a server listens and a client dials.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -23,6 +23,16 @@ pub enum Address {
 }
 
 impl Address {
+    /// Whether only this host can reach it.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp { host, .. } => {
+                host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+            }
+        }
+    }
+
     /// The `host:port` of a TCP address as it stands in a URI; Unix sockets are all `localhost`.
     pub(crate) fn authority(&self) -> String {
         match self {
@@ -186,7 +196,13 @@ fn parse_host(host: &str) -> Option<String> {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
     // With its port behind it, a host of this name would be taken for a socket.
     let is_socket = host.eq_ignore_ascii_case("unix");
-    (is_name && !is_socket).then(|| host.to_ascii_lowercase())
+    // No top-level domain is a number, so this is meant as an IPv4 address.
+    let is_numeric = host
+        .rsplit('.')
+        .next()
+        .is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_broken_address = is_numeric && host.parse::<Ipv4Addr>().is_err();
+    (is_name && !is_socket && !is_broken_address).then(|| host.to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -218,6 +234,25 @@ mod tests {
     }
 
     #[test]
+    fn only_loopback_and_unix_sockets_are_out_of_reach_of_others() {
+        for (text, expected) in [
+            ("127.0.0.1:1", true),
+            ("127.8.0.1:1", true),
+            ("[::1]:1", true),
+            ("localhost:1", true),
+            ("unix:/run/x.sock", true),
+            (":1", false),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("10.0.0.1:1", false),
+            ("localhost.example:1", false),
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(address.is_local(), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_with_an_address_is_named() {
         for (text, complaint) in [
             ("", "the address is empty"),
@@ -234,6 +269,8 @@ mod tests {
             ("[fe80::1%eth0]:1", "host \"[fe80::1%eth0]\""),
             ("unix:", "Unix socket needs a path"),
             ("http://Unix:80", "host \"Unix\""),
+            ("999.1.1.1:80", "host \"999.1.1.1\""),
+            ("10.88:80", "host \"10.88\""),
         ] {
             let error = parsed(text).expect_err(text).to_string();
             assert!(error.contains(complaint), "{text}: {error}");

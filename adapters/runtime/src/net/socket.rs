@@ -88,7 +88,7 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// A bound address that accepts connections.
+/// A bound address that accepts connections. The file of a Unix socket is removed with it.
 pub struct Listener {
     inner: Inner,
     address: Address,
@@ -134,6 +134,15 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 Ok((Socket::over(Stream::Unix(stream)), Peer::Unix))
             }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Address::Unix(path) = &self.address {
+            // Gone already, or not ours to remove: the next server sees to it.
+            let _ = std::fs::remove_file(path);
         }
     }
 }
