@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use holdfast_sandbox::names::Label;
-use holdfast_sandbox::network::{Pod, Subnet};
+use holdfast_sandbox::network::{NetworkError, Pod, Subnet};
 
 /// Addresses set aside for tests of networks (RFC 2544); the first subnets are other tests'.
 const SUBNETS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
@@ -23,7 +23,11 @@ fn what_is_sent_to_a_pod_that_has_died_leaves_the_machine_for_nobody() {
     let subnet = Subnet::nth(SUBNETS, 900).unwrap();
     let uid = Label::parse("pod UID", "subnet-test-900").unwrap();
     subnet.reserve().unwrap();
-    subnet.reserve().unwrap();
+    let again = subnet.reserve().unwrap_err();
+    assert!(
+        matches!(&again, NetworkError::SubnetTaken { routed, .. } if *routed == format!("unreachable {subnet}")),
+        "{again}"
+    );
     assert_eq!(knock(subnet), ErrorKind::HostUnreachable);
     let pod = Pod::create(&uid, subnet).unwrap();
     assert_eq!(

@@ -36,7 +36,7 @@ use crate::reaper::Reaper;
 use crate::scratch;
 use netlink::{Netlink, Network};
 use netns::Netns;
-pub use pod::{Pod, Subnet};
+pub use pod::{Pod, SUBNETS, Subnet};
 
 /// Where an actor is reached, from the pod namespace.
 pub const ACTOR_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 17, 2);

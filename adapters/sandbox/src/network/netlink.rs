@@ -168,11 +168,12 @@ impl Netlink {
         .map(drop)
     }
 
-    /// Refuses what is sent to a network for which there is no better route; it is fine when that is so already.
+    /// Refuses what is sent to a network for which there is no better route; `AlreadyExists` when that is so
+    /// already.
     pub(crate) fn add_unreachable(&mut self, network: Network) -> io::Result<()> {
         self.request(
             RouteNetlinkMessage::NewRoute(unreachable(network)),
-            NLM_F_CREATE | NLM_F_REPLACE,
+            NLM_F_CREATE | NLM_F_EXCL,
         )
         .map(drop)
     }

@@ -15,6 +15,9 @@ use crate::names::Label;
 
 const PREFIX: u8 = 30;
 
+/// So many subnets has a pod network, which is a /16.
+pub const SUBNETS: u16 = 1 << 14;
+
 /// A /30: one address for the machine, one for the pod.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Subnet {
@@ -22,12 +25,12 @@ pub struct Subnet {
 }
 
 impl Subnet {
-    /// The `index`-th /30 of the /16 that `base` lies in; `None` past its 16384th.
+    /// The `index`-th /30 of the /16 that `base` lies in; `None` past the last of [`SUBNETS`].
     pub fn nth(base: Ipv4Addr, index: u16) -> Option<Self> {
         let [first, second, ..] = base.octets();
         let offset = u32::from(index) * 4;
         let network = u32::from(Ipv4Addr::new(first, second, 0, 0)) + offset;
-        (offset < 1 << 16).then(|| Self {
+        (index < SUBNETS).then(|| Self {
             network: Ipv4Addr::from(network),
         })
     }
@@ -45,14 +48,21 @@ impl Subnet {
     /// Until [`Subnet::release`], what is sent to this subnet while no pod is there is refused on this machine.
     ///
     /// Otherwise it would leave by the default route, and whoever has that address elsewhere would be taken
-    /// for the pod.
+    /// for the pod. One reservation excludes another, also of a cluster that does not know this one.
+    ///
+    /// # Errors
+    /// [`NetworkError::SubnetTaken`] when it is reserved already, or what the kernel says.
     pub fn reserve(self) -> Result<(), NetworkError> {
-        Netlink::open()
-            .and_then(|mut host| host.add_unreachable(self.network()))
-            .map_err(step("reserve the pod's subnet"))
+        match Netlink::open().and_then(|mut host| host.add_unreachable(self.network())) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(NetworkError::SubnetTaken {
+                subnet: self.to_string(),
+                routed: format!("unreachable {self}"),
+            }),
+            reserved => reserved.map_err(step("reserve the pod's subnet")),
+        }
     }
 
-    /// Takes back [`Subnet::reserve`]; it is fine when it was not reserved.
+    /// Takes back a [`Subnet::reserve`] of one's own; it is fine when that has been done.
     pub fn release(self) -> Result<(), NetworkError> {
         Netlink::open()
             .and_then(|mut host| host.remove_unreachable(self.network()))
