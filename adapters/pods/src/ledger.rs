@@ -1,106 +1,151 @@
 //! Which pods there are, on disk: their identities outlive this process.
 
-use std::fs::{self, File};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use holdfast_sandbox::network::SUBNETS;
 use serde::{Deserialize, Serialize};
+
+use crate::{Error, PodKey};
 
 /// One pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    pub namespace: String,
-    pub pool: String,
-    pub pod: String,
+    #[serde(flatten)]
+    pub key: PodKey,
     pub uid: String,
     /// Which subnet it has.
     pub index: u16,
+    /// Whether we have reserved that subnet. What somebody else has reserved is not ours to release.
+    #[serde(default)]
+    pub is_reserved: bool,
     /// Its worker's process, and when that started: a process id alone may be somebody else's by now.
     pub pid: Option<u32>,
     pub pid_started: Option<u64>,
 }
 
+/// The pods of one directory. Nobody else has them as long as this lives.
 #[derive(Debug)]
 pub struct Ledger {
     path: PathBuf,
-    lines: Vec<Line>,
+    lines: BTreeMap<PodKey, Line>,
+    /// The indices of all lines.
+    taken: BTreeSet<u16>,
+    _lock: File,
 }
 
 impl Ledger {
-    /// The ledger at `path`; empty if there is none.
-    pub fn open(path: &Path) -> io::Result<Ledger> {
-        let lines = match fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
+    /// The ledger in `dir`, which is made if need be; empty if there is none.
+    ///
+    /// # Errors
+    /// If another process has it, or it cannot be used.
+    pub fn open(dir: &Path) -> Result<Ledger, Error> {
+        let path = dir.join("pods.json");
+        let fault = |source| Error::Ledger {
+            path: path.clone(),
+            source,
         };
+        fs::create_dir_all(dir).map_err(fault)?;
+        // Not the ledger itself: that is another file after every change.
+        let lock = File::create(dir.join("pods.lock")).map_err(fault)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::InUse { dir: dir.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(fault(error)),
+        }
+        let lines = read(dir).map_err(fault)?;
         Ok(Ledger {
-            path: path.to_owned(),
-            lines,
+            taken: lines.iter().map(|line| line.index).collect(),
+            lines: lines.into_iter().map(|line| (line.key.clone(), line)).collect(),
+            path,
+            _lock: lock,
         })
     }
 
     /// The line of a pod, new if it has none. A pod keeps its UID and address for as long as it is listed.
-    pub fn line(&mut self, namespace: &str, pool: &str, pod: &str) -> Line {
-        let is_it = |line: &&Line| line.namespace == namespace && line.pool == pool && line.pod == pod;
-        if let Some(line) = self.lines.iter().find(is_it) {
+    pub fn line(&mut self, key: &PodKey) -> Line {
+        if let Some(line) = self.lines.get(key) {
             return line.clone();
         }
-        let taken: Vec<u16> = self.lines.iter().map(|line| line.index).collect();
-        let index = (0..u16::MAX).find(|n| !taken.contains(n)).unwrap_or(u16::MAX);
         let line = Line {
-            namespace: namespace.to_owned(),
-            pool: pool.to_owned(),
-            pod: pod.to_owned(),
+            key: key.clone(),
             uid: uid(holdfast_runtime::entropy::fresh_u128()),
-            index,
+            index: self.free_after(SUBNETS - 1),
+            is_reserved: false,
             pid: None,
             pid_started: None,
         };
-        self.lines.push(line.clone());
+        self.taken.insert(line.index);
+        self.lines.insert(key.clone(), line.clone());
         line
     }
 
-    /// Gives a pod another index, that no pod has had: something else on this machine has its subnet.
-    pub fn renumber(&mut self, uid: &str) -> io::Result<u16> {
-        let next = self
-            .lines
-            .iter()
-            .map(|line| line.index)
-            .max()
-            .map_or(0, |last| last.saturating_add(1));
-        if let Some(line) = self.lines.iter_mut().find(|line| line.uid == uid) {
-            line.index = next;
-        }
-        self.save()?;
+    /// Every line there is.
+    pub fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.lines.values()
+    }
+
+    /// Gives a pod the next index that no pod has: something else on this machine has its subnet.
+    pub fn renumber(&mut self, key: &PodKey) -> io::Result<u16> {
+        let Some(index) = self.lines.get(key).map(|line| line.index) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let next = self.free_after(index);
+        self.taken.remove(&index);
+        self.taken.insert(next);
+        self.change(key, |line| line.index = next)?;
         Ok(next)
     }
 
-    /// Notes which process is a pod's worker.
-    pub fn started(&mut self, uid: &str, process: Option<(u32, u64)>) -> io::Result<()> {
-        if let Some(line) = self.lines.iter_mut().find(|line| line.uid == uid) {
-            line.pid = process.map(|(pid, _)| pid);
-            line.pid_started = process.map(|(_, started)| started);
+    /// Changes a pod's line; nothing happens if it has none.
+    pub fn change(&mut self, key: &PodKey, change: impl FnOnce(&mut Line)) -> io::Result<()> {
+        if let Some(line) = self.lines.get_mut(key) {
+            change(line);
         }
         self.save()
     }
 
-    /// The pods whose worker has a process.
-    pub fn running(&self) -> impl Iterator<Item = &Line> {
-        self.lines.iter().filter(|line| line.pid.is_some())
+    /// Takes a pod off the list.
+    pub fn forget(&mut self, key: &PodKey) -> io::Result<()> {
+        if let Some(line) = self.lines.remove(key) {
+            self.taken.remove(&line.index);
+        }
+        self.save()
     }
 
     /// Writes it, so that a reader sees the old one or the new one and nothing between.
     pub fn save(&self) -> io::Result<()> {
-        if let Some(dir) = self.path.parent() {
-            fs::create_dir_all(dir)?;
-        }
         let next = self.path.with_extension("json.next");
         let mut file = File::create(&next)?;
-        file.write_all(&serde_json::to_vec_pretty(&self.lines)?)?;
+        let lines: Vec<&Line> = self.lines.values().collect();
+        file.write_all(&serde_json::to_vec_pretty(&lines)?)?;
         file.sync_all()?;
         fs::rename(&next, &self.path)
+    }
+
+    /// The first index behind `last`, and from the beginning again, that no line has. There are far more of
+    /// them than lines.
+    fn free_after(&self, last: u16) -> u16 {
+        let next = (last + 1..SUBNETS).chain(0..last);
+        next.into_iter()
+            .find(|index| !self.taken.contains(index))
+            .unwrap_or(last)
+    }
+}
+
+/// What the ledger in `dir` says, whoever has it; nothing if there is none.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn read(dir: &Path) -> io::Result<Vec<Line>> {
+    match fs::read(dir.join("pods.json")) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
@@ -121,39 +166,63 @@ fn uid(random: u128) -> String {
 mod tests {
     use super::*;
 
+    fn key(pod: &str) -> PodKey {
+        PodKey {
+            namespace: "ns".into(),
+            pool: "p".into(),
+            pod: pod.into(),
+        }
+    }
+
     #[test]
     fn a_pod_keeps_its_identity_and_address_across_restarts() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pods.json");
-        let mut ledger = Ledger::open(&path).unwrap();
-        let (a, b) = (ledger.line("ns", "p", "p-0"), ledger.line("ns", "p", "p-1"));
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        let (a, b) = (ledger.line(&key("p-0")), ledger.line(&key("p-1")));
         assert_ne!((&a.uid, a.index), (&b.uid, b.index));
-        ledger.started(&a.uid, Some((7, 70))).unwrap();
+        ledger.change(&a.key, |line| line.pid = Some(7)).unwrap();
+        drop(ledger);
 
-        let mut again = Ledger::open(&path).unwrap();
-        let found = again.line("ns", "p", "p-0");
+        let mut again = Ledger::open(dir.path()).unwrap();
+        let found = again.line(&key("p-0"));
         assert_eq!((&found.uid, found.index, found.pid), (&a.uid, a.index, Some(7)));
-        assert_eq!(again.running().count(), 1);
+        assert_eq!(again.lines().count(), 2);
     }
 
     #[test]
     fn a_pod_whose_subnet_is_taken_gets_one_that_no_other_pod_has() {
         let dir = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&dir.path().join("pods.json")).unwrap();
-        let (a, b) = (ledger.line("ns", "p", "p-0"), ledger.line("ns", "p", "p-1"));
-        assert_eq!(ledger.renumber(&a.uid).unwrap(), b.index + 1);
-        assert_eq!(ledger.line("ns", "p", "p-0").index, b.index + 1);
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        let [a, b, c] = ["p-0", "p-1", "p-2"].map(|pod| ledger.line(&key(pod)));
+        assert_eq!([a.index, b.index, c.index], [0, 1, 2]);
+        assert_eq!(ledger.renumber(&a.key).unwrap(), 3);
+        assert_eq!(ledger.line(&key("p-3")).index, 0, "what was given up is free");
+        ledger.change(&a.key, |line| line.index = SUBNETS - 1).unwrap();
+        ledger.forget(&b.key).unwrap();
+        assert_eq!(ledger.renumber(&a.key).unwrap(), 1, "from the beginning again");
+    }
+
+    #[test]
+    fn a_ledger_belongs_to_one_process_and_anybody_may_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        ledger.line(&key("p-0"));
+        ledger.save().unwrap();
+        let refused = Ledger::open(dir.path()).unwrap_err();
+        assert!(matches!(refused, Error::InUse { .. }), "{refused}");
+        assert_eq!(read(dir.path()).unwrap().len(), 1);
+        drop(ledger);
+        Ledger::open(dir.path()).unwrap();
     }
 
     #[test]
     fn a_ledger_that_cannot_be_read_is_an_error_and_not_an_empty_one() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pods.json");
-        fs::write(&path, "[{").unwrap();
-        assert_eq!(
-            Ledger::open(&path).unwrap_err().kind(),
-            io::ErrorKind::InvalidData
-        );
+        fs::write(dir.path().join("pods.json"), "[{").unwrap();
+        let Err(Error::Ledger { source, .. }) = Ledger::open(dir.path()) else {
+            panic!("it was opened")
+        };
+        assert_eq!(source.kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

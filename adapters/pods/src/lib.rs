@@ -6,27 +6,30 @@
 
 mod ledger;
 mod pod;
+#[cfg(test)]
+mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use holdfast_manifests::PoolSpec;
-use holdfast_sandbox::layout::Layout;
-use holdfast_sandbox::names::Label;
-use holdfast_sandbox::network::Subnet;
+use serde::{Deserialize, Serialize};
 
 use ledger::{Ledger, Line};
-pub use pod::Stop;
+use pod::{Pod, Wish, Wishes};
 
-/// What to keep running.
+/// The most workers that one machine runs.
+pub const MOST: u32 = 256;
+
+/// What to start, and where.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where everything lies.
     pub base: PathBuf,
-    /// The pools and how many workers each has.
-    pub pools: Vec<PoolSpec>,
     /// The /16 that pod addresses come from.
     pub network: Ipv4Addr,
     /// How a worker is started; `--pod-uid` and its value are added.
@@ -35,108 +38,174 @@ pub struct Config {
     pub arguments: Vec<String>,
 }
 
-/// Why the pods could not be started.
+/// Names one pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PodKey {
+    /// The namespace of its pool.
+    pub namespace: String,
+    /// Its pool.
+    pub pool: String,
+    /// Its own name: the pool's and a number.
+    pub pod: String,
+}
+
+impl fmt::Display for PodKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.namespace, self.pod)
+    }
+}
+
+/// Why there cannot be these pods.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Another process has the pods of this directory.
+    #[error("{}: another cluster runs its workers in this directory; stop it, or use another one", .dir.display())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The ledger cannot be used.
-    #[error("{path}: {source}; move it away to start with new workers")]
+    #[error("{}: {source}; the directory must be writable, and the file as it was written: move it away to start with new workers", .path.display())]
     Ledger {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         source: std::io::Error,
     },
-    /// There are more workers than addresses.
-    #[error("{wanted} workers do not fit in {network}/16; lower the replicas of a pool")]
+    /// There are more workers than one machine runs.
+    #[error("the pools ask for {wanted} workers, and one machine runs {MOST} at most; lower their replicas")]
     TooMany {
         /// How many are wanted.
-        wanted: usize,
-        /// The network.
-        network: Ipv4Addr,
+        wanted: u64,
     },
     /// A pool's name cannot name pods.
     #[error("pool {0} cannot name pods: {1}")]
     Name(String, String),
 }
 
-/// The pods, running.
+/// Whether one machine runs the workers of these pools.
+///
+/// # Errors
+/// [`Error::TooMany`].
+pub fn check(pools: &[PoolSpec]) -> Result<(), Error> {
+    let wanted = pools.iter().map(|pool| u64::from(pool.replicas)).sum();
+    match wanted <= u64::from(MOST) {
+        true => Ok(()),
+        false => Err(Error::TooMany { wanted }),
+    }
+}
+
+/// The pods of one directory, which belongs to this process as long as it has them.
 #[derive(Debug)]
 pub struct Pods {
-    threads: Vec<thread::JoinHandle<()>>,
-    stop: Arc<Stop>,
+    config: Config,
+    ledger: Arc<Mutex<Ledger>>,
+    running: BTreeMap<PodKey, Supervisor>,
+}
+
+#[derive(Debug)]
+struct Supervisor {
+    wishes: Arc<Wishes>,
+    thread: thread::JoinHandle<()>,
 }
 
 impl Pods {
-    /// Starts every pool's workers, or finds them again.
+    /// Takes possession of the directory. Nothing is started, ended or changed in it yet.
     ///
     /// # Errors
-    /// If the ledger or the configuration cannot be used; nothing has been started then. A worker that
-    /// cannot be started is reported in the log and tried again.
-    pub fn start(config: &Config) -> Result<Pods, Error> {
-        let layout = Layout::new(&config.base);
-        let path = config.base.join("pods.json");
-        let mut ledger = Ledger::open(&path).map_err(|source| Error::Ledger {
-            path: path.clone(),
-            source,
-        })?;
-        let mut wanted = Vec::new();
-        for pool in &config.pools {
-            for index in 0..pool.replicas {
-                wanted.push((
-                    pool.namespace.to_string(),
-                    pool.name.to_string(),
-                    format!("{}-{index}", pool.name),
-                ));
-            }
-        }
-        let mut lines = Vec::new();
-        for (namespace, pool, pod) in &wanted {
-            lines.push(ledger.line(namespace, pool, pod));
-        }
-        ledger.save().map_err(|source| Error::Ledger {
-            path: path.clone(),
-            source,
-        })?;
-        let ledger = Arc::new(std::sync::Mutex::new(ledger));
-        let mut plans = Vec::new();
-        for line in lines {
-            let subnet = Subnet::nth(config.network, line.index).ok_or(Error::TooMany {
-                wanted: wanted.len(),
-                network: config.network,
-            })?;
-            let uid = Label::parse("pod UID", &line.uid)
-                .map_err(|error| Error::Name(line.pool.clone(), error.to_string()))?;
-            plans.push(pod::Pod {
-                line,
-                uid,
-                subnet,
-                base: config.network,
-                layout: layout.clone(),
-                logs: config.base.join("logs"),
-                program: config.program.clone(),
-                arguments: config.arguments.clone(),
-                ledger: ledger.clone(),
-            });
-        }
-        let stop = Arc::new(Stop::default());
-        let threads = plans
-            .into_iter()
-            .map(|pod| {
-                let stop = stop.clone();
-                thread::spawn(move || pod.supervise(&stop))
-            })
-            .collect();
-        Ok(Pods { threads, stop })
+    /// If another process has it, or the ledger in it cannot be used.
+    pub fn open(config: Config) -> Result<Pods, Error> {
+        let ledger = Ledger::open(&config.base)?;
+        Ok(Pods {
+            config,
+            ledger: Arc::new(Mutex::new(ledger)),
+            running: BTreeMap::new(),
+        })
     }
 
-    /// Ends every worker, gently at first, and removes its network. Blocks until it is done.
-    pub fn stop(self) {
-        self.stop.request();
-        for thread in self.threads {
-            // A supervisor that panicked has said so; the others are still to be waited for.
-            let _ = thread.join();
+    /// Starts those workers of these pools that do not run, or finds them again. What an earlier process
+    /// left and no pool wants is removed if nothing of it runs; what does run is found again as well, and
+    /// is among those that are returned: who runs and is not wanted. See [`Pods::end`].
+    ///
+    /// # Errors
+    /// If there cannot be such pods; nothing has been started then. A worker that cannot be started is
+    /// reported in the log and tried again.
+    pub fn want(&mut self, pools: &[PoolSpec]) -> Result<Vec<PodKey>, Error> {
+        check(pools)?;
+        let wanted: BTreeSet<PodKey> = pools.iter().flat_map(replicas).collect();
+        for (pod, found) in self.missing(&wanted)? {
+            if found.is_some() || wanted.contains(&pod.line.key) {
+                let wishes = Arc::new(Wishes::default());
+                let (key, heard) = (pod.line.key.clone(), wishes.clone());
+                let thread = thread::spawn(move || pod.supervise(found, &heard));
+                self.running.insert(key, Supervisor { wishes, thread });
+            } else {
+                tracing::info!(pod = %pod.line.key, "removing what is left of a worker that is not wanted any more");
+                pod.remove();
+            }
         }
+        let surplus = self.running.keys().filter(|key| !wanted.contains(key));
+        Ok(surplus.cloned().collect())
     }
+
+    /// Ends these pods for good: their workers, gently at first, and everything they had. Blocks until it
+    /// is done.
+    pub fn end(&mut self, pods: &[PodKey]) {
+        let ending: Vec<Supervisor> = pods.iter().filter_map(|key| self.running.remove(key)).collect();
+        end_all(ending, Wish::Gone);
+    }
+
+    /// Ends every worker, gently at first, and removes its network; who it was is kept for the next start.
+    /// Blocks until it is done.
+    pub fn stop(&mut self) {
+        let ending = std::mem::take(&mut self.running);
+        end_all(ending.into_values().collect(), Wish::Stopped);
+    }
+
+    /// The pods whose workers run, or are about to.
+    pub fn keys(&self) -> impl Iterator<Item = &PodKey> {
+        self.running.keys()
+    }
+
+    /// Every pod that is wanted or listed and has no supervisor, with the worker it still has.
+    fn missing(&self, wanted: &BTreeSet<PodKey>) -> Result<Vec<(Pod, Option<pod::Worker>)>, Error> {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in wanted {
+            ledger.line(key);
+        }
+        ledger.save().map_err(|source| Error::Ledger {
+            path: self.config.base.join("pods.json"),
+            source,
+        })?;
+        ledger
+            .lines()
+            .filter(|line| !self.running.contains_key(&line.key))
+            .map(|line| {
+                let pod = Pod::new(line.clone(), &self.config, self.ledger.clone())?;
+                let found = pod.find();
+                Ok((pod, found))
+            })
+            .collect()
+    }
+}
+
+fn end_all(ending: Vec<Supervisor>, wish: Wish) {
+    for supervisor in &ending {
+        supervisor.wishes.make(wish);
+    }
+    for supervisor in ending {
+        // A supervisor that panicked has said so; the others are still to be waited for.
+        let _ = supervisor.thread.join();
+    }
+}
+
+/// The pods of a pool.
+fn replicas(pool: &PoolSpec) -> impl Iterator<Item = PodKey> {
+    (0..pool.replicas).map(|index| PodKey {
+        namespace: pool.namespace.to_string(),
+        pool: pool.name.to_string(),
+        pod: format!("{}-{index}", pool.name),
+    })
 }
 
 /// The process ids of the workers that a cluster in `base` runs, by pod name; for those who test it.
@@ -144,9 +213,7 @@ impl Pods {
 /// # Errors
 /// If the ledger cannot be read.
 pub fn worker_pids(base: &Path) -> std::io::Result<Vec<(String, u32)>> {
-    let ledger = Ledger::open(&base.join("pods.json"))?;
-    Ok(ledger
-        .running()
-        .map(|line: &Line| (line.pod.clone(), line.pid.unwrap_or_default()))
-        .collect())
+    let lines = ledger::read(base)?;
+    let running = |line: Line| line.pid.map(|pid| (line.key.pod, pid));
+    Ok(lines.into_iter().filter_map(running).collect())
 }

@@ -1,9 +1,8 @@
 //! One pod: its network, its worker process, and whoever starts that again.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,101 +14,157 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::ledger::{Ledger, Line};
+use crate::{Config, Error};
 
 /// How long a worker may take to end by itself: it finishes what it is doing and stops its sandbox.
 const GRACE: Duration = Duration::from_secs(20);
 const RESTART_FROM: Duration = Duration::from_millis(200);
 const RESTART_TO: Duration = Duration::from_secs(5);
-/// How soon a request to stop is noticed while a worker runs.
+/// After so many workers in a row that ended soon, their last words are shown.
+const SHORT_LIVES: u32 = 3;
+/// The most of a log that is looked at for those.
+const QUOTED_BYTES: u64 = 4096;
+/// How many subnets are tried in a row.
+const SUBNET_TRIES: u32 = 256;
+/// How soon another wish is noticed while a worker runs.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// The wish that pods end.
+/// What is wanted of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wish {
+    /// That its worker runs.
+    #[default]
+    Running,
+    /// That its worker ends; it is started again some day.
+    Stopped,
+    /// That nothing is left of it.
+    Gone,
+}
+
+/// How a pod's supervisor is told.
 #[derive(Debug, Default)]
-pub struct Stop {
-    is_requested: Mutex<bool>,
+pub struct Wishes {
+    wish: Mutex<Wish>,
     changed: Condvar,
 }
 
-impl Stop {
-    /// Asks all pods to end.
-    pub fn request(&self) {
-        *self.is_requested.lock().unwrap_or_else(PoisonError::into_inner) = true;
+impl Wishes {
+    /// Tells the supervisor.
+    pub fn make(&self, wish: Wish) {
+        *self.wish.lock().unwrap_or_else(PoisonError::into_inner) = wish;
         self.changed.notify_all();
     }
 
-    fn is_requested(&self) -> bool {
-        *self.is_requested.lock().unwrap_or_else(PoisonError::into_inner)
+    fn now(&self) -> Wish {
+        *self.wish.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for `pause`, or until it is requested.
-    fn wait(&self, pause: Duration) -> bool {
-        let guard = self.is_requested.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Waits for `pause`, or until the worker is not to run any more.
+    fn wait(&self, pause: Duration) {
+        let wish = self.wish.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self
             .changed
-            .wait_timeout_while(guard, pause, |requested| !*requested);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+            .wait_timeout_while(wish, pause, |wish| *wish == Wish::Running);
+        drop(waited);
     }
 }
 
 pub struct Pod {
     pub line: Line,
-    pub uid: Label,
-    pub subnet: Subnet,
-    pub base: Ipv4Addr,
-    pub layout: Layout,
-    pub logs: PathBuf,
-    pub program: PathBuf,
-    pub arguments: Vec<String>,
-    pub ledger: Arc<Mutex<Ledger>>,
+    uid: Label,
+    subnet: Subnet,
+    layout: Layout,
+    config: Config,
+    ledger: Arc<Mutex<Ledger>>,
 }
 
 /// A worker process, a child of ours or one that an earlier supervisor left.
-struct Worker {
+pub struct Worker {
     pid: u32,
     handle: rustix::fd::OwnedFd,
     child: Option<std::process::Child>,
 }
 
 impl Pod {
-    /// Keeps the pod's worker running until `stop` is requested, then ends it.
-    pub fn supervise(mut self, stop: &Stop) {
+    /// The pod of a line.
+    ///
+    /// # Errors
+    /// If the line cannot be one that we have written.
+    pub fn new(line: Line, config: &Config, ledger: Arc<Mutex<Ledger>>) -> Result<Pod, Error> {
+        let bad = |why: String| Error::Name(line.key.to_string(), why);
+        let uid = Label::parse("pod UID", &line.uid).map_err(|error| bad(error.to_string()))?;
+        let subnet = Subnet::nth(config.network, line.index)
+            .ok_or_else(|| bad(format!("there is no subnet {}", line.index)))?;
+        Ok(Pod {
+            line,
+            uid,
+            subnet,
+            layout: Layout::new(&config.base),
+            config: config.clone(),
+            ledger,
+        })
+    }
+
+    /// Keeps the pod's worker running, at first the one that was found, for as long as that is wished.
+    pub fn supervise(mut self, mut found: Option<Worker>, wishes: &Wishes) {
         let mut pause = RESTART_FROM;
-        let mut found = self.find();
-        while !stop.is_requested() {
+        let mut short_lives = 0;
+        while wishes.now() == Wish::Running {
             let worker = match found.take() {
                 Some(worker) => {
-                    tracing::info!(pod = %self.line.pod, pid = worker.pid, "worker found running");
+                    tracing::info!(pod = %self.line.key, pid = worker.pid, "worker found running");
                     Ok(worker)
                 }
                 None => self.begin(),
             };
             match worker {
                 Ok(worker) => {
-                    let has_lasted = self.watch(worker, stop);
+                    let has_lasted = self.watch(worker, wishes);
+                    short_lives = if has_lasted { 0 } else { short_lives + 1 };
                     if has_lasted {
                         pause = RESTART_FROM;
                     }
+                    if short_lives >= SHORT_LIVES && wishes.now() == Wish::Running {
+                        self.quote();
+                    }
                 }
-                Err(error) => tracing::error!(pod = %self.line.pod, %error, "worker cannot be started"),
+                Err(error) => tracing::error!(pod = %self.line.key, %error, "worker cannot be started"),
             }
-            if stop.wait(pause) {
-                break;
-            }
+            wishes.wait(pause);
             pause = (pause * 2).min(RESTART_TO);
         }
-        if let Err(error) = PodNetwork::delete(&self.uid) {
-            tracing::warn!(pod = %self.line.pod, %error, "the pod's network could not be removed");
+        // Somebody who starts with the worker that was found to be wanted no more.
+        if let Some(worker) = found {
+            self.watch(worker, wishes);
         }
-        if let Err(error) = self.subnet.release() {
-            tracing::warn!(pod = %self.line.pod, %error, "the pod's subnet could not be released");
+        match wishes.now() {
+            Wish::Gone => self.remove(),
+            Wish::Running | Wish::Stopped => self.clear(),
+        }
+    }
+
+    /// Removes everything that is left of a pod whose worker has ended, and the pod from the ledger.
+    pub fn remove(mut self) {
+        self.clear();
+        if let Err(error) = lock(&self.ledger).forget(&self.line.key) {
+            tracing::error!(%error, "the ledger of pods could not be written");
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Err(error) = PodNetwork::delete(&self.uid) {
+            tracing::warn!(pod = %self.line.key, %error, "the pod's network could not be removed");
+        }
+        if let Err(error) = self.give_back() {
+            tracing::warn!(pod = %self.line.key, %error, "the pod's subnet could not be released");
         }
         if let Err(error) = remove_dir(&self.layout.worker(&self.uid)) {
-            tracing::warn!(pod = %self.line.pod, %error, "the worker's directory could not be removed");
+            tracing::warn!(pod = %self.line.key, %error, "the worker's directory could not be removed");
         }
     }
 
     /// The worker that an earlier supervisor left, if it is still the same process.
-    fn find(&self) -> Option<Worker> {
+    pub fn find(&self) -> Option<Worker> {
         let (pid, started) = (self.line.pid?, self.line.pid_started?);
         let handle = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
         (start_time(pid).ok()? == started).then_some(Worker {
@@ -121,21 +176,46 @@ impl Pod {
 
     /// The pod's network, in another subnet if something else on this machine has the one it had.
     fn network(&mut self) -> io::Result<PodNetwork> {
-        loop {
-            match PodNetwork::create(&self.uid, self.subnet) {
+        for _ in 0..SUBNET_TRIES {
+            match self
+                .claim()
+                .and_then(|()| PodNetwork::create(&self.uid, self.subnet))
+            {
                 Err(NetworkError::SubnetTaken { subnet, routed }) => {
-                    tracing::info!(pod = %self.line.pod, subnet, routed, "subnet is taken; trying another");
-                    self.subnet.release().map_err(io::Error::other)?;
-                    let index = lock(&self.ledger).renumber(&self.line.uid)?;
-                    self.subnet = Subnet::nth(self.base, index)
-                        .ok_or_else(|| io::Error::other(format!("no free subnet in {}/16", self.base)))?;
+                    tracing::info!(pod = %self.line.key, subnet, routed, "subnet is taken; trying another");
+                    self.give_back().map_err(io::Error::other)?;
+                    let index = lock(&self.ledger).renumber(&self.line.key)?;
+                    self.subnet = Subnet::nth(self.config.network, index)
+                        .ok_or_else(|| io::Error::other(format!("there is no subnet {index}")))?;
                 }
-                made => {
-                    self.subnet.reserve().map_err(io::Error::other)?;
-                    return made.map_err(io::Error::other);
-                }
+                made => return made.map_err(io::Error::other),
             }
         }
+        let network = self.config.network;
+        Err(io::Error::other(format!(
+            "{SUBNET_TRIES} subnets of {network}/16 in a row are taken; choose another pod network"
+        )))
+    }
+
+    /// Reserves the pod's subnet, unless that has been done.
+    fn claim(&mut self) -> Result<(), NetworkError> {
+        match self.subnet.reserve() {
+            Err(NetworkError::SubnetTaken { .. }) if self.line.is_reserved => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.note(|line| line.is_reserved = true);
+                Ok(())
+            }
+        }
+    }
+
+    /// Releases the pod's subnet, if it was we who reserved it.
+    fn give_back(&mut self) -> Result<(), NetworkError> {
+        if self.line.is_reserved {
+            self.subnet.release()?;
+            self.note(|line| line.is_reserved = false);
+        }
+        Ok(())
     }
 
     fn begin(&mut self) -> io::Result<Worker> {
@@ -143,19 +223,19 @@ impl Pod {
         let dir = self.layout.worker(&self.uid);
         fs::create_dir_all(&dir)?;
         let identity = serde_json::json!({
-            "namespace": self.line.namespace,
-            "pool": self.line.pool,
-            "pod": self.line.pod,
+            "namespace": self.line.key.namespace,
+            "pool": self.line.key.pool,
+            "pod": self.line.key.pod,
             "ip": network.address().to_string(),
         });
         fs::write(dir.join("worker.json"), serde_json::to_vec(&identity)?)?;
-        let log = self.log()?;
+        let log = self.open_log()?;
         // As in a container, whatever the worker starts dies with it, and its mounts are its own.
         let mut command = Command::new("unshare");
         command
             .args(["--fork", "--pid", "--mount-proc", "--kill-child", "--"])
-            .arg(&self.program)
-            .args(&self.arguments)
+            .arg(&self.config.program)
+            .args(&self.config.arguments)
             .args(["--pod-uid", self.uid.as_str()])
             .env("POD_IP", network.address().to_string())
             .stdin(Stdio::null())
@@ -168,8 +248,9 @@ impl Pod {
         let pid = child.id();
         let raw = Pid::from_raw(i32::try_from(pid).unwrap_or_default()).ok_or(io::ErrorKind::NotFound)?;
         let handle = pidfd_open(raw, PidfdFlags::empty())?;
-        self.note(Some((pid, start_time(pid)?)));
-        tracing::info!(pod = %self.line.pod, pid, ip = %network.address(), "worker started");
+        let started = start_time(pid)?;
+        self.note(|line| (line.pid, line.pid_started) = (Some(pid), Some(started)));
+        tracing::info!(pod = %self.line.key, pid, ip = %network.address(), "worker started");
         Ok(Worker {
             pid,
             handle,
@@ -177,15 +258,15 @@ impl Pod {
         })
     }
 
-    /// Waits until the worker has ended, ending it when that is requested. Whether it had run for a while.
-    fn watch(&self, mut worker: Worker, stop: &Stop) -> bool {
+    /// Waits until the worker has ended, ending it when that is wished. Whether it had run for a while.
+    fn watch(&mut self, mut worker: Worker, wishes: &Wishes) -> bool {
         let mut glances = 0u32;
         while !has_ended(&worker.handle, GLANCE) {
             glances = glances.saturating_add(1);
-            if stop.is_requested() {
+            if wishes.now() != Wish::Running {
                 ask_to_end(&worker);
                 if !has_ended(&worker.handle, GRACE) {
-                    tracing::warn!(pod = %self.line.pod, pid = worker.pid, "worker does not end; killing it");
+                    tracing::warn!(pod = %self.line.key, pid = worker.pid, "worker does not end; killing it");
                     let _ = pidfd_send_signal(&worker.handle, Signal::KILL);
                     has_ended(&worker.handle, GRACE);
                 }
@@ -193,27 +274,58 @@ impl Pod {
             }
         }
         let status = worker.child.as_mut().and_then(|child| child.wait().ok());
-        self.note(None);
-        if !stop.is_requested() {
+        self.note(|line| (line.pid, line.pid_started) = (None, None));
+        if wishes.now() == Wish::Running {
             let status = status.map(|status| status.to_string()).unwrap_or_default();
-            tracing::warn!(pod = %self.line.pod, pid = worker.pid, status, "worker ended; starting it again");
+            tracing::warn!(pod = %self.line.key, pid = worker.pid, status, "worker ended; starting it again");
         }
         glances > 50
     }
 
-    fn note(&self, process: Option<(u32, u64)>) {
-        if let Err(error) = lock(&self.ledger).started(&self.line.uid, process) {
+    /// Shows the last line that a worker has logged, which is why it does not stay up, where it is seen.
+    fn quote(&self) {
+        let path = self.log();
+        let said = last_line(&tail(&path).unwrap_or_default());
+        tracing::error!(pod = %self.line.key, log = %path.display(), said, "worker does not stay up");
+    }
+
+    /// Changes the pod's line, here and in the ledger.
+    fn note(&mut self, change: impl Fn(&mut Line)) {
+        change(&mut self.line);
+        if let Err(error) = lock(&self.ledger).change(&self.line.key, change) {
             tracing::error!(%error, "the ledger of pods could not be written");
         }
     }
 
-    fn log(&self) -> io::Result<File> {
-        fs::create_dir_all(&self.logs)?;
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.logs.join(format!("{}.log", self.line.pod)))
+    fn log(&self) -> PathBuf {
+        let name = format!("{}.log", self.line.key.pod);
+        self.config.base.join("logs").join(name)
     }
+
+    fn open_log(&self) -> io::Result<File> {
+        let path = self.log();
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        OpenOptions::new().create(true).append(true).open(path)
+    }
+}
+
+/// The end of a file.
+fn tail(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(QUOTED_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(QUOTED_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The last line of a log that says something.
+fn last_line(log: &[u8]) -> String {
+    let log = String::from_utf8_lossy(log);
+    let line = log.lines().rev().find(|line| !line.trim().is_empty());
+    line.unwrap_or("nothing").trim().to_owned()
 }
 
 fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
@@ -249,7 +361,7 @@ fn has_ended(handle: &rustix::fd::OwnedFd, within: Duration) -> bool {
 }
 
 /// When a process started, in clock ticks since boot: with the process id, its identity.
-fn start_time(pid: u32) -> io::Result<u64> {
+pub fn start_time(pid: u32) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is the program's name in parentheses, which may itself contain any character.
     let after_name = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
@@ -260,7 +372,7 @@ fn start_time(pid: u32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unreadable /proc/<pid>/stat"))
 }
 
-fn remove_dir(dir: &std::path::Path) -> io::Result<()> {
+fn remove_dir(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -270,6 +382,16 @@ fn remove_dir(dir: &std::path::Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_worker_said_last_is_found_in_its_log() {
+        assert_eq!(last_line(b"one\nerror: no socket\n\n \n"), "error: no socket");
+        assert_eq!(last_line(b""), "nothing");
+        let log = tempfile::NamedTempFile::new().unwrap();
+        fs::write(log.path(), "long ".repeat(5000) + "\nshort\n").unwrap();
+        let tail = tail(log.path()).unwrap();
+        assert_eq!((tail.len(), last_line(&tail)), (4096, "short".to_owned()));
+    }
 
     #[test]
     fn a_process_is_told_from_a_later_one_of_its_id_by_when_it_started() {
