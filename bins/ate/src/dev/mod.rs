@@ -9,9 +9,13 @@
 //! network of its own, as it would be in a pod; workers survive this process and are found again.
 
 mod activator;
+mod check;
+mod crew;
 mod drain;
 mod sandbox;
 
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,21 +23,26 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use holdfast_core::settings::Settings;
 use holdfast_images::{Layouts, PullOptions};
-use holdfast_manifests::{Manifests, Watcher};
+use holdfast_manifests::Manifests;
 use holdfast_node::Sandboxes;
 use holdfast_pods::Pods;
 use holdfast_runtime::clock::{Clock, SystemClock};
 use holdfast_runtime::duration;
 use holdfast_runtime::logging::{self, LogFormat};
 use holdfast_runtime::net::{Address, Listener};
-use holdfast_runtime::shutdown::{Shutdown, signalled};
+use holdfast_runtime::shutdown::{Shutdown, insisted};
+use holdfast_runtime::terminal::tell;
 use holdfast_runtime::tokio;
 use holdfast_store::embedded::Embedded;
+use holdfast_worker::flags::Sandbox;
+use rustix::fs::{Access, access};
 
 use crate::failure::Failure;
 use activator::ControlPlane;
+use check::{Input, Plan};
+use crew::{Crew, Reports};
+use drain::Whose;
 
 /// Run a whole cluster on this machine: control plane, node, workers and an HTTP router
 #[derive(Args, Debug)]
@@ -50,6 +59,9 @@ pub struct Dev {
     /// Where the router listens for HTTP requests to actors
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     http: Address,
+    /// Serve without TLS and without authentication where other hosts can reach it
+    #[arg(long)]
+    insecure_plaintext: bool,
     /// Use these control planes instead of running one: addresses, separated by commas
     #[arg(
         long,
@@ -64,7 +76,7 @@ pub struct Dev {
     /// What actors run in; auto takes runsc where it is recent enough, else plain processes
     #[arg(long, value_enum, default_value_t = SandboxChoice::Auto)]
     sandbox: SandboxChoice,
-    /// The runsc to use instead of the one that a SandboxConfig names
+    /// The runsc to use instead of the one that a SandboxConfig names; actors then run in nothing else
     #[arg(long, value_name = "FILE")]
     runsc: Option<PathBuf>,
     /// The /16 that workers get their addresses from
@@ -97,76 +109,55 @@ pub enum SandboxChoice {
     Process,
 }
 
-/// Where the parts of a cluster lie in its directory.
-struct Places {
-    store: PathBuf,
-    node: PathBuf,
-    objects: PathBuf,
-}
-
-impl Places {
-    fn below(dir: &Path) -> Places {
-        Places {
-            store: dir.join("store.redb"),
-            node: dir.join("node"),
-            objects: dir.join("objects"),
-        }
-    }
-}
-
 /// Runs the cluster until it is told to stop.
 pub async fn run(args: Dev) -> Result<(), Failure> {
     logging::init(LogFormat::Text);
-    let Checked { settings, watcher } = check(&args).map_err(Failure::Input)?;
-    serve(args, settings, watcher).await.map_err(Failure::Cluster)
+    let plan = Plan::new(&args)?;
+    serve(args, plan).await.map_err(Failure::Cluster)
 }
 
-/// What the command line and the manifests say, found to make sense.
-struct Checked {
-    settings: Settings,
-    watcher: Watcher,
-}
-
-fn check(args: &Dev) -> Result<Checked> {
-    let settings = settings(args)?;
-    let watcher = Watcher::open(&args.manifests).map_err(|errors| anyhow::anyhow!(listed(&errors)))?;
-    Ok(Checked { settings, watcher })
-}
-
-async fn serve(args: Dev, settings: Settings, watcher: Watcher) -> Result<()> {
-    let sandbox = sandbox::choose(args.sandbox)?;
+async fn serve(args: Dev, plan: Plan) -> Result<()> {
+    let Plan { input, sandbox } = plan;
     if !rustix::process::geteuid().is_root() {
         bail!("ate dev makes a network for each worker, which takes root; run it with sudo");
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let shutdown = Shutdown::on_signal()?;
+    // Everything that only one cluster can have comes first: what is another's is seen before anything is done.
     let http = Listener::bind(&args.http).await?;
     let http_address = http.address().clone();
     let control = match args.join.is_empty() {
         true => Some(Listener::bind(&args.listen).await?),
         false => None,
     };
-    std::fs::create_dir_all(&args.data_dir)
-        .with_context(|| format!("cannot make the data directory {}", args.data_dir.display()))?;
-    let places = Places::below(&args.data_dir);
-    std::fs::create_dir_all(&places.objects)?;
-    std::fs::create_dir_all(&places.node)?;
+    make_dir(&input.places.objects)?;
+    make_dir(&input.places.node)?;
+    let store = match control {
+        Some(_) => Some(Embedded::open(&input.places.store, clock.clone())?),
+        None => None,
+    };
+    check_journal(&input.places.node.join("journal.redb"))?;
+    let crew = Crew::new(Pods::open(pods_config(&args, &input, sandbox)?)?);
 
-    let shutdown = Shutdown::on_signal()?;
-    // Actors are put to sleep before the parts that could do so go away.
-    let parts = Shutdown::new();
     let control_plane = ControlPlane::new(match &control {
         Some(listener) => vec![listener.address().clone()],
         None => args.join.clone(),
     });
-    let manifests = watcher.current().clone();
+    let node = node_config(&input, &control_plane, sandbox)?;
+    let manifests = input.follower.current().clone();
+    // Requests end first, then the parts that answer them.
+    let (requests, parts) = (Shutdown::new(), Shutdown::new());
     let mut running = Vec::new();
-    if let Some(listener) = control {
-        let store = Embedded::open(&places.store, clock.clone())?;
+    let reports = match store {
+        Some(_) => Reports::ControlPlane,
+        None => Reports::Crew,
+    };
+    if let (Some(listener), Some(store)) = (control, store) {
         let config = holdfast_control::Config {
-            settings,
+            settings: input.settings,
             listener,
             store: Arc::new(store),
-            manifests: watcher,
+            manifests: input.watcher,
             clock: clock.clone(),
         };
         running.push(tokio::spawn(named(
@@ -174,21 +165,27 @@ async fn serve(args: Dev, settings: Settings, watcher: Watcher) -> Result<()> {
             holdfast_control::run(config, parts.clone()),
         )));
     }
-    let node = node_config(&args, &places, settings, &control_plane, sandbox)?;
     running.push(tokio::spawn(named(
         "node",
         holdfast_node::run(node, clock.clone(), parts.clone()),
     )));
-    let pods = Pods::start(&pods_config(&args, &places, &manifests, sandbox)?)?;
-    let router = holdfast_router::serve(
+    let surplus = crew.want(input.size.of(&manifests)).await?;
+    let router = tokio::spawn(holdfast_router::serve(
         http,
         Arc::new(control_plane.clone()),
         clock,
         holdfast_router::Settings::default(),
-        parts.triggered(),
-    );
-    let router = tokio::spawn(router);
+        requests.triggered(),
+    ));
     announce(&http_address, &control_plane, &manifests);
+    let following = crew.clone().follow(
+        surplus,
+        input.follower,
+        input.size,
+        reports,
+        control_plane.clone(),
+    );
+    let following = tokio::spawn(following);
 
     let failed = async {
         loop {
@@ -203,18 +200,61 @@ async fn serve(args: Dev, settings: Settings, watcher: Watcher) -> Result<()> {
         () = shutdown.triggered() => Ok(()),
         ended = failed => ended.context("a part of the cluster panicked").and_then(|result| result),
     };
-    if outcome.is_ok() && args.join.is_empty() {
-        let again = signalled()?;
+    following.abort();
+    requests.trigger();
+    if outcome.is_ok() {
+        let again = insisted()?;
+        tell("stopping; press Ctrl-C again to leave actors that run to their last snapshots");
+        let whose = match reports {
+            Reports::ControlPlane => Whose::Everybody,
+            Reports::Crew => Whose::On(crew.keys().await?.into_iter().collect()),
+        };
+        let settled = async {
+            let _ = router.await;
+            drain::suspend(&control_plane, &whose).await;
+            parts.trigger();
+            for part in running {
+                let _ = part.await;
+            }
+        };
         tokio::select! {
             biased;
             _ = again => {}
-            () = drain::suspend_all(&control_plane) => {}
+            () = settled => {}
         }
     }
     parts.trigger();
-    tokio::task::spawn_blocking(move || pods.stop()).await?;
-    let _ = router.await;
+    crew.stop().await?;
     outcome
+}
+
+/// Makes a directory of the cluster, and sees that it can be written.
+fn make_dir(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir)
+        .and_then(|()| Ok(access(dir, Access::WRITE_OK)?))
+        .with_context(|| {
+            format!(
+                "cannot write to {}; name another directory with --data-dir",
+                dir.display()
+            )
+        })
+}
+
+/// Sees that no atelet has the journal of this node. Ours takes it in a moment, and workers must not have
+/// been touched by then if it cannot.
+fn check_journal(path: &Path) -> Result<()> {
+    let journal = match File::open(path) {
+        Ok(journal) => journal,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    };
+    match journal.try_lock() {
+        Err(TryLockError::WouldBlock) => bail!(
+            "{}: another atelet has this journal open; stop it, or take another --data-dir",
+            path.display()
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Runs one worker, as a child of a cluster.
@@ -230,33 +270,12 @@ async fn named<E: std::error::Error + Send + Sync + 'static>(
     part.await.with_context(|| format!("the {name} failed"))
 }
 
-fn settings(args: &Dev) -> Result<Settings> {
-    let mut settings = Settings::DEFAULT.with_lease_ttl(args.lease_ttl);
-    settings.pull.stall_after = args.pull_stall;
-    settings.workflow.settle_after = args.settle_after;
-    settings.check().with_context(|| {
-        format!(
-            "--lease-ttl {}, --pull-stall {} and --settle-after {} do not go together",
-            duration::show(args.lease_ttl),
-            duration::show(args.pull_stall),
-            duration::show(args.settle_after)
-        )
-    })?;
-    Ok(settings)
-}
-
 fn node_config(
-    args: &Dev,
-    places: &Places,
-    settings: Settings,
+    input: &Input,
     control_plane: &ControlPlane,
-    sandbox: holdfast_worker::flags::Sandbox,
+    sandbox: Sandbox,
 ) -> Result<holdfast_node::Config> {
-    let objects = places
-        .objects
-        .to_str()
-        .context("the data directory's path is not UTF-8")?
-        .to_owned();
+    let objects = input.places.objects.display().to_string();
     let storage = [
         ("ATE_STORAGE_BACKEND".to_owned(), "file".to_owned()),
         ("ATE_STORAGE_ROOT".to_owned(), objects),
@@ -265,9 +284,9 @@ fn node_config(
         node_name: NODE.into(),
         listen: "127.0.0.1:0".parse()?,
         advertise: None,
-        base_dir: places.node.clone(),
+        base_dir: input.places.node.clone(),
         control_planes: control_plane.addresses(),
-        settings,
+        settings: input.settings,
         storage: holdfast_objects::Config::from_vars(storage)?,
         // Templates of a cluster on one's own machine may name its directories.
         images: PullOptions {
@@ -275,34 +294,22 @@ fn node_config(
             ..PullOptions::default()
         },
         sandboxes: match sandbox {
-            holdfast_worker::flags::Sandbox::Gvisor => Sandboxes::Gvisor {
-                runsc: args.runsc.clone(),
+            Sandbox::Gvisor => Sandboxes::Gvisor {
+                runsc: input.runsc.clone(),
             },
-            holdfast_worker::flags::Sandbox::Process => Sandboxes::Process,
+            Sandbox::Process => Sandboxes::Process,
         },
     })
 }
 
-fn pods_config(
-    args: &Dev,
-    places: &Places,
-    manifests: &Manifests,
-    sandbox: holdfast_worker::flags::Sandbox,
-) -> Result<holdfast_pods::Config> {
-    let mut pools = manifests.pools.clone();
-    if let Some(workers) = args.workers {
-        for pool in &mut pools {
-            pool.replicas = workers;
-        }
-    }
-    let base = places.node.display().to_string();
+fn pods_config(args: &Dev, input: &Input, sandbox: Sandbox) -> Result<holdfast_pods::Config> {
+    let base = input.places.node.display().to_string();
     let class = match sandbox {
-        holdfast_worker::flags::Sandbox::Gvisor => "gvisor",
-        holdfast_worker::flags::Sandbox::Process => "process",
+        Sandbox::Gvisor => "gvisor",
+        Sandbox::Process => "process",
     };
     Ok(holdfast_pods::Config {
-        base: places.node.clone(),
-        pools,
+        base: input.places.node.clone(),
         network: args.pod_network,
         program: std::env::current_exe().context("cannot find this program's own file")?,
         arguments: [
@@ -319,27 +326,24 @@ fn pods_config(
     })
 }
 
+/// Says where everything is, and what to do with it.
 fn announce(http: &Address, control_plane: &ControlPlane, manifests: &Manifests) {
     let endpoint = control_plane.first();
-    eprintln!("cluster is up: control plane {endpoint}, router http://{http}");
+    tell(format_args!(
+        "cluster is up: control plane {endpoint}, router http://{http}"
+    ));
     if let Some(template) = manifests.catalog.templates().next() {
         let (namespace, name) = (&template.namespace, &template.name);
-        eprintln!("\ntry, in another terminal:");
-        eprintln!("  export ATE_ENDPOINT={endpoint}");
-        eprintln!("  ate create atespace demo");
-        eprintln!("  ate create actor hello -a demo -t {namespace}/{name}");
-        eprintln!(
-            "  curl -H 'Host: hello.demo.{}' http://{http}/",
-            holdfast_router::DOMAIN
-        );
-        eprintln!("  ate suspend hello -a demo\n");
+        let domain = holdfast_router::DOMAIN;
+        tell(format_args!(
+            "
+try, in another terminal:
+  export ATE_ENDPOINT={endpoint}
+  ate create atespace demo
+  ate create actor hello -a demo -t {namespace}/{name}
+  curl -H 'Host: hello.demo.{domain}' http://{http}/
+  ate suspend hello -a demo
+"
+        ));
     }
-}
-
-fn listed(errors: &[holdfast_manifests::ManifestError]) -> String {
-    errors
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
 }
