@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use holdfast_core::catalog::Selector;
 use holdfast_core::id::{ActorKey, Name};
 use holdfast_core::name::{check_atespace, check_selector, is_dns_label, is_dns_subdomain};
@@ -12,12 +12,48 @@ use holdfast_runtime::net::Address;
 
 /// Actors, atespaces and workers of an Agent Substrate control plane.
 #[derive(Debug, Parser)]
-#[command(name = "ate", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "ate",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     #[command(flatten)]
     pub options: Options,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The declaration as it is parsed: what asks no control plane does not show how to ask one.
+pub fn command() -> clap::Command {
+    let command = Cli::command();
+    let hidden: Vec<clap::Arg> = command
+        .get_arguments()
+        .filter(|argument| argument.is_global_set())
+        .map(|argument| argument.clone().hide(true))
+        .collect();
+    ["dev", "worker", "completion"]
+        .into_iter()
+        .fold(command, |command, name| {
+            command.mut_subcommand(name, |subcommand| subcommand.args(hidden.clone()))
+        })
+}
+
+/// The subcommand that was given, of which wrong arguments show the usage.
+pub fn subcommand(matches: &clap::ArgMatches) -> clap::Command {
+    let mut command = command();
+    command.build();
+    let mut given = matches;
+    while let Some((name, matches)) = given.subcommand() {
+        match command.find_subcommand(name) {
+            Some(found) => command = found.clone(),
+            None => break,
+        }
+        given = matches;
+    }
+    command
 }
 
 /// What every command understands.
@@ -325,7 +361,6 @@ fn label(text: &str) -> Result<(Name, Name), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn parse(line: &str) -> Command {
         let words = std::iter::once("ate").chain(line.split_whitespace());
@@ -336,7 +371,7 @@ mod tests {
 
     #[test]
     fn the_declaration_holds_together() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

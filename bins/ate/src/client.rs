@@ -12,6 +12,7 @@ use holdfast_rpc::holdfast_v1::{ExplainActorRequest, ExplainActorResponse, Rever
 use holdfast_rpc::status::retry_after;
 use holdfast_runtime::clock::{Clock, SystemClock};
 use holdfast_runtime::net::{Address, Channel, Transport};
+use holdfast_runtime::terminal::tell;
 use holdfast_runtime::{duration, tokio};
 use tonic::{Code, Response, Status};
 
@@ -127,8 +128,16 @@ impl Client {
         let request = ateapi::DeleteActorRequest {
             actor_ref: reference(key),
         };
-        let call = async || self.control.clone().delete_actor(request.clone()).await;
-        self.ask(Some(key), call).await.map(drop)
+        let mut attempts = 0;
+        let call = async || {
+            attempts += 1;
+            self.control.clone().delete_actor(request.clone()).await
+        };
+        match self.persist(key, call).await {
+            // An earlier attempt has done it, although its answer said otherwise.
+            Err(Failure::Verdict { status, .. }) if status.code() == Code::NotFound && attempts > 1 => Ok(()),
+            deleted => deleted.map(drop),
+        }
     }
 
     pub async fn create_atespace(&self, name: &str) -> Result<Atespace, Failure> {
@@ -211,7 +220,10 @@ impl Client {
             if pause >= self.left() {
                 return Err(failure);
             }
-            anstream::eprintln!("{failure}; trying again in {}", duration::show(pause));
+            tell(format_args!(
+                "{failure}; trying again in {}",
+                duration::show(pause)
+            ));
             tokio::time::sleep(pause).await;
             unadvised = (unadvised * 3 / 2).min(PAUSE_TO);
         }

@@ -1,6 +1,6 @@
 //! Why a command did not do what it was asked, and what to do next.
 
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Style};
@@ -89,9 +89,11 @@ impl Failure {
 
     /// Writes it to standard error, with what to do next on a line of its own.
     pub fn tell(&self) {
-        anstream::eprintln!("{ERROR}error:{ERROR:#} {self}");
+        let mut stderr = anstream::stderr().lock();
+        // Where nobody reads it, the exit code must do.
+        let _ = writeln!(stderr, "{ERROR}error:{ERROR:#} {self}");
         if let Some(hint) = self.hint() {
-            anstream::eprintln!("{HINT}hint:{HINT:#} {hint}");
+            let _ = writeln!(stderr, "{HINT}hint:{HINT:#} {hint}");
         }
     }
 

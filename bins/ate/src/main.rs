@@ -9,6 +9,8 @@
 //! Exit codes: 0 when it was done, 1 when the control plane said no or could not be asked, 2 when the
 //! command line makes no sense.
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod cli;
 mod client;
 mod commands;
@@ -20,16 +22,18 @@ mod table;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::FromArgMatches;
 use holdfast_runtime::tokio::runtime::Builder;
 
 use cli::{Cli, Command};
 use failure::Failure;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let matches = cli::command().get_matches();
+    let parsed = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match run(parsed) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Usage(error)) => error.format(&mut Cli::command()).exit(),
+        Err(Failure::Usage(error)) => error.format(&mut cli::subcommand(&matches)).exit(),
         Err(failure) => {
             failure.tell();
             match failure {

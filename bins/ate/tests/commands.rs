@@ -253,6 +253,7 @@ async fn what_fails_only_for_now_is_asked_again_with_a_note() {
         "suspend one -a demo",
         "pause one -a demo",
         "revert one -a demo",
+        "delete one -a demo",
     ] {
         let plane = Plane::start(
             State {
@@ -303,8 +304,8 @@ async fn what_will_not_get_better_or_may_not_be_repeated_is_asked_once() {
         ),
         (
             "delete one -a demo",
-            Status::aborted("concurrent update conflict, please retry"),
-            "error: concurrent update conflict, please retry (Aborted)\n",
+            Status::not_found("Actor one not found"),
+            "error: Actor one not found (NotFound)\n",
         ),
         (
             "create atespace demo",
@@ -327,6 +328,44 @@ async fn what_will_not_get_better_or_may_not_be_repeated_is_asked_once() {
         );
         assert_eq!(plane.asked().len(), 1, "{line}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_second_attempt_to_delete_does_not_find_is_deleted() {
+    let refusals = [
+        Status::aborted("concurrent update conflict, please retry"),
+        Status::not_found("Actor one not found"),
+    ];
+    let plane = Plane::start(
+        State {
+            refusals: refusals.map(Some).into(),
+            ..state()
+        },
+        "127.0.0.1:0",
+    )
+    .await;
+    let output = ate(&plane.address.to_string(), "delete one -a demo").await;
+    assert_eq!(done(&output), "actor \"one\" deleted\n");
+    assert_eq!(plane.asked(), ["delete demo/one"; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_atespace_that_does_not_exist_is_told_from_one_without_actors() {
+    let plane = Plane::start(
+        State {
+            atespaces: vec!["empty".into()],
+            ..State::default()
+        },
+        "127.0.0.1:0",
+    )
+    .await;
+    let endpoint = plane.address.to_string();
+    assert_eq!(
+        done(&ate(&endpoint, "get actors -a empty").await).lines().count(),
+        1
+    );
+    let said = refused(&ate(&endpoint, "get actors -a nope").await);
+    assert_eq!(said, "error: Atespace nope not found (NotFound)\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

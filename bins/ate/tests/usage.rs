@@ -4,7 +4,7 @@
 use std::process::{Command, Output};
 
 /// The arguments, and what must be said about them.
-const WRONG: [(&[&str], &[&str]); 53] = [
+const WRONG: [(&[&str], &[&str]); 55] = [
     (&[], &["Usage: ate", "create", "completion"]),
     (&["frobnicate"], &["unrecognized subcommand 'frobnicate'"]),
     (&["get"], &["Usage: ate get", "actors", "atespaces", "workers"]),
@@ -82,7 +82,7 @@ const WRONG: [(&[&str], &[&str]); 53] = [
         &[
             "create", "actor", "x", "-t", "ns/t", "-a", "demo", "-l", "k=v,k=w",
         ],
-        &["--worker-selector", "k=v and k=w"],
+        &["--worker-selector", "k=v and k=w", "Usage: ate create actor"],
     ),
     (
         &["create", "actor", "x", "-t", "ns/t", "-a", "demo", "-l", ELEVEN],
@@ -100,6 +100,20 @@ const WRONG: [(&[&str], &[&str]); 53] = [
     (
         &["dev", "--manifests", "m", "--listen", "x"],
         &["'x' for '--listen <ADDRESS>'", "host:port"],
+    ),
+    (
+        &["dev", "--manifests", "m", "--listen", "999.1.1.1:80"],
+        &[
+            "'999.1.1.1:80' for '--listen <ADDRESS>'",
+            "neither a DNS name nor an IP address",
+        ],
+    ),
+    (
+        &["dev", "--manifests", "m", "--http", "0.0.0.0:80"],
+        &[
+            "--http 0.0.0.0:80: other hosts can reach this address",
+            "--insecure-plaintext",
+        ],
     ),
     (
         &["dev", "--manifests", "m", "--http", ":y"],
@@ -137,7 +151,14 @@ const WRONG: [(&[&str], &[&str]); 53] = [
         &["revert", "X", "-a", "demo"],
         &["'X' for '<NAME>", "lower case alphanumeric"],
     ),
-    (&["delete", "x"], &["--atespace <ATESPACE> is required", "'x'"]),
+    (
+        &["delete", "x"],
+        &[
+            "--atespace <ATESPACE> is required",
+            "'x'",
+            "Usage: ate delete [actor] <NAME> --atespace",
+        ],
+    ),
     (
         &["delete", "pod", "x"],
         &["unexpected word 'pod'", "actor or atespace"],
@@ -231,6 +252,23 @@ fn help_and_version_are_no_failures() {
             "{arguments:?}"
         );
     }
+}
+
+#[test]
+fn what_means_nothing_is_not_shown() {
+    let shown = |arguments: &[&str]| {
+        let output = ate(arguments).output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    for flag in ["--endpoint", "--output", "--timeout"] {
+        assert!(!shown(&["dev", "--help"]).contains(flag), "{flag}");
+        assert!(shown(&["resume", "--help"]).contains(flag), "{flag}");
+    }
+    assert!(
+        !shown(&[]).contains("worker\n") && !shown(&[]).contains("  worker "),
+        "{}",
+        shown(&[])
+    );
 }
 
 #[test]

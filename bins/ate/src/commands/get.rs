@@ -20,6 +20,10 @@ pub async fn run(what: Get, context: &Context) -> Result<(), Failure> {
         }
         Get::Actors { atespace, .. } => {
             let actors = client.list_actors(atespace.as_ref().map(Name::as_str)).await?;
+            if let (Some(atespace), []) = (&atespace, &actors[..]) {
+                // An atespace without actors and one that does not exist have the same list.
+                client.get_atespace(atespace.as_str()).await?;
+            }
             output::show(&output::actors(actors, *format))
         }
         Get::Atespaces { name: Some(name) } => {

@@ -6,9 +6,7 @@ mod delete;
 mod explain;
 mod get;
 
-use clap::CommandFactory;
-
-use crate::cli::{Cli, Command, Format, Shell};
+use crate::cli::{self, Cli, Command, Format, Shell};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output;
@@ -47,6 +45,6 @@ fn completion(shell: Shell) -> Result<(), Failure> {
         Shell::Fish => clap_complete::Shell::Fish,
     };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "ate", &mut script);
+    clap_complete::generate(shell, &mut cli::command(), "ate", &mut script);
     output::show(&String::from_utf8_lossy(&script))
 }

@@ -224,7 +224,10 @@ impl Control for Service {
 
     async fn get_atespace(&self, request: Request<GetAtespaceRequest>) -> Reply<GetAtespaceResponse> {
         let name = request.into_inner().name;
-        drop(self.hear(format!("get atespace {name}")).await?);
+        let state = self.hear(format!("get atespace {name}")).await?;
+        if !state.atespaces.contains(&name) {
+            return Err(Status::not_found(format!("Atespace {name} not found")));
+        }
         Ok(Response::new(GetAtespaceResponse {
             atespace: Some(Atespace { name }),
         }))
