@@ -90,7 +90,7 @@ impl Process {
     /// Waits until the program ends by itself.
     pub fn wait_exit(&mut self, within: Duration) -> Result<ExitStatus> {
         let name = self.name.clone();
-        wait::until(&format!("{name} to end"), within, || self.exit()).with_context(|| self.quote_log())
+        wait::to_the_end(&format!("{name} to end"), within, || self.exit()).with_context(|| self.quote_log())
     }
 
     /// Sends a signal to this one process. Fails when it has ended.

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -51,6 +52,11 @@ impl Step {
             bail!("{status}: {self}");
         }
         Ok(())
+    }
+
+    /// Becomes it: what it does with signals, and how it ends, is then what we do. Returns why it could not.
+    pub fn become_it(&self) -> anyhow::Error {
+        anyhow::Error::from(self.command().exec()).context(self.failure())
     }
 
     /// Runs it behind a spinner (on a terminal); its output appears only if it fails.

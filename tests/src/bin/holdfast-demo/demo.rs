@@ -41,9 +41,10 @@ pub fn run(args: &Args) -> Result<()> {
     figures.print(began.elapsed());
     say::title("Try it yourself");
     for line in [
-        "ate dev --manifests DIR --data-dir DIR      a cluster on this machine; examples/counter has manifests",
+        "cargo xtask images DIR                      images of a counter, and manifests that go with them",
+        "ate dev --manifests DIR/manifests           a cluster on this machine",
         "ate create atespace demo",
-        "ate create actor hello -a demo -t NAMESPACE/TEMPLATE",
+        "ate create actor hello -a demo -t demo/counter",
         "curl -H 'Host: hello.demo.actors.resources.substrate.ate.dev' http://127.0.0.1:8080/",
     ] {
         say::note(line);

@@ -5,6 +5,7 @@ mod client;
 mod cluster;
 mod demo;
 mod figures;
+mod interrupt;
 mod manifests;
 mod say;
 mod scenes;
@@ -12,6 +13,10 @@ mod scenes;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use holdfast_tests::wait;
+
+/// As a shell says it of a command that Ctrl-C has ended.
+const INTERRUPTED: u8 = 130;
 
 /// Show what Holdfast does, on real sandboxes; exits with an error if any of it is not so
 #[derive(Parser, Debug)]
@@ -55,10 +60,17 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     let result = match &arguments[..] {
         [_, argument, bundles] if argument == bare::ARGUMENT => bare::main(bundles.as_ref()),
-        _ => demo::run(&Args::parse()),
+        _ => {
+            let args = Args::parse();
+            interrupt::watch().and_then(|()| demo::run(&args))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(_) if wait::is_interrupted() => {
+            say::note("interrupted; what the demo had started has ended, and its directory is gone");
+            ExitCode::from(INTERRUPTED)
+        }
         Err(error) => {
             eprintln!("demo: {error:#}");
             ExitCode::FAILURE
