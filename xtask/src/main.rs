@@ -9,6 +9,7 @@ mod setup;
 mod step;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::Styles;
@@ -55,6 +56,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
+    /// Write images of a counter, and manifests that go with them, to a directory: something for `ate dev`
+    Images {
+        /// The directory, made if there is none
+        dir: PathBuf,
+        /// Build optimised programs
+        #[arg(long)]
+        release: bool,
+    },
     /// Run everything that must pass before a change lands, and say how to repeat what failed
     Test,
     /// Check style, lints, the simulated build and the purity of the core
@@ -69,6 +78,8 @@ fn main() -> ExitCode {
         Task::Demo { options } => demo::run(&options),
         Task::Cuts { options } => cuts::run(&options),
         Task::Model { options } => model::run(&options),
+    },
+        Task::Images { dir, release } => demo::images(&dir, release),
         Task::Test => check::test(),
         Task::Lint => check::lint(),
         Task::Fmt => check::format(),
