@@ -2,6 +2,7 @@
 //!
 //! `REWRITE=1 cargo test -p holdfast-core --test documented` writes them anew.
 
+use holdfast_core::node::operation;
 use holdfast_core::table::{Kind, Table};
 use holdfast_core::{actor, lease, pull, worker};
 use std::path::Path;
@@ -15,6 +16,7 @@ fn what_the_documentation_says_of_states_is_what_the_tables_say() {
             section(&worker::TABLE),
             section(&lease::TABLE),
             section(&pull::TABLE),
+            section(&operation::TABLE),
         ],
     );
 }

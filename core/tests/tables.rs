@@ -2,7 +2,9 @@
 
 mod walk;
 
+use holdfast_core::node::operation;
 use holdfast_core::{actor, lease, pull, worker};
+use proptest::prelude::*;
 
 #[test]
 fn an_actor_becomes_what_its_table_says_and_nothing_else() {
@@ -25,6 +27,11 @@ fn a_pull_becomes_what_its_table_says_and_nothing_else() {
 }
 
 #[test]
+fn an_operation_becomes_what_its_table_says_and_nothing_else() {
+    walk::operation::walk().agrees_with(&operation::TABLE);
+}
+
+#[test]
 #[should_panic(expected = "not in the table: actor SUSPENDED -> RUNNING by Ran")]
 fn a_transition_that_is_not_in_the_table_goes_no_further() {
     actor::TABLE.made(
@@ -32,4 +39,12 @@ fn a_transition_that_is_not_in_the_table_goes_no_further() {
         actor::Event::Ran,
         Some(actor::Status::Running),
     );
+}
+
+proptest! {
+    /// Its walk strays from every way through by two deeds; this strays for as long as it likes.
+    #[test]
+    fn whatever_befalls_an_operation_its_table_has_it(numbers in prop::collection::vec(any::<usize>(), 0..400)) {
+        walk::operation::wander(&numbers);
+    }
 }

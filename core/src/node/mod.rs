@@ -8,6 +8,7 @@
 
 mod admission;
 pub mod journal;
+pub mod operation;
 pub mod order;
 mod sessions;
 mod sightings;
@@ -32,6 +33,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use operation::Event;
 
 pub use journal::{Done, Entry, Hosted, Kept, Pending, Sandbox};
 pub use order::{Alive, Described, Order, place_of};
@@ -277,16 +279,13 @@ impl Node {
             let result = done.result.clone();
             return self.reply(Some(id), result);
         }
-        if let Some(running) = &mut slot.running {
+        if let Some(running) = &slot.running {
             let is_same_wish = running.order.actor == order.actor && running.order.verb == order.verb;
             if running.op == op || (is_same_wish && order.op.is_none()) {
-                running.callers.insert(id);
-                return;
+                return self.befall(&uid, Event::Join, |node| node.join(&uid, id));
             }
-            let is_stoppable = matches!(running.order.verb, Verb::Run { .. } | Verb::Restore { .. });
-            if order.verb == Verb::Stop && running.order.actor == order.actor && is_stoppable {
-                self.supersede(now, &uid);
-            } else {
+            let is_boot = matches!(running.order.verb, Verb::Run { .. } | Verb::Restore { .. });
+            if order.verb != Verb::Stop || running.order.actor != order.actor || !is_boot {
                 let message = format!("operation {} is under way on worker {uid}", running.op);
                 return self.reply(
                     Some(id),
@@ -294,18 +293,22 @@ impl Node {
                 );
             }
         }
-        self.begin(now, Some(id), op, Arc::new(order));
+        self.answer_or_begin(now, Some(id), op, Arc::new(order));
     }
 
-    fn begin(&mut self, now: Instant, caller: Option<RequestId>, op: OpId, order: Arc<Order>) {
+    /// One more waits for the operation under way.
+    fn join(&mut self, uid: &PodUid, caller: RequestId) {
+        if let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) {
+            running.callers.insert(caller);
+        }
+    }
+
+    /// Answers what has happened already or cannot be begun, and begins what can. A boot that is under way
+    /// is overtaken.
+    fn answer_or_begin(&mut self, now: Instant, caller: Option<RequestId>, op: OpId, order: Arc<Order>) {
         let uid = order.worker.clone();
-        let waiter = Waiter(self.next);
-        let Some(slot) = self.slots.get_mut(&uid) else {
+        let Some(slot) = self.slots.get(&uid) else {
             return;
-        };
-        let captured = match &slot.entry.current {
-            Some(pending) if pending.op == op => pending.captured.clone(),
-            _ => None,
         };
         let hosts_other = slot.entry.hosted.as_ref().is_some_and(|h| !h.is_of(&order));
         if order.verb == Verb::Stop && hosts_other {
@@ -334,6 +337,22 @@ impl Node {
                 Err(failure(Code::Aborted, message, NodeFailureKind::Busy)),
             );
         }
+        self.befall(&uid, Event::order(&order.verb), |node| {
+            node.supersede(now, &uid);
+            node.begin(now, caller, op, order);
+        });
+    }
+
+    fn begin(&mut self, now: Instant, caller: Option<RequestId>, op: OpId, order: Arc<Order>) {
+        let uid = order.worker.clone();
+        let waiter = Waiter(self.next);
+        let Some(slot) = self.slots.get_mut(&uid) else {
+            return;
+        };
+        let captured = match &slot.entry.current {
+            Some(pending) if pending.op == op => pending.captured.clone(),
+            _ => None,
+        };
         if matches!(order.verb, Verb::Run { .. } | Verb::Restore { .. }) {
             slot.entry.hosted = Some(Hosted {
                 actor: order.actor.clone(),
@@ -481,21 +500,26 @@ impl Node {
                 pull::Output::Moved(image, moved) => self.outputs.push_back(Output::Moved(image, moved)),
                 pull::Output::Ready(waiter, image) => {
                     if let Some(uid) = self.waiting(waiter) {
-                        if let Some(running) = self.slots.get_mut(&uid).and_then(|s| s.running.as_mut()) {
-                            running.images.remove(&image);
-                        }
-                        self.maybe_assemble(now, &uid);
+                        self.befall(&uid, Event::Pulled, |node| node.pulled(now, &uid, &image));
                     }
                 }
                 pull::Output::Failed(waiter, _, PullFailure { code, message, .. }) => {
                     if let Some(uid) = self.waiting(waiter) {
-                        self.end(now, &uid, Err(failure(code, message, NodeFailureKind::Failed)));
+                        let failed = Err(failure(code, message, NodeFailureKind::Failed));
+                        self.befall(&uid, Event::Unpulled, |node| node.end(now, &uid, failed));
                     }
                 }
             }
         }
         self.timers
             .set(Timer::Pulls, self.pulls.poll_timeout().map(|(at, _)| at));
+    }
+
+    fn pulled(&mut self, now: Instant, uid: &PodUid, image: &Name) {
+        if let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) {
+            running.images.remove(image);
+        }
+        self.maybe_assemble(now, uid);
     }
 
     fn waiting(&self, waiter: Waiter) -> Option<PodUid> {
@@ -514,7 +538,7 @@ impl Node {
         let Some(stage) = self.running(uid).map(|r| r.stage.clone()) else {
             return;
         };
-        self.enter(now, uid, stage);
+        self.befall(uid, Event::Retry, |node| node.enter(now, uid, stage));
     }
 
     fn reply(&mut self, caller: Option<RequestId>, reply: NodeReply) {

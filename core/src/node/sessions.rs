@@ -170,6 +170,6 @@ impl Node {
             order.actor, order.worker
         );
         self.outputs.push_back(Output::Note(note));
-        self.begin(now, None, op, Arc::new(order));
+        self.answer_or_begin(now, None, op, Arc::new(order));
     }
 }

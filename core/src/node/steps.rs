@@ -7,6 +7,7 @@ use crate::id::{EffectId, Name, PodUid};
 use crate::machine::Machine;
 use crate::node::admission::failure;
 use crate::node::journal::{Done, Sandbox};
+use crate::node::operation::Event;
 use crate::node::work::{Work, WorkFailure, WorkFailureKind, WorkResult};
 use crate::pull;
 use crate::time::{Instant, backoff};
@@ -25,10 +26,10 @@ impl Node {
         let Some(Step::Work(work)) = running.pending.remove(&effect) else {
             return;
         };
-        match result {
-            Ok(files) => self.succeeded(now, &uid, &work, files),
-            Err(failure) => self.failed(now, &uid, &work, failure),
-        }
+        self.befall(&uid, Event::worked(&result), |node| match result {
+            Ok(files) => node.succeeded(now, &uid, &work, files),
+            Err(failure) => node.failed(now, &uid, &work, failure),
+        });
     }
 
     fn succeeded(&mut self, now: Instant, uid: &PodUid, work: &Work, files: Vec<Name>) {
@@ -242,36 +243,48 @@ impl Node {
         if running.pending.remove(&effect).is_none() {
             return;
         }
+        let event = if result.is_ok() {
+            Event::Kept
+        } else {
+            Event::Unkept
+        };
+        self.befall(&uid, event, |node| node.go_on_kept(now, &uid, result));
+    }
+
+    /// The disk has what the stage wanted to be kept, or cannot take it.
+    fn go_on_kept(&mut self, now: Instant, uid: &PodUid, result: Result<(), String>) {
+        let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) else {
+            return;
+        };
         if let (Err(why), false) = (&result, matches!(running.stage, Stage::Ending(_))) {
             // What cannot be remembered must not be begun.
             let message = format!("the node cannot keep its journal: {why}");
             return self.end(
                 now,
-                &uid,
+                uid,
                 Err(failure(Code::Unavailable, message, NodeFailureKind::Failed)),
             );
         }
         match running.stage.clone() {
             Stage::Ending(reply) => {
                 let callers = core::mem::take(&mut running.callers);
-                if let Some(slot) = self.slots.get_mut(&uid) {
+                if let Some(slot) = self.slots.get_mut(uid) {
                     slot.running = None;
                 }
-                self.look_again(&uid);
-                self.tend(now, &uid);
+                self.look_again(uid);
+                self.tend(now, uid);
                 for caller in callers {
                     self.reply(Some(caller), reply.clone());
                 }
             }
-            Stage::Preparing { .. } => self.maybe_assemble(now, &uid),
             Stage::Booting | Stage::Thawing => {
-                if self.running(&uid).is_some_and(|r| r.pending.is_empty()) {
-                    self.set_running(now, &uid);
+                if self.running(uid).is_some_and(|r| r.pending.is_empty()) {
+                    self.set_running(now, uid);
                 }
             }
-            Stage::Capturing => self.resume_stage(&uid, Work::Capture),
-            Stage::Stopping(_) => self.resume_stage(&uid, Work::Stop),
-            Stage::Assembling { .. } | Stage::Saving(_) | Stage::Uploading => {}
+            Stage::Capturing => self.resume_stage(uid, Work::Capture),
+            Stage::Stopping(_) => self.resume_stage(uid, Work::Stop),
+            Stage::Preparing { .. } | Stage::Assembling { .. } | Stage::Saving(_) | Stage::Uploading => {}
         }
     }
 

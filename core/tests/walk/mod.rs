@@ -12,6 +12,7 @@ use std::hash::Hash;
 
 pub mod actor;
 pub mod lease;
+pub mod operation;
 pub mod pull;
 pub mod worker;
 
@@ -29,12 +30,10 @@ impl Walk {
     /// it tried.
     pub fn agrees_with<S: Kind, E: Kind>(&self, table: &Table<S, E>) {
         let allowed: BTreeSet<Moved> = table.transitions().into_iter().collect();
-        for moved in &allowed {
-            assert!(self.made.contains(moved), "in the table, and never made: {moved}");
-        }
-        for moved in &self.made {
-            assert!(allowed.contains(moved), "made, and not in the table: {moved}");
-        }
+        let never: Vec<String> = allowed.difference(&self.made).map(Moved::to_string).collect();
+        assert!(never.is_empty(), "in the table, and never made: {never:#?}");
+        let extra: Vec<String> = self.made.difference(&allowed).map(Moved::to_string).collect();
+        assert!(extra.is_empty(), "made, and not in the table: {extra:#?}");
         for (state, event) in &self.refused {
             let is_allowed = allowed.iter().any(|m| m.from == *state && m.event == *event);
             assert!(!is_allowed, "in the table, and refused: {event} from {state}");
@@ -72,32 +71,64 @@ pub fn walk<M: Walked>(start: M, depth: usize) -> Walk {
         let mut next = Vec::new();
         for machine in edge {
             for deed in M::deeds() {
-                let mut after = machine.clone();
-                let events = after.suffer(deed);
-                let moves = after.moves();
-                let mut phase = machine.phase();
-                for moved in &moves {
-                    assert_eq!(moved.from, phase, "{moved} after {deed:?} of {machine:?}");
-                    phase = moved.to;
-                }
-                assert_eq!(
-                    after.phase(),
-                    phase,
-                    "a change that was not told: {deed:?} of {machine:?}"
-                );
-                if moves.is_empty() {
-                    assert!(after.is_same(&machine), "{deed:?} changed {machine:?} in secret");
-                    walk.refused
-                        .extend(events.iter().map(|event| (machine.phase(), event.name())));
-                }
                 // What has only grown older leads nowhere that it did not lead before.
-                if !moves.is_empty() && known.insert(after.clone()) {
+                if let Some(after) = walk.step(&machine, deed)
+                    && known.insert(after.clone())
+                {
                     next.push(after);
                 }
-                walk.made.extend(moves);
             }
         }
         edge = next;
     }
     walk
+}
+
+/// Walks along a path, and from each place on it astray by up to two deeds.
+pub fn stray<M: Walked>(walk: &mut Walk, start: &M, path: &[M::Deed]) {
+    let mut place = start.clone();
+    for deed in path.iter().map(Some).chain([None]) {
+        for first in M::deeds() {
+            let mut astray = place.clone();
+            walk.take(&mut astray, first);
+            for second in M::deeds() {
+                walk.take(&mut astray.clone(), second);
+            }
+        }
+        if let Some(deed) = deed {
+            walk.take(&mut place, *deed);
+        }
+    }
+}
+
+impl Walk {
+    /// Does something to a copy; none if nothing moved.
+    fn step<M: Walked>(&mut self, machine: &M, deed: M::Deed) -> Option<M> {
+        let mut after = machine.clone();
+        self.take(&mut after, deed).then_some(after)
+    }
+
+    /// Does something, and says whether anything moved.
+    fn take<M: Walked>(&mut self, machine: &mut M, deed: M::Deed) -> bool {
+        let before = machine.clone();
+        let events = machine.suffer(deed);
+        let moves = machine.moves();
+        let mut phase = before.phase();
+        for moved in &moves {
+            assert_eq!(moved.from, phase, "{moved} after {deed:?} of {before:?}");
+            phase = moved.to;
+        }
+        assert_eq!(
+            machine.phase(),
+            phase,
+            "a change that was not told: {deed:?} of {before:?}"
+        );
+        if moves.is_empty() {
+            assert!(machine.is_same(&before), "{deed:?} changed {before:?} in secret");
+            let events = events.iter().map(|event| (before.phase(), event.name()));
+            self.refused.extend(events);
+        }
+        self.made.extend(&moves);
+        !moves.is_empty()
+    }
 }
