@@ -651,11 +651,7 @@ fn repair(row: Option<&Worker>, seen: &Seen, node: Option<&NodeRow>) -> Option<W
     match (row, seen) {
         (None, Seen::Here(s)) => Some(Wish::Write {
             expect: None,
-            worker: Box::new(Worker::appear(
-                s.key.clone(),
-                sight(s),
-                Version(s.highest_fence.0),
-            )),
+            worker: Box::new(Worker::appear(s.key.clone(), sight(s), s.highest_fence)),
         }),
         (Some(row), Seen::Gone) => Some(match &row.hosts {
             Some(hosted) => Wish::Release {

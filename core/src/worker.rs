@@ -2,6 +2,7 @@
 
 use crate::id::{ActorKey, Fence, Incarnation, Name, NodeName, PodUid, Version, WorkerKey};
 use crate::table::{self, Row, Table, begins, ends, kinds, moves};
+use crate::time::mix;
 
 /// What the store knows of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -123,7 +124,7 @@ pub const TABLE: Table<Phase, Event> = {
         begins(
             E::Appear,
             &[P::Free, P::Drained],
-            "at the highest fence that its node has seen",
+            "at a version of its own, above every fence that its node has seen",
         ),
         moves(
             &[P::Free],
@@ -159,15 +160,32 @@ pub const TABLE: Table<Phase, Event> = {
     Table::new("worker", ROWS)
 };
 
+/// How many writes, as a power of two, lie between the lives of a row.
+const WRITES_BITS: u32 = 16;
+
 /// An event for which the table has no row.
 pub type Illegal = table::Illegal<Phase, Event>;
 
 impl Worker {
-    /// A worker that its node names for the first time, at a version of at least `at_least`.
-    pub fn appear(key: WorkerKey, sight: Sight, at_least: Version) -> Worker {
+    /// A worker that its node names for the first time, having seen promises up to `highest`.
+    ///
+    /// Its row begins at a version of its own. Writes are compared by version, and a row that was dropped
+    /// took its count along: one that began where that began could be hit by a write that was meant for
+    /// it and is still on its way.
+    pub fn appear(key: WorkerKey, sight: Sight, highest: Fence) -> Worker {
+        let run = [&sight.pod_uid, &sight.incarnation];
+        let bytes = run
+            .into_iter()
+            .flat_map(|part| part.as_str().bytes().chain([b'/']));
+        let life = bytes.fold(0, |life, byte| mix(life ^ u64::from(byte).wrapping_add(1)));
+        let begin = (life >> 32 << WRITES_BITS) | Version::FIRST.0;
+        let above = match highest {
+            Fence(0) => 0,
+            Fence(highest) => highest.saturating_add(1 << WRITES_BITS),
+        };
         let worker = Worker {
             key,
-            version: Version::FIRST.max(at_least),
+            version: Version(begin.max(above)).min(Version::MAX),
             pod_uid: sight.pod_uid,
             incarnation: sight.incarnation,
             ip: sight.ip,

@@ -4,6 +4,7 @@
 //! that some row of the table explains to the last field is taken for one.
 
 use holdfast_core::actor::{self, Actor, Change, Snapshot, State};
+use holdfast_core::id::Fence;
 use holdfast_core::table::Moved;
 use holdfast_core::worker::{self, Sight, Worker};
 
@@ -32,6 +33,10 @@ pub fn actor(before: Option<&Actor>, after: Option<&Actor>) -> Option<Moved> {
             }
             let explains = |change: &Change| known.after(change, by, after.version).as_ref() == Ok(after);
             let mut changes = changes(after);
+            let session = |actor: &Actor| actor.assignment().map(|on| on.session);
+            if session(before) == session(after) {
+                changes.retain(|change| !matches!(change, Change::Thaw { .. }));
+            }
             // A write by a new owner is at least a claim; one by nobody's lease is none.
             if before.claim == after.claim {
                 changes.retain(|change| *change != Change::Claim);
@@ -47,7 +52,11 @@ pub fn worker(before: Option<&Worker>, after: Option<&Worker>) -> Option<Moved> 
     match (before, after) {
         (None, None) => None,
         (None, Some(after)) => {
-            let appeared = Worker::appear(after.key.clone(), sight(after), after.version);
+            // Its version is a matter of what its node has seen.
+            let appeared = Worker {
+                version: after.version,
+                ..Worker::appear(after.key.clone(), sight(after), Fence(0))
+            };
             let moved = || worker::TABLE.made(None, worker::Event::Appear, Some(after.phase()));
             (appeared == *after).then(moved)
         }

@@ -14,8 +14,8 @@ pub fn walk() -> Walk {
     let mut walk = Walk::default();
     for duty in [Duty::Serving, Duty::Draining] {
         let key = WorkerKey::new("ns", "pool", "pod");
-        let worker = Worker::appear(key, sight(duty), Version(4));
-        assert_eq!(worker.version, Version(4));
+        let worker = Worker::appear(key, sight(duty), Fence(4));
+        assert!(worker.version > Version(4));
         walk.made
             .insert(TABLE.made(None, Event::Appear, Some(worker.phase())));
         let mut rows = vec![worker.clone()];
@@ -35,9 +35,9 @@ fn try_all(walk: &mut Walk, row: &Worker) {
     let sights = [Duty::Serving, Duty::Draining].map(|duty| Change::Sight(sight(duty)));
     for change in [promise(), Change::Free].into_iter().chain(sights) {
         let event = change.event();
-        match row.after(change, Version(9)) {
+        match row.after(change, Version(9 << 50)) {
             Ok(next) => {
-                assert!(next.version > row.version && next.version >= Version(9));
+                assert!(next.version > row.version && next.version >= Version(9 << 50));
                 walk.made
                     .insert(TABLE.made(Some(row.phase()), event, Some(next.phase())));
             }
