@@ -5,6 +5,7 @@
 #[path = "../../core/tests/walk/mod.rs"]
 mod walk;
 
+use holdfast_core::node::operation;
 use holdfast_core::time::Duration;
 use holdfast_core::{actor, lease, pull, worker};
 use holdfast_sim::ledger::{Ledger, Seen, UNEXPLAINED, reasons};
@@ -26,6 +27,7 @@ fn every_state_with_every_event_is_as_the_ledger_says() {
     ledger.add(&worker::TABLE, &seen);
     ledger.add(&lease::TABLE, &seen);
     ledger.add(&pull::TABLE, &seen);
+    ledger.add(&operation::TABLE, &seen);
     let expected = ledger.text();
     if std::env::var_os("REWRITE").is_some() {
         std::fs::write(&path, &expected).unwrap();
@@ -50,9 +52,9 @@ fn every_state_with_every_event_is_as_the_ledger_says() {
 fn seen() -> Seen {
     let mut seen = Seen::default();
     for seed in 0..SEEDS {
-        for plan in [Plan::small, bad_registry, restless_pods, hasty_leases] {
+        for plan in [Plan::small, bad_registry, restless_pods, hasty_leases, partitions] {
             let outcome = run(plan(seed));
-            assert_eq!(outcome.violation, None, "seed {seed}");
+            assert_eq!(outcome.violation, None, "{:?}", plan(seed));
             seen.run.extend(outcome.moves);
         }
     }
@@ -61,6 +63,7 @@ fn seen() -> Seen {
         (worker::TABLE.record(), walk::worker::walk()),
         (lease::TABLE.record(), walk::lease::walk()),
         (pull::TABLE.record(), walk::pull::walk()),
+        (operation::TABLE.record(), walk::operation::walk()),
     ] {
         let Walk { made, refused } = walk;
         seen.walked.extend(made);
@@ -109,5 +112,15 @@ fn hasty_leases(seed: u64) -> Plan {
         fault_every: 2 * SECOND,
         settings: plan.settings.with_lease_ttl(Duration::from_secs(6)),
         ..plan
+    }
+}
+
+/// Nodes that are not heard of until long after their sessions, and actors that are frozen meanwhile.
+fn partitions(seed: u64) -> Plan {
+    Plan {
+        faults: vec![Fault::NodePartitioned, Fault::NodeDies, Fault::StoreAway],
+        fault_every: 30 * SECOND,
+        steps_fail: 60,
+        ..Plan::small(seed)
     }
 }

@@ -42,6 +42,8 @@ impl World {
         if let Some((last, done, result)) = &ateom.last
             && *last == op
             && is_same(done, &work)
+            // What could not be ended is ended when it is asked for again.
+            && (work != Work::Stop || result.is_ok())
         {
             let again = Input::Worked(effect, result.clone());
             return self.after(MILLI, 5 * MILLI, Event::Node(index, life, again));
@@ -230,6 +232,10 @@ impl World {
                 self.sandbox_ends(index, uid, Ending::Captured);
                 Ok(vec!["pages.img".into()])
             }
+            Work::Stop if is_unlucky && self.rng.permille(500) => {
+                fails(WorkFailureKind::Transient, "no memory to run runsc in")
+            }
+            Work::Stop if is_unlucky => fails(WorkFailureKind::Fatal, "runsc delete failed"),
             _ => {
                 if self.hosts[index].sandbox_of(uid, &act.actor).is_some() {
                     self.sandbox_ends(index, uid, Ending::Stopped);

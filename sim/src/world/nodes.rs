@@ -343,8 +343,13 @@ impl World {
     }
 
     pub(super) fn kept(&mut self, index: usize, life: u32, effect: EffectId, kept: &Kept) {
+        let is_full = self.is_unlucky() && self.rng.permille(200);
         let host = &mut self.hosts[index];
         if host.life == life && host.atelet.is_some() {
+            if is_full {
+                let full = Err("no space left on the device".into());
+                return self.deliver_to_node(index, life, Input::Kept(effect, full));
+            }
             host.keep(kept);
             self.deliver_to_node(index, life, Input::Kept(effect, Ok(())));
         } else if host.life == life && self.rng.permille(500) {
@@ -409,7 +414,10 @@ impl World {
 
     fn begin_step(&mut self, index: usize, life: u32, effect: EffectId, work: Work, order: Arc<Order>) {
         // What only makes ready does not wait for the journal, and is forgotten with it.
-        if matches!(work, Work::Boot { .. } | Work::Thaw { .. } | Work::Capture | Work::Stop) {
+        if matches!(
+            work,
+            Work::Boot { .. } | Work::Thaw { .. } | Work::Capture | Work::Stop
+        ) {
             self.fact(Fact::Begun {
                 node: self.hosts[index].name.clone(),
                 worker: order.worker.clone(),
