@@ -191,6 +191,7 @@ fn resume(boot: Boot, actor: &Actor, facts: &Facts<'_>) -> Next {
         State::Running { on } => match facts.worker {
             Fact::Present => Next::Finish(Ok(())),
             Fact::Frozen(session) => thaw(on, session, actor, facts).unwrap_or(Next::Finish(Ok(()))),
+            Fact::Gone(Going::Worker | Going::Restarted) => begin(WishedChange::Suspend),
             // Somebody wants it now: what it did since its last snapshot is given up.
             Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
         },
@@ -216,12 +217,12 @@ fn suspend(actor: &Actor, facts: &Facts<'_>) -> Next {
     match &actor.state {
         State::Suspended => at_rest(actor),
         State::Running { on } => match facts.worker {
-            Fact::Present => begin(WishedChange::Suspend),
+            Fact::Present | Fact::Gone(Going::Worker | Going::Restarted) => begin(WishedChange::Suspend),
             Fact::Frozen(session) => {
                 thaw(on, session, actor, facts).unwrap_or_else(|| begin(WishedChange::Suspend))
             }
             Fact::Gone(Going::Session) => refuse(Failure::node_silent(&actor.key.name, &on.node)),
-            Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
+            Fact::Gone(Going::Sandbox) => reset(Some(loss(on, Going::Sandbox.describe()))),
         },
         State::Paused => upload(actor, facts),
         State::Crashed(_) => refuse(Failure::is_crashed("suspend", &actor.key.name)),
@@ -272,12 +273,12 @@ fn pause(actor: &Actor, facts: &Facts<'_>) -> Next {
     match &actor.state {
         State::Paused => at_rest(actor),
         State::Running { on } => match facts.worker {
-            Fact::Present => begin(WishedChange::Pause),
+            Fact::Present | Fact::Gone(Going::Worker | Going::Restarted) => begin(WishedChange::Pause),
             Fact::Frozen(session) => {
                 thaw(on, session, actor, facts).unwrap_or_else(|| begin(WishedChange::Pause))
             }
             Fact::Gone(Going::Session) => refuse(Failure::node_silent(&actor.key.name, &on.node)),
-            Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
+            Fact::Gone(Going::Sandbox) => reset(Some(loss(on, Going::Sandbox.describe()))),
         },
         State::Suspended if actor.loss.is_some() => at_rest(actor),
         State::Suspended => refuse(Failure::not_running(&actor.key.name, actor.status())),
@@ -293,7 +294,8 @@ fn settle(worker: &WorkerKey, unfinished: Unfinished, actor: &Actor, facts: &Fac
             // It is asleep there, in a way, and nothing is lost while nobody wants it.
             Fact::Gone(Going::Session) if on.worker == *worker => Next::Finish(Ok(())),
             Fact::Gone(Going::Session) => free_stray(worker, facts),
-            Fact::Gone(going) => reset(Some(loss(on, going.describe()))),
+            Fact::Gone(Going::Worker | Going::Restarted) => begin(WishedChange::Suspend),
+            Fact::Gone(Going::Sandbox) => reset(Some(loss(on, Going::Sandbox.describe()))),
             Fact::Frozen(session) => {
                 thaw(on, session, actor, facts).unwrap_or_else(|| settled_at(on, worker, facts))
             }
@@ -580,7 +582,13 @@ fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>, silence: Silence) -> Next {
         | NodeFailureKind::Occupied
         | NodeFailureKind::StaleFence {
             of: Fenced::Worker, ..
-        } => reset(Some(loss(on, &failure.message))),
+        } => {
+            let how = match facts.worker {
+                Fact::Gone(going) => going.describe(),
+                Fact::Present | Fact::Frozen(_) => &failure.message,
+            };
+            reset(Some(loss(on, how)))
+        }
         NodeFailureKind::Busy | NodeFailureKind::Unreachable => Next::CallAgain,
         NodeFailureKind::Failed => refuse(Failure::node(failure)),
     }
@@ -620,17 +628,20 @@ fn target(on: &Assignment) -> Target {
     }
 }
 
-fn begin(change: WishedChange) -> Next {
-    Next::Write {
-        change,
-        then: Then::GoOn,
-    }
-}
-
 fn write(change: Change, then: Then) -> Next {
     Next::Write {
         change: WishedChange::Exactly(change),
         then,
+    }
+}
+
+/// Begins a sleep. That is also how a report that a worker is gone is checked, because the report may be
+/// older than the promise: the node says so again, or there is nothing to be lost. (That a sandbox is gone
+/// from a worker that is there is told with the fence of the promise, so it needs no second word.)
+fn begin(sleep: WishedChange) -> Next {
+    Next::Write {
+        change: sleep,
+        then: Then::GoOn,
     }
 }
 

@@ -21,12 +21,11 @@ impl Node {
         if order.fence > Fence(0) && order.fence < known {
             return Err(stale(Fenced::Actor, known, &order.actor));
         }
-        let is_worker_order = !matches!(order.verb, Verb::Upload { .. });
         let Some(slot) = self.slots.get(&order.worker) else {
-            return if is_worker_order {
-                Err(no_worker(&order.worker))
-            } else {
-                Ok(())
+            return match order.verb {
+                // The order that it is to stop may come after it, and the worker too: that is remembered.
+                Verb::Stop | Verb::Upload { .. } => Ok(()),
+                _ => Err(no_worker(&order.worker)),
             };
         };
         let is_repetition = order.op.is_some()

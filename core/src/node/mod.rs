@@ -273,8 +273,10 @@ impl Node {
         let slot = self.slots.entry(uid.clone()).or_default();
         slot.entry.highest = slot.entry.highest.max(order.worker_fence);
 
+        // While something else is under way, what was done before it may be about to be undone.
         if let Some(done) = &slot.entry.last
             && done.op == op
+            && slot.running.as_ref().is_none_or(|running| running.op == op)
         {
             let result = done.result.clone();
             return self.reply(Some(id), result);
