@@ -330,6 +330,13 @@ impl Registry {
             return;
         }
         let name = report.node.name.clone();
+        // The first report of a run may come before all workers have been found: of those that it leaves
+        // out it says nothing.
+        let unsaid = if report.node.sequence <= 1 {
+            Seen::Never
+        } else {
+            Seen::Gone
+        };
         self.alive(now, report.node);
         let Some(node) = self.nodes.get_mut(&name) else {
             return;
@@ -356,7 +363,7 @@ impl Registry {
         }
         for key in &unnamed {
             if let Some(entry) = self.workers.get_mut(key) {
-                entry.seen = Seen::Gone;
+                entry.seen = unsaid.clone();
             }
         }
         for key in named.iter().chain(&unnamed) {
@@ -364,7 +371,7 @@ impl Registry {
         }
         // What this node has said of a worker that is gone is forgotten like the rest when it has told
         // another replica something newer.
-        unnamed.retain(|key| self.workers.contains_key(key));
+        unnamed.retain(|key| unsaid == Seen::Gone && self.workers.contains_key(key));
         if let Some(node) = self.nodes.get_mut(&name) {
             node.workers.append(&mut unnamed);
         }

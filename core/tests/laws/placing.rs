@@ -42,14 +42,19 @@ impl Memory {
                     return;
                 }
                 self.heard.insert(node.name.clone(), (now, node.sequence));
-                // A report names every worker of its node.
+                // A report names every worker of its node, except that the first may come too soon for that.
+                let unsaid = if node.sequence <= 1 {
+                    Said::Nothing
+                } else {
+                    Said::Gone
+                };
                 let rows = registry
                     .rows()
                     .map(|row| &row.key)
                     .filter(|key| is_on(key, &node.name));
-                self.said.extend(rows.map(|key| (key.clone(), Said::Gone)));
+                self.said.extend(rows.map(|key| (key.clone(), unsaid)));
                 for (_, said) in self.said.iter_mut().filter(|(key, _)| is_on(key, &node.name)) {
-                    *said = Said::Gone;
+                    *said = unsaid;
                 }
                 for s in workers {
                     let is_taken = s.hosting.is_some() || s.duty == Duty::Draining;

@@ -108,6 +108,7 @@ impl World {
         atelet.life += 1;
         let row = NodeRow {
             incarnation: format!("atelet-{}", atelet.life).into(),
+            sequence: 0,
             ..words::node_row(name, "address")
         };
         atelet.machine = Some(Node::new(row, settings));

@@ -333,6 +333,10 @@ impl World {
                     },
                 );
             }
+            ["begins", "anew"] => {
+                let row = self.rows.get_mut(node).ok_or("there is no such node")?;
+                (row.incarnation, row.sequence) = (format!("{}'", row.incarnation).into(), 0);
+            }
             ["reports", rest @ ..] => {
                 let (workers, name) = match rest {
                     [workers @ .., "to", name] => (workers, letter(name)?),

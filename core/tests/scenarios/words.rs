@@ -350,7 +350,7 @@ pub fn node_row(name: &NodeName, address: &str) -> NodeRow {
         name: name.clone(),
         address: address.into(),
         incarnation: "atelet-1".into(),
-        sequence: 0,
+        sequence: 1,
         session: 0,
         lapsed: 0,
     }
