@@ -68,6 +68,8 @@ pub enum Flow {
 }
 
 /// Runs a machine until its effects say [`Flow::Stop`] or its last inbox is dropped.
+///
+/// Whatever the machine's deadlines are, its inputs reach it and other tasks get their turn.
 pub async fn drive<M: Machine>(
     mut machine: M,
     mut queue: Queue<M::Input>,
@@ -98,6 +100,10 @@ pub async fn drive<M: Machine>(
         // A machine that is kept busy by inputs must still hear of its deadlines.
         if machine.poll_timeout().is_some_and(|(at, _)| at <= clock.now()) {
             machine.handle_timeout(clock.now());
+            // The next deadline may have passed already, and the one after that too: without a word to
+            // the runtime no other task would run, and, once the budget of this one is spent, no input
+            // would arrive.
+            crate::tokio::task::yield_now().await;
         }
     }
 }
@@ -171,6 +177,62 @@ mod tests {
         )
         .await;
         assert_eq!(receiver.recv().await, Some(vec![1, 2, 3]));
+        assert!(inbox.is_closed());
+    }
+
+    /// Wants to be woken at once, always; stops when it has been told so often enough.
+    struct Restless {
+        wakes: u32,
+        inputs: u32,
+    }
+
+    /// More than a task may receive before the runtime wants it to give way.
+    const INPUTS: u32 = 1_000;
+    /// So many wake-ups without the last input mean that it will never come.
+    const STARVED: u32 = 1_000_000;
+
+    impl Machine for Restless {
+        type Input = ();
+        type Output = ();
+        type Timer = ();
+
+        fn handle(&mut self, _: Instant, (): ()) {
+            self.inputs += 1;
+        }
+
+        fn poll_output(&mut self) -> Option<()> {
+            (self.inputs == INPUTS).then_some(())
+        }
+
+        fn poll_timeout(&self) -> Option<(Instant, ())> {
+            Some((Instant::ORIGIN, ()))
+        }
+
+        fn handle_timeout(&mut self, _: Instant) {
+            self.wakes += 1;
+            assert!(self.wakes < STARVED, "inputs starve behind deadlines");
+        }
+    }
+
+    struct StopAtOnce;
+
+    impl Effects<Restless> for StopAtOnce {
+        fn perform(&mut self, (): ()) -> Flow {
+            Flow::Stop
+        }
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_always_wants_to_be_woken_starves_neither_its_inputs_nor_other_tasks() {
+        let (inbox, queue) = inbox();
+        let machine = Restless { wakes: 0, inputs: 0 };
+        let driving = tokio::spawn(drive(machine, queue, Arc::new(SystemClock), StopAtOnce));
+        // On this one thread each of these turns is one that the machine gave way.
+        for _ in 0..INPUTS {
+            tokio::task::yield_now().await;
+            inbox.send(());
+        }
+        driving.await.unwrap();
         assert!(inbox.is_closed());
     }
 }
