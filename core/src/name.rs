@@ -10,6 +10,15 @@ const DNS_LABEL_MAX: usize = 63;
 const DNS_SUBDOMAIN_MAX: usize = 253;
 const SELECTOR_MAX: usize = 10;
 
+/// The most that stands behind a template's location in the URI of a snapshot, in bytes:
+/// `/<atespace>/<actor>-<version>-<operation>`, see `snapshot_uri` in `workflow/acts.rs`.
+pub const SNAPSHOT_PATH_MAX: usize = "/".len()
+    + DNS_LABEL_MAX
+    + "/".len()
+    + DNS_LABEL_MAX
+    + "-18446744073709551615".len()
+    + "-ffffffffffffffff-18446744073709551615".len();
+
 /// Checks an actor's name.
 ///
 /// # Errors

@@ -16,7 +16,6 @@ mod blocking;
 mod cache;
 mod challenge;
 mod credentials;
-mod digest;
 mod error;
 mod http;
 mod image;
@@ -25,20 +24,21 @@ mod manifest;
 mod platform;
 mod progress;
 mod pull;
-mod reference;
 mod registry;
 mod source;
 mod transfer;
 mod unpack;
 
+pub use holdfast_references::{
+    Digest, DigestError, Location, Reference, ReferenceError, ReferenceProblem, check_host,
+};
+
 pub use cache::Cache;
 pub use credentials::{Credentials, CredentialsError, Login};
-pub use digest::{Digest, DigestError};
 pub use error::{DiskError, PullError};
 pub use image::Image;
 pub use layout::{LayoutError, LayoutWriter};
 pub use platform::Platform;
 pub use progress::{Counts, Progress};
 pub use pull::{Layouts, LocalhostReplacement, PullLimits, PullOptions, Puller};
-pub use reference::{Location, Reference, ReferenceError, ReferenceProblem};
 pub use unpack::{Limit, Refusal, UnpackError, UnpackLimits, UnpackReport};

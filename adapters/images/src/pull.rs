@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use holdfast_references::{Location, check_host, check_repository, is_loopback};
 use holdfast_runtime::tokio::sync::OnceCell;
 
 use crate::blocking::blocking;
 use crate::http::{Http, Trust};
 use crate::layout::Layout;
 use crate::manifest::{self, Config, Descriptor, Document, Manifest};
-use crate::reference::{self, Location};
 use crate::registry::{PlainHttp, Registry};
 use crate::source::{Source, Tagged};
 use crate::{
@@ -106,9 +106,9 @@ impl FromStr for LocalhostReplacement {
         let path = path.trim_end_matches('/');
         let path_problem = match path {
             "" => None,
-            path => reference::check_repository(path).err(),
+            path => check_repository(path).err(),
         };
-        let problem = reference::check_host(host).err().or(path_problem);
+        let problem = check_host(host).err().or(path_problem);
         match problem {
             None => Ok(Self {
                 host: host.to_owned(),
@@ -193,7 +193,7 @@ impl Puller {
             Location::Registry { host, repository } => (host, repository),
             Location::Layout { path } => return self.layout(reference, path.clone()),
         };
-        let local = reference::is_loopback(host);
+        let local = is_loopback(host);
         let replacement = options.localhost_replacement.as_ref().filter(|_| local);
         let (authority, repository) = match replacement {
             Some(other) if other.path.is_empty() => (other.host.clone(), repository.clone()),

@@ -3,6 +3,7 @@
 use holdfast_core::catalog::Selector;
 use holdfast_core::id::Name;
 use holdfast_core::name;
+use holdfast_references::{AssetPlace, Reference, SnapshotUri, UriError, UriFault};
 
 type Verdict = Result<(), String>;
 
@@ -29,11 +30,48 @@ pub(crate) fn dns_subdomain(text: &str) -> Verdict {
     )
 }
 
+/// The rule of the CRD, in its words, and then all that the node daemon would find wrong.
 pub(crate) fn image(text: &str) -> Verdict {
     check(
         text.contains('@'),
         "All images must be pinned (changing the image invalidates snapshots): write name@sha256:<digest>",
-    )
+    )?;
+    match text.parse::<Reference>() {
+        Ok(reference) => check(reference.is_pinned(), "must end in @sha256:<digest>"),
+        Err(error) => Err(error.problem.to_string()),
+    }
+}
+
+/// Behind it stand the atespace and the name of a snapshot, and all of it is what the node daemon reads.
+pub(crate) fn snapshot_location(text: &str) -> Verdict {
+    let longest = format!("/{:x<width$}", "", width = name::SNAPSHOT_PATH_MAX - 1);
+    match SnapshotUri::parse(&format!("{}{longest}", text.strip_suffix('/').unwrap_or(text))) {
+        Ok(_) => Ok(()),
+        Err(UriError {
+            fault: UriFault::TooLong(_),
+            ..
+        }) => Err(format!(
+            "leaves no room for the atespace and the name of a snapshot behind it; want at most {} bytes",
+            SnapshotUri::MAX_LEN - longest.len()
+        )),
+        Err(error) => Err(no_prefix(&error.fault)),
+    }
+}
+
+pub(crate) fn snapshot_prefix(text: &str) -> Verdict {
+    SnapshotUri::parse(text)
+        .map(drop)
+        .map_err(|error| no_prefix(&error.fault))
+}
+
+fn no_prefix(fault: &UriFault) -> String {
+    format!("{fault}; write <scheme>://<bucket>/<path>, such as gs://snapshots/counter")
+}
+
+pub(crate) fn asset_url(text: &str) -> Verdict {
+    AssetPlace::parse(text)
+        .map(drop)
+        .map_err(|fault| fault.to_string())
 }
 
 pub(crate) fn env_name(text: &str) -> Verdict {
@@ -133,8 +171,8 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-fn check(holds: bool, rule: &str) -> Verdict {
-    if holds { Ok(()) } else { Err(rule.to_owned()) }
+fn check(holds: bool, rule: impl Into<String>) -> Verdict {
+    if holds { Ok(()) } else { Err(rule.into()) }
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ fn assets(at: Cursor<'_>, class: &str) -> Option<Assets> {
 
 fn asset(at: Cursor<'_>) -> Option<AssetFile> {
     let fields = at.fields()?;
-    let url = fields.required("url", |url| url.text(rules::not_empty));
+    let url = fields.required("url", |url| url.text(rules::asset_url));
     let sha256 = fields.required("sha256", |digest| digest.text(rules::sha256));
     fields.finish();
     Some(AssetFile {

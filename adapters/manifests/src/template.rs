@@ -72,13 +72,18 @@ pub(crate) fn read(object: &Fields<'_>, metadata: Metadata) -> Option<Template> 
 /// Controllers write the status, not people: what is unknown there is no slip.
 fn golden_snapshot(status: Cursor<'_>) -> Option<Option<Name>> {
     let fields = status.fields()?;
-    let prefix = fields.optional("goldenSnapshot", "", |prefix| prefix.text(rules::anything))?;
+    let prefix = fields.optional("goldenSnapshot", "", |prefix| {
+        prefix.text(|text| match text {
+            "" => Ok(()),
+            _ => rules::snapshot_prefix(text),
+        })
+    })?;
     Some((!prefix.is_empty()).then(|| prefix.into()))
 }
 
 fn snapshots(at: Cursor<'_>) -> Option<(Name, Scope, Scope)> {
     let fields = at.fields()?;
-    let location = fields.required("location", |location| location.text(rules::not_empty));
+    let location = fields.required("location", |location| location.text(rules::snapshot_location));
     let on_pause = fields.optional("onPause", Scope::Full, |scope| scope.word(&SCOPES));
     let on_commit = fields.optional("onCommit", Scope::Full, |scope| scope.word(&SCOPES));
     if let (Some(Scope::Data), Some(Scope::Full)) = (on_pause, on_commit) {

@@ -153,7 +153,7 @@ mod tests {
     const TEMPLATE: &str = "apiVersion: ate.dev/v1alpha1
 kind: ActorTemplate
 metadata: {name: t}
-spec: {pauseImage: p@x, snapshotsConfig: {location: here}}
+spec: {pauseImage: p@sha256:0000000000000000000000000000000000000000000000000000000000000000, snapshotsConfig: {location: gs://here}}
 ";
     const POOL: &str = "apiVersion: ate.dev/v1alpha1
 kind: WorkerPool
@@ -242,7 +242,7 @@ spec: {replicas: 1, ateomImage: x}
         let mut watched = Watched::new();
         watched.write(
             "t.yaml",
-            &format!("# moved down\n{}", TEMPLATE.replace("here", "there")),
+            &format!("# moved down\n{}", TEMPLATE.replace("gs://here", "gs://there")),
         );
         watched.look();
         let errors = watched.look().unwrap().unwrap_err();
@@ -253,9 +253,12 @@ spec: {replicas: 1, ateomImage: x}
                         and give the changed template a new name";
         assert!(error.to_string().ends_with(expected), "{error}");
         let template = watched.watcher.current().catalog.templates().next().unwrap();
-        assert_eq!(template.snapshot_location.as_str(), "here");
+        assert_eq!(template.snapshot_location.as_str(), "gs://here");
 
-        watched.write("t.yaml", &format!("{TEMPLATE}status: {{goldenSnapshot: gold}}\n"));
+        watched.write(
+            "t.yaml",
+            &format!("{TEMPLATE}status: {{goldenSnapshot: gs://gold}}\n"),
+        );
         watched.look();
         let manifests = watched.look().unwrap().unwrap();
         assert!(
@@ -272,7 +275,7 @@ spec: {replicas: 1, ateomImage: x}
     #[test]
     fn a_template_that_was_deleted_may_come_back_different() {
         let mut watched = Watched::new();
-        for text in ["", &TEMPLATE.replace("here", "there")] {
+        for text in ["", &TEMPLATE.replace("gs://here", "gs://there")] {
             watched.write("t.yaml", text);
             watched.look();
             assert!(watched.look().unwrap().is_ok());

@@ -42,15 +42,15 @@ apiVersion: ate.dev/v1alpha1
 kind: ActorTemplate
 metadata: {name: counter, namespace: team}
 spec:
-  pauseImage: pause@sha256:0
-  snapshotsConfig: {location: "s3://bucket/a//", onCommit: Data}
+  pauseImage: pause@sha256:0000000000000000000000000000000000000000000000000000000000000000
+  snapshotsConfig: {location: "s3://bucket/a/", onCommit: Data}
   volumes: [{name: data, durableDir: {}}]
   workerSelector:
     matchLabels: {tier: gold}
     matchExpressions: [{key: zone, operator: NotIn, values: [a]}]
   containers:
   - name: main
-    image: counter@sha256:1
+    image: counter@sha256:1111111111111111111111111111111111111111111111111111111111111111
     command: [/counter]
     env:
     - {name: A, value: ""}
@@ -65,11 +65,14 @@ status: {goldenSnapshot: "s3://bucket/golden", phase: Ready}
         .catalog
         .template(&name("team"), &name("counter"))
         .unwrap();
-    assert_eq!(template.workload.pause_image, name("pause@sha256:0"));
+    assert_eq!(
+        template.workload.pause_image,
+        name("pause@sha256:0000000000000000000000000000000000000000000000000000000000000000")
+    );
     assert_eq!(template.workload.durable_volumes, [name("data")]);
     assert_eq!(
         template.snapshot_location,
-        name("s3://bucket/a/"),
+        name("s3://bucket/a"),
         "one slash less"
     );
     assert_eq!(
@@ -91,7 +94,10 @@ status: {goldenSnapshot: "s3://bucket/golden", phase: Ready}
     };
     assert_eq!(
         (&container.name, &container.image),
-        (&name("main"), &name("counter@sha256:1"))
+        (
+            &name("main"),
+            &name("counter@sha256:1111111111111111111111111111111111111111111111111111111111111111")
+        )
     );
     assert_eq!(container.command, [name("/counter")]);
     let from_secret = |presence| EnvValue::Secret {
@@ -118,7 +124,7 @@ kind: SandboxConfig
 metadata: {name: d}
 spec:
   default: true
-  assets: {amd64: {runsc: {url: u, sha256: f18a948bf9c8bbb54eb998549a3a8d719a1c7de2efbe8fdd2ff0ee5fecd06f19}}}
+  assets: {amd64: {runsc: {url: /u, sha256: f18a948bf9c8bbb54eb998549a3a8d719a1c7de2efbe8fdd2ff0ee5fecd06f19}}}
 ---
 # nothing here
 ---
@@ -155,7 +161,7 @@ stringData: {b: taken, c: plain}
         .catalog
         .assets(&(name("default"), name("pool")))
         .unwrap();
-    assert_eq!(assets.assets[&name("amd64")][&name("runsc")].url, name("u"));
+    assert_eq!(assets.assets[&name("amd64")][&name("runsc")].url, name("/u"));
     let secret = manifests.secrets.get(&name("default"), &name("s")).unwrap();
     assert_eq!(secret.get(&name("a")), Some(&[0, 1, 255][..]));
     assert_eq!(secret.get(&name("b")), Some(&b"taken"[..]), "stringData wins");
@@ -279,8 +285,8 @@ fn yaml_of_kubernetes_with_anchors_and_merges_is_understood() {
 kind: ActorTemplate
 metadata: {name: t}
 spec:
-  pauseImage: &image p@sha256:0
-  snapshotsConfig: {location: x}
+  pauseImage: &image p@sha256:0000000000000000000000000000000000000000000000000000000000000000
+  snapshotsConfig: {location: gs://b}
   containers:
   - &base {name: a, image: *image, command: [/a]}
   - <<: *base
@@ -298,9 +304,21 @@ spec:
     assert_eq!(
         containers,
         [
-            ("a", "p@sha256:0", "/a"),
-            ("b", "p@sha256:0", "/a"),
-            ("c", "p@sha256:0", "/c")
+            (
+                "a",
+                "p@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                "/a"
+            ),
+            (
+                "b",
+                "p@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                "/a"
+            ),
+            (
+                "c",
+                "p@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                "/c"
+            )
         ]
     );
 }

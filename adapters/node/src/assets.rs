@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use holdfast_core::failure::Code;
 use holdfast_objects::{Asset, Backend};
+use holdfast_references::{AssetFault, AssetPlace};
 use holdfast_runtime::tokio;
 use holdfast_runtime::tokio::task::spawn_blocking;
 use sha2::{Digest as _, Sha256};
@@ -52,7 +53,7 @@ pub(crate) enum AssetError {
     Url {
         name: String,
         url: String,
-        why: &'static str,
+        why: AssetFault,
     },
     #[error("asset {url}: {why}; check the SandboxConfig's url")]
     Missing { url: String, why: String },
@@ -75,19 +76,6 @@ impl AssetError {
             Self::Mismatch { .. } | Self::Url { .. } | Self::Missing { .. } => Code::FailedPrecondition,
         }
     }
-}
-
-/// Where an asset comes from.
-#[derive(Debug, PartialEq, Eq)]
-enum Place<'a> {
-    /// A file of this machine, used where it is: `path:///usr/bin/runsc`.
-    AsItIs(&'a Path),
-    /// A file of this machine, copied: `file:///srv/runsc` or `/srv/runsc`.
-    File(&'a Path),
-    /// `http://` or `https://`.
-    Web,
-    /// `gs://bucket/object`, or any other scheme: the object store of the snapshots.
-    Object,
 }
 
 /// The programs on this node's disk.
@@ -163,15 +151,18 @@ impl Assets {
                 text: asset.sha256.clone(),
             });
         }
-        let place = place(&asset.url).map_err(|why| AssetError::Url {
+        let place = AssetPlace::parse(&asset.url).map_err(|why| AssetError::Url {
             name: name.to_owned(),
             url: asset.url.clone(),
             why,
         })?;
         let want = asset.sha256.to_ascii_lowercase();
-        if let Place::AsItIs(path) = place {
-            return self.check_in_place(name, asset, path, &want).await;
-        }
+        let content = match place {
+            AssetPlace::AsItIs(path) => return self.check_in_place(name, asset, path, &want).await,
+            AssetPlace::File(from) => fetch::file(from, &asset.url),
+            AssetPlace::Web => self.web.get(&asset.url),
+            AssetPlace::Object(uri) => fetch::object(&self.backend, uri, &asset.url),
+        };
         let path = self.directory.join(format!("runsc-{want}"));
         if path.exists() {
             return Ok(path);
@@ -185,15 +176,7 @@ impl Assets {
         if path.exists() {
             return Ok(path);
         }
-        let got = match place {
-            Place::File(from) => self.store(asset, &want, fetch::file(from, &asset.url)).await?,
-            Place::Web => self.store(asset, &want, self.web.get(&asset.url)).await?,
-            Place::Object | Place::AsItIs(_) => {
-                let objects = fetch::object(&self.backend, &asset.url);
-                self.store(asset, &want, objects).await?
-            }
-        };
-        match got {
+        match self.store(asset, &want, content).await? {
             Stored::Complete => Ok(path),
             Stored::Other(got) => Err(mismatch(name, asset, got)),
         }
@@ -297,22 +280,6 @@ fn publish(file: NamedTempFile, path: &Path) -> std::io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
-}
-
-fn place(url: &str) -> Result<Place<'_>, &'static str> {
-    let (scheme, rest) = match url.split_once("://") {
-        Some(parts) => parts,
-        None if url.starts_with('/') => return Ok(Place::File(Path::new(url))),
-        None => return Err("want an absolute path, or a URL with a scheme"),
-    };
-    match scheme {
-        "path" if rest.starts_with('/') => Ok(Place::AsItIs(Path::new(rest))),
-        "file" if rest.starts_with('/') => Ok(Place::File(Path::new(rest))),
-        "path" | "file" => Err("want an absolute path after the scheme, as in file:///usr/bin/runsc"),
-        "http" | "https" => Ok(Place::Web),
-        "" => Err("want a scheme before \"://\""),
-        _ => Ok(Place::Object),
-    }
 }
 
 fn stamp(path: &Path) -> std::io::Result<Stamp> {

@@ -6,11 +6,11 @@ use std::io::{self, Read as _, Write as _};
 
 use serde::{Deserialize, Serialize};
 
+use crate::SnapshotUri;
 use crate::content::Version;
 use crate::dir::Dir;
 use crate::manifest::{FileRecord, MAX_MANIFEST_LEN};
 use crate::name::FileName;
-use crate::uri::SnapshotUri;
 
 const NAME: &str = ".upload.json";
 

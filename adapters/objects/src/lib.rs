@@ -24,8 +24,9 @@ mod name;
 mod progress;
 mod remote;
 pub mod sparse;
-mod uri;
 mod wire;
+
+pub use holdfast_references::{SnapshotUri, UriError, UriFault};
 
 pub use config::{Config, ConfigError};
 pub use content::SourceError;
@@ -39,4 +40,3 @@ pub use manifest::{
 pub use name::{FileName, LocalName, NameError};
 pub use progress::Progress;
 pub use remote::{Backend, MAX_FILE_BYTES};
-pub use uri::{SnapshotUri, UriError, UriFault};

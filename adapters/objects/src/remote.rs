@@ -15,11 +15,11 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
 use self::buffers::Buffers;
+use crate::SnapshotUri;
 use crate::config::{Config, Extent};
 use crate::error::SnapshotError;
 use crate::manifest::{MANIFEST_NAME, MAX_MANIFEST_LEN, Manifest, ManifestError};
 use crate::name::FileName;
-use crate::uri::SnapshotUri;
 
 /// Objects are written in parts of this size. S3 wants at least 5 MiB.
 pub(crate) const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -124,10 +124,12 @@ impl Backend {
             },
             Source::Config(config) => self.client(config, uri)?,
         };
+        let path = ObjectPath::parse(uri.path())
+            .map_err(|error| SnapshotError::store(uri.to_string(), error.into()))?;
         let prefix = match client.extent {
-            Extent::Bucket => uri.object_path().clone(),
+            Extent::Bucket => path,
             Extent::AllBuckets => std::iter::once(client.bucket.as_str().into())
-                .chain(uri.object_path().parts())
+                .chain(path.parts())
                 .collect(),
         };
         Ok(Place {

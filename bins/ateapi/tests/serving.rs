@@ -16,9 +16,9 @@ const TEMPLATE: &str = "apiVersion: ate.dev/v1alpha1
 kind: ActorTemplate
 metadata: {name: counter, namespace: team}
 spec:
-  pauseImage: pause@sha256:0
+  pauseImage: pause@sha256:0000000000000000000000000000000000000000000000000000000000000000
   snapshotsConfig: {location: \"s3://bucket/a\"}
-  containers: [{name: main, image: counter@sha256:1, command: [/counter]}]
+  containers: [{name: main, image: counter@sha256:1111111111111111111111111111111111111111111111111111111111111111, command: [/counter]}]
 ";
 
 struct Host {

@@ -181,14 +181,18 @@ impl Workflow {
                 let op = self.next_op();
                 Change::Suspend {
                     op,
-                    snapshot: snapshot_uri(actor, &template, &snapshot_name(actor, op)),
+                    snapshot: snapshot_uri(
+                        &template.snapshot_location,
+                        &actor.key,
+                        &snapshot_name(&actor.key, actor.version, op),
+                    ),
                 }
             }
             WishedChange::Pause => {
                 let op = self.next_op();
                 Change::Pause {
                     op,
-                    snapshot: snapshot_name(actor, op),
+                    snapshot: snapshot_name(&actor.key, actor.version, op),
                 }
             }
             WishedChange::Uploaded(name) => {
@@ -197,7 +201,7 @@ impl Workflow {
                     return self.finish(now, Err(failure));
                 };
                 Change::Uploaded {
-                    snapshot: snapshot_uri(actor, &template, &name),
+                    snapshot: snapshot_uri(&template.snapshot_location, &actor.key, &name),
                 }
             }
         };
@@ -241,7 +245,7 @@ impl Workflow {
         let verb = match verb {
             CallVerb::Exactly(verb) => verb,
             CallVerb::Upload(name) => Verb::Upload {
-                to: snapshot_uri(actor, &template, &name),
+                to: snapshot_uri(&template.snapshot_location, &actor.key, &name),
                 name,
             },
             CallVerb::Boot(worker) => match world.catalog.assets(&(worker.namespace, worker.pool)) {
@@ -316,13 +320,13 @@ impl Workflow {
 }
 
 /// Sorts by version within an actor's name, and is unique by its operation.
-fn snapshot_name(actor: &Actor, op: OpId) -> Name {
-    format!("{}-{:010}-{op}", actor.key.name, actor.version.0).into()
+fn snapshot_name(actor: &ActorKey, version: Version, op: OpId) -> Name {
+    format!("{}-{:010}-{op}", actor.name, version.0).into()
 }
 
 /// Where a snapshot of that name goes in the object store.
-fn snapshot_uri(actor: &Actor, template: &Template, name: &Name) -> Name {
-    format!("{}/{}/{name}", template.snapshot_location, actor.key.atespace).into()
+fn snapshot_uri(location: &Name, actor: &ActorKey, name: &Name) -> Name {
+    format!("{location}/{}/{name}", actor.atespace).into()
 }
 
 fn is_promise(row: &Worker, actor: &ActorKey, on: &Assignment) -> bool {
@@ -335,4 +339,25 @@ fn template_of<'a>(actor: Option<&'a Actor>, declared: Option<&'a Arc<Template>>
     actor
         .and_then(|a| a.pinned.as_deref())
         .or_else(|| declared.map(|t| &**t))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ReplicaId;
+    use crate::name::SNAPSHOT_PATH_MAX;
+
+    #[test]
+    fn the_longest_snapshot_fits_into_the_room_that_templates_leave_for_it() {
+        let label = "a".repeat(63);
+        let actor = ActorKey::new(label.as_str(), label.as_str());
+        let op = OpId {
+            replica: ReplicaId(u64::MAX),
+            seq: u64::MAX,
+        };
+        let name = snapshot_name(&actor, Version(u64::MAX), op);
+        let location = Name::from("gs://bucket");
+        let uri = snapshot_uri(&location, &actor, &name);
+        assert_eq!(uri.as_str().len(), location.as_str().len() + SNAPSHOT_PATH_MAX);
+    }
 }

@@ -6,13 +6,28 @@ use super::*;
 fn values_that_keep_the_rules_are_accepted() {
     let long_path = format!("path: /{}", "a".repeat(1023));
     let long_mount = format!("mountPath: /{}", "a".repeat(4095));
+    let longest_location = format!("location: gs://b/{}/", "x".repeat(574));
     let label = "x".repeat(63);
     let subdomain = format!("name: {}", [label.as_str(); 4].join(".").split_at(253).0);
     for (from, to) in [
         ("name: counter", "name: a.b-c"),
         ("name: counter", subdomain.as_str()),
         ("namespace: team", "namespace: t"),
-        ("pauseImage: pause@sha256:0", "pauseImage: '@'"),
+        (
+            "pauseImage: pause@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+            "pauseImage: host.example:5000/a/pause:v1@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+        ),
+        ("pause@", "oci:/srv/images/pause:v1@"),
+        (
+            "location: file://snapshots/counter/",
+            "location: weird+scheme://b",
+        ),
+        ("location: file://snapshots/counter/", "location: //b/a%20b"),
+        ("location: file://snapshots/counter/", &longest_location),
+        ("goldenSnapshot: file://snapshots/golden", "goldenSnapshot: ''"),
+        ("gs://gvisor/runsc", "/usr/bin/runsc"),
+        ("gs://gvisor/runsc", "path:///usr/bin/runsc"),
+        ("gs://gvisor/runsc", "https://host.example/runsc"),
         ("  sandboxClass: gvisor\n  snap", "  snap"),
         (
             "onPause: Full\n    onCommit: Data",

@@ -15,10 +15,10 @@ metadata:
   name: counter
   labels: {tier: web}
 spec:
-  pauseImage: pause@sha256:0
+  pauseImage: pause@sha256:0000000000000000000000000000000000000000000000000000000000000000
   sandboxClass: gvisor
   snapshotsConfig:
-    location: file:///snapshots/
+    location: file://snapshots/counter/
     onPause: Full
     onCommit: Data
   volumes:
@@ -30,7 +30,7 @@ spec:
     - {key: zone, operator: In, values: [a, b]}
   containers:
   - name: main
-    image: counter@sha256:1
+    image: counter@sha256:1111111111111111111111111111111111111111111111111111111111111111
     command: [/counter, "-v"]
     env:
     - name: A
@@ -44,7 +44,7 @@ spec:
     - {name: data, mountPath: /data}
 status:
   phase: Ready
-  goldenSnapshot: file:///snapshots/golden
+  goldenSnapshot: file://snapshots/golden
 ---
 apiVersion: ate.dev/v1alpha1
 kind: WorkerPool
@@ -63,7 +63,7 @@ spec:
   default: true
   assets:
     amd64:
-      runsc: {url: "gs://x", sha256: f18a948bf9c8bbb54eb998549a3a8d719a1c7de2efbe8fdd2ff0ee5fecd06f19}
+      runsc: {url: "gs://gvisor/runsc", sha256: f18a948bf9c8bbb54eb998549a3a8d719a1c7de2efbe8fdd2ff0ee5fecd06f19}
 ---
 apiVersion: v1
 kind: Secret

@@ -132,15 +132,24 @@ fn other_objects_that_break_the_rules_are_refused_where_they_do() {
             ),
         ),
         (
-            "url: \"gs://x\"",
+            "url: \"gs://gvisor/runsc\"",
             "url: ''",
-            &format!("55:20: {config}: spec.assets.amd64.runsc.url: \"\": must not be empty"),
+            &format!(
+                "55:20: {config}: spec.assets.amd64.runsc.url: \"\": want an absolute path, or a URL with a scheme"
+            ),
+        ),
+        (
+            "url: \"gs://gvisor/runsc\"",
+            "url: gs://gvisor",
+            &format!(
+                "55:20: {config}: spec.assets.amd64.runsc.url: \"gs://gvisor\": want an object in the bucket, as in gs://bucket/runsc"
+            ),
         ),
         (
             "sha256: f1",
             "sha256: F1",
             &format!(
-                "55:38: {config}: spec.assets.amd64.runsc.sha256: \"F18a948bf9c8bbb54eb998549a3a8d719a1c7de2efbe8fdd2ff0ee5fecd06f19\": must be 64 lower-case hexadecimal digits"
+                "55:49: {config}: spec.assets.amd64.runsc.sha256: \"F18a948bf9c8bbb54eb998549a3a8d719a1c7de2efbe8fdd2ff0ee5fecd06f19\": must be 64 lower-case hexadecimal digits"
             ),
         ),
         (

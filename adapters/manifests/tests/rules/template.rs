@@ -25,16 +25,17 @@ fn templates_that_break_the_rules_are_refused_where_they_do() {
         "onCommit must be a subset of onPause: with onPause Data, set onCommit to Data (default Full)";
     let env_name = "must be one or more printable ASCII characters other than '='";
     let secret_key = "must be one or more letters, digits, '-', '.' and '_'";
+    let prefix = "write <scheme>://<bucket>/<path>, such as gs://snapshots/counter";
     let one_volume = "a template may have at most one durableDir volume, not 2";
     expect_errors(&[
         // ActorTemplate
         (
-            "  pauseImage: pause@sha256:0\n",
+            "  pauseImage: pause@sha256:0000000000000000000000000000000000000000000000000000000000000000\n",
             "",
             &format!("7:3: {template}: spec.pauseImage: is required"),
         ),
         (
-            "pause@sha256:0",
+            "pause@sha256:0000000000000000000000000000000000000000000000000000000000000000",
             "pause:3",
             &format!("7:15: {template}: spec.pauseImage: \"pause:3\": {pinned}"),
         ),
@@ -56,12 +57,12 @@ fn templates_that_break_the_rules_are_refused_where_they_do() {
             ),
         ),
         (
-            "location: file:///snapshots/",
+            "location: file://snapshots/counter/",
             "location: ''",
-            &format!("10:15: {template}: spec.snapshotsConfig.location: \"\": must not be empty"),
+            &format!("10:15: {template}: spec.snapshotsConfig.location: \"\": missing bucket; {prefix}"),
         ),
         (
-            "    location: file:///snapshots/\n",
+            "    location: file://snapshots/counter/\n",
             "",
             &format!("10:5: {template}: spec.snapshotsConfig.location: is required"),
         ),
@@ -163,12 +164,12 @@ fn templates_that_break_the_rules_are_refused_where_they_do() {
             ),
         ),
         (
-            "counter@sha256:1",
+            "counter@sha256:1111111111111111111111111111111111111111111111111111111111111111",
             "counter",
             &format!("22:12: {template}: spec.containers[0].image: \"counter\": {pinned}"),
         ),
         (
-            "    image: counter@sha256:1\n",
+            "    image: counter@sha256:1111111111111111111111111111111111111111111111111111111111111111\n",
             "",
             &format!("21:5: {template}: spec.containers[0].image: is required"),
         ),
@@ -371,9 +372,129 @@ fn templates_that_break_the_rules_are_refused_where_they_do() {
             &format!("33:31: {template}: spec.containers[0].volumeMounts[0].mountPath: \"/a\\tb\": {clean}"),
         ),
         (
-            "goldenSnapshot: file:///snapshots/golden",
+            "goldenSnapshot: file://snapshots/golden",
             "goldenSnapshot: []",
             &format!("36:19: {template}: status.goldenSnapshot: must be a string, not a list"),
         ),
     ]);
+}
+
+/// What the node daemon would refuse when an actor is put to sleep is refused when it is read.
+#[test]
+fn snapshots_that_could_not_be_stored_are_refused_before_there_are_any() {
+    let buckets = "want 1 to 222 letters, digits, dots, hyphens or underscores, the first a letter or digit";
+    let bucket = format!("invalid bucket \"..\": {buckets}");
+    let cases: [(&str, &str); 11] = [
+        ("nothing", "missing bucket"),
+        ("/snapshots", "missing bucket"),
+        ("file:///x", "missing bucket"),
+        ("gs:b/x", "missing bucket"),
+        ("file://../esc2", &bucket),
+        ("file://b/../../../esc", "invalid path segment \"..\""),
+        ("gs://b/%2e%2e/x", "invalid path segment \"..\""),
+        ("gs://b/x//y", "invalid path segment \"\""),
+        ("gs://user@b/x", "must contain only a scheme, bucket, and path"),
+        ("gs://b/x?y=z", "must contain only a scheme, bucket, and path"),
+        ("1x://b/x", "invalid scheme \"1x\""),
+    ];
+    let at = "ActorTemplate default/counter";
+    let hint = "write <scheme>://<bucket>/<path>, such as gs://snapshots/counter";
+    for (value, fault) in cases {
+        expect_errors(&[
+            (
+                "location: file://snapshots/counter/",
+                &format!("location: '{value}'"),
+                &format!("10:15: {at}: spec.snapshotsConfig.location: {value:?}: {fault}; {hint}"),
+            ),
+            (
+                "goldenSnapshot: file://snapshots/golden",
+                &format!("goldenSnapshot: '{value}'"),
+                &format!("36:19: {at}: status.goldenSnapshot: {value:?}: {fault}; {hint}"),
+            ),
+        ]);
+    }
+    let long = format!("gs://b/{}", "x".repeat(575));
+    let longer = format!("gs://b/{}", "x".repeat(762));
+    let room = "leaves no room for the atespace and the name of a snapshot behind it; want at most 581 bytes";
+    for (value, fault) in [
+        (
+            "gs://b//",
+            format!("\"gs://b//\": invalid path segment \"\"; {hint}"),
+        ),
+        (&long, format!("{:?}...: {room}", &long[..80])),
+        (&longer, format!("{:?}...: {room}", &longer[..80])),
+    ] {
+        expect_errors(&[(
+            "location: file://snapshots/counter/",
+            &format!("location: {value}"),
+            &format!("10:15: {at}: spec.snapshotsConfig.location: {fault}"),
+        )]);
+    }
+    let fault = format!(
+        "{:?}...: 769 bytes are too many, want at most 768; {hint}",
+        &longer[..80]
+    );
+    expect_errors(&[(
+        "goldenSnapshot: file://snapshots/golden",
+        &format!("goldenSnapshot: {longer}"),
+        &format!("36:19: {at}: status.goldenSnapshot: {fault}"),
+    )]);
+}
+
+/// What the node daemon would refuse when an actor is booted is refused when it is read.
+#[test]
+fn images_that_could_not_be_pulled_are_refused_before_anybody_tries() {
+    let zeros = "0".repeat(64);
+    let pinned = |name: &str| format!("{name}@sha256:{zeros}");
+    let digest =
+        |text: &str| format!("digest {text:?} is not \"sha256:\" and 64 lowercase hexadecimal digits");
+    let host = |text: &str| {
+        format!("registry {text:?} is not a host name or address with an optional port from 1 to 65535")
+    };
+    let repository = |text: &str| {
+        format!(
+            "repository {text:?} is not lowercase letters and digits in parts separated by \"/\", \".\", \"_\", \
+             \"__\" or \"-\", 255 at most"
+        )
+    };
+    let at = "ActorTemplate default/counter";
+    for (value, fault) in [
+        ("@".to_owned(), digest("")),
+        ("x@sha256:00".to_owned(), digest("sha256:00")),
+        ("x@md5:abc".to_owned(), digest("md5:abc")),
+        (
+            format!("x@sha256:{}", "F".repeat(64)),
+            digest(&format!("sha256:{}", "F".repeat(64))),
+        ),
+        (
+            pinned("https://x/y"),
+            "it starts with \"https://\"; leave that off and write host/repository:tag".to_owned(),
+        ),
+        (
+            pinned("oci:"),
+            "no directory after \"oci:\"; write oci:path, oci:path:tag or oci:path@sha256:...".to_owned(),
+        ),
+        (pinned(""), repository("")),
+        (pinned("UPPER/x"), repository("UPPER/x")),
+        (pinned("h.example:99999/x"), host("h.example:99999")),
+        (pinned("h:99999/x"), host("h:99999")),
+        (pinned("../x"), host("..")),
+    ] {
+        let shown = match value.len() {
+            0..=80 => format!("{value:?}"),
+            _ => format!("{:?}...", &value[..80]),
+        };
+        expect_errors(&[
+            (
+                &format!("pauseImage: pause@sha256:{zeros}"),
+                &format!("pauseImage: '{value}'"),
+                &format!("7:15: {at}: spec.pauseImage: {shown}: {fault}"),
+            ),
+            (
+                &format!("image: counter@sha256:{}", "1".repeat(64)),
+                &format!("image: '{value}'"),
+                &format!("22:12: {at}: spec.containers[0].image: {shown}: {fault}"),
+            ),
+        ]);
+    }
 }

@@ -50,12 +50,8 @@ pub(super) fn file<'a>(path: &'a Path, url: &'a str) -> Content<'a> {
 }
 
 /// An object of the store that the snapshots are in.
-pub(super) fn object<'a>(backend: &'a Backend, url: &'a str) -> Content<'a> {
+pub(super) fn object<'a>(backend: &'a Backend, uri: SnapshotUri, url: &'a str) -> Content<'a> {
     let opened = async move {
-        let uri = SnapshotUri::parse(url).map_err(|error| AssetError::Missing {
-            url: url.to_owned(),
-            why: error.fault.to_string(),
-        })?;
         let content = backend.read_object(uri).map_err(move |error| {
             let (url, why) = (url.to_owned(), error.to_string());
             match error {

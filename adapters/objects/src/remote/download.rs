@@ -12,13 +12,13 @@ use object_store::{GetOptions, ObjectMeta, ObjectStoreExt as _};
 
 use super::object::Account;
 use super::{Backend, FILES_AT_ONCE, MAX_FILE_BYTES, Place, RANGE_BYTES, at, off_thread, stored_name};
+use crate::SnapshotUri;
 use crate::dir::Dir;
 use crate::error::SnapshotError;
 use crate::manifest::{FileRecord, Manifest};
 use crate::name::FileName;
 use crate::progress::Progress;
 use crate::sparse::{DecodeError, Decoder, same_digest};
-use crate::uri::SnapshotUri;
 
 /// How many ranges of one file are asked for ahead of the one being written.
 const RANGES_AHEAD: usize = 4;

@@ -7,8 +7,8 @@ use futures_util::{Stream, TryStreamExt as _, stream};
 use object_store::{GetOptions, ObjectStoreExt as _};
 
 use super::{Backend, RANGE_BYTES};
+use crate::SnapshotUri;
 use crate::error::SnapshotError;
-use crate::uri::SnapshotUri;
 
 impl Backend {
     /// The bytes of one object, as it is stored, in pieces. Nothing is asked before the stream is polled;

@@ -10,6 +10,7 @@ use object_store::{ObjectStoreExt as _, PutMode};
 
 use super::object::{Account, ObjectWriter};
 use super::{Backend, FILES_AT_ONCE, MAX_FILE_BYTES, Place, at, off_thread, stored_name};
+use crate::SnapshotUri;
 use crate::content::{SourceError, measure};
 use crate::dir::Dir;
 use crate::error::SnapshotError;
@@ -19,7 +20,6 @@ use crate::manifest::{FileRecord, MANIFEST_NAME, Manifest};
 use crate::name::{FileName, LocalName};
 use crate::progress::Progress;
 use crate::sparse::{Encoder, Fill};
-use crate::uri::SnapshotUri;
 
 impl Backend {
     /// Uploads the files of `plan` from `dir` to `uri`, and returns the manifest as it is now stored.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::{Digest, digest::DigestError};
+use crate::{Digest, DigestError};
 
 /// The registry meant by names that do not say one, as with every other image tool.
 const DEFAULT_REGISTRY: &str = "docker.io";
@@ -21,9 +21,9 @@ const MAX_TAG_BYTES: usize = 128;
 /// that gives the same reference again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
-    pub(crate) location: Location,
-    pub(crate) tag: Option<String>,
-    pub(crate) digest: Option<Digest>,
+    location: Location,
+    tag: Option<String>,
+    digest: Option<Digest>,
 }
 
 /// Where an image is.
@@ -110,7 +110,11 @@ impl Reference {
         self
     }
 
-    pub(crate) fn in_layout(path: &Path, tag: &str, digest: Digest) -> Result<Self, ReferenceError> {
+    /// The image with this tag and digest in a layout.
+    ///
+    /// # Errors
+    /// A tag that is none.
+    pub fn in_layout(path: &Path, tag: &str, digest: Digest) -> Result<Self, ReferenceError> {
         let reference = Self {
             location: Location::Layout {
                 path: path.to_owned(),
@@ -215,7 +219,11 @@ fn check_tag(tag: &str) -> Result<(), ReferenceProblem> {
     Ok(())
 }
 
-pub(crate) fn check_host(host: &str) -> Result<(), ReferenceProblem> {
+/// Checks the name or address of a registry, with its port if it has one.
+///
+/// # Errors
+/// [`ReferenceProblem::Host`].
+pub fn check_host(host: &str) -> Result<(), ReferenceProblem> {
     let (name, port) = split_port(host);
     let port_is_good = port.is_none_or(|port| {
         port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
@@ -237,7 +245,11 @@ fn is_dns_label(label: &str) -> bool {
     (1..=63).contains(&label.len()) && characters && !label.starts_with('-') && !label.ends_with('-')
 }
 
-pub(crate) fn check_repository(repository: &str) -> Result<(), ReferenceProblem> {
+/// Checks the path of an image within a registry.
+///
+/// # Errors
+/// [`ReferenceProblem::Repository`].
+pub fn check_repository(repository: &str) -> Result<(), ReferenceProblem> {
     let good = repository.len() <= MAX_REPOSITORY_BYTES && repository.split('/').all(is_repository_part);
     match good {
         true => Ok(()),
@@ -256,15 +268,15 @@ fn is_repository_part(part: &str) -> bool {
 }
 
 /// Splits the port off a host, minding the colons inside `[...]`.
-pub(crate) fn split_port(host: &str) -> (&str, Option<&str>) {
+fn split_port(host: &str) -> (&str, Option<&str>) {
     match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
     }
 }
 
-/// Whether `host` is this very machine.
-pub(crate) fn is_loopback(host: &str) -> bool {
+/// Whether the registry `host` is on this very machine.
+pub fn is_loopback(host: &str) -> bool {
     let (name, _) = split_port(host);
     let address = name.trim_start_matches('[').trim_end_matches(']');
     name == "localhost"

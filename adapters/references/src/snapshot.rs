@@ -3,12 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use object_store::path::Path as ObjectPath;
-
-/// The longest prefix accepted, in bytes. Object keys end at 1024 bytes; the longest file name and its suffix
-/// must still fit behind the prefix.
-const MAX_LEN: usize = 768;
-
 /// The prefix of a snapshot in an object store, for instance `gs://bucket/counters/a1/2026-06-30T12:00:00Z-ABC`.
 ///
 /// As in the original the scheme says nothing: which service is asked is a matter of the backend. Unlike there,
@@ -17,10 +11,14 @@ const MAX_LEN: usize = 768;
 pub struct SnapshotUri {
     text: String,
     bucket: String,
-    path: ObjectPath,
+    path: String,
 }
 
 impl SnapshotUri {
+    /// The longest prefix accepted, in bytes. Object keys end at 1024 bytes; the longest file name and its suffix
+    /// must still fit behind the prefix.
+    pub const MAX_LEN: usize = 768;
+
     /// Reads a prefix as it comes over the wire. The error's text is the one compat.md 7.2 asks for.
     pub fn parse(text: &str) -> Result<Self, UriError> {
         Self::read(text).map_err(|fault| UriError {
@@ -36,15 +34,11 @@ impl SnapshotUri {
 
     /// The prefix inside the bucket, without slashes at its ends.
     pub fn path(&self) -> &str {
-        self.path.as_ref()
-    }
-
-    pub(crate) fn object_path(&self) -> &ObjectPath {
         &self.path
     }
 
     fn read(text: &str) -> Result<Self, UriFault> {
-        if text.len() > MAX_LEN {
+        if text.len() > Self::MAX_LEN {
             return Err(UriFault::TooLong(text.len()));
         }
         if text.chars().any(|c| c.is_control()) {
@@ -83,7 +77,7 @@ impl SnapshotUri {
         Ok(Self {
             text: text.to_owned(),
             bucket: bucket.to_owned(),
-            path: ObjectPath::parse(path).map_err(|_| UriFault::Segment(path.to_owned()))?,
+            path: path.to_owned(),
         })
     }
 }
@@ -145,7 +139,7 @@ pub enum UriFault {
     #[error("control characters are not allowed")]
     ControlCharacter,
     /// Longer than any object key may be.
-    #[error("{0} bytes are too many, want at most 768")]
+    #[error("{0} bytes are too many, want at most {max}", max = SnapshotUri::MAX_LEN)]
     TooLong(usize),
 }
 

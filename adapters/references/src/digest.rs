@@ -33,11 +33,12 @@ impl Digest {
         hex::encode(self.0)
     }
 
-    pub(crate) fn from_hasher(hasher: Sha256) -> Self {
+    /// The digest of what `hasher` has taken in.
+    pub fn from_hasher(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }
 
-    pub(crate) fn from_hex(digits: &str) -> Option<Self> {
+    fn from_hex(digits: &str) -> Option<Self> {
         let lowercase = digits.bytes().all(|byte| !byte.is_ascii_uppercase());
         let mut bytes = [0; 32];
         (lowercase && hex::decode_to_slice(digits, &mut bytes).is_ok()).then_some(Self(bytes))
