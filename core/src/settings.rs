@@ -1,13 +1,22 @@
 //! Every duration in one place, with the relations between them (design section 6, last paragraph).
 //!
-//! The defaults' relations are checked when the crate is compiled; a configuration's when it is
-//! built, with an error that says which relation broke and by how much.
+//! There is one list of relations: the defaults are held against it when the crate is compiled, a
+//! configuration when it is built, with an error that says which relation broke and by how much.
 
 use crate::session::OnLapse;
 use crate::time::{Duration, fraction};
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
 use core::fmt;
 
 const PPM: u64 = 1_000_000;
+
+/// The shortest that anything may be which comes round again and again: a renewal, a report, a sweep,
+/// a pause before another attempt. Timers tick in milliseconds, so that ten are kept to within a
+/// tenth, and a hundred rounds a second are bearable for a store and for the processor. What is
+/// shorter asks for all of both.
+pub const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
 
 /// How leases are taken, kept and lost (design section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,18 +35,18 @@ pub struct LeaseSettings {
 
 impl LeaseSettings {
     /// How long after sending its request a holder may believe in a lease that was granted.
-    pub fn believed_for(&self) -> Duration {
+    pub const fn believed_for(&self) -> Duration {
         self.shortened(self.ttl)
     }
 
     /// The part of `span` that has surely not passed on another clock when it has passed on one's own.
-    fn shortened(&self, span: Duration) -> Duration {
+    const fn shortened(&self, span: Duration) -> Duration {
         span.saturating_sub(fraction(span, self.drift_ppm, PPM))
             .saturating_sub(self.margin)
     }
 
     /// How long one waits by one's own clock until `span` has surely passed on another.
-    fn lengthened(&self, span: Duration) -> Duration {
+    const fn lengthened(&self, span: Duration) -> Duration {
         span.saturating_add(fraction(span, self.drift_ppm, PPM))
             .saturating_add(self.margin)
     }
@@ -67,7 +76,7 @@ pub struct NodeSettings {
 
 impl NodeSettings {
     /// How long a node may be silent before its workers get no new actors.
-    pub fn stale_silence(&self) -> Duration {
+    pub const fn stale_silence(&self) -> Duration {
         self.heartbeat_every.saturating_mul(self.stale_after)
     }
 }
@@ -150,23 +159,32 @@ impl Settings {
         },
     };
 
-    /// The same settings with another lease TTL; renewal and retry keep their share of it.
+    /// The same settings with another lease TTL; renewal, retry and the replica session keep their
+    /// share of it.
     #[must_use]
     pub fn with_lease_ttl(mut self, ttl: Duration) -> Settings {
         self.lease.ttl = ttl;
         self.lease.renew_every = ttl / 3;
         self.lease.retry_from = ttl / 10;
         self.lease.margin = ttl / 30;
+        self.with_session_ttl(ttl / 5)
+    }
+
+    /// The same settings with another TTL of replica sessions; renewal keeps its share of it.
+    #[must_use]
+    pub fn with_session_ttl(mut self, ttl: Duration) -> Settings {
+        self.session.ttl = ttl;
+        self.session.renew_every = ttl / 3;
         self
     }
 
     /// How long after sending the report that renewed it a node may believe in a session of `ttl`.
-    pub fn session_believed_for(&self, ttl: Duration) -> Duration {
+    pub const fn session_believed_for(&self, ttl: Duration) -> Duration {
         self.lease.shortened(ttl)
     }
 
     /// How long a node must not have been heard of before its session is surely over.
-    pub fn session_over_after(&self) -> Duration {
+    pub const fn session_over_after(&self) -> Duration {
         self.lease.lengthened(self.node.session_ttl)
     }
 
@@ -174,97 +192,68 @@ impl Settings {
     ///
     /// # Errors
     /// The first relation that does not hold.
-    pub fn check(&self) -> Result<(), BrokenRelation> {
-        let lease = &self.lease;
-        let rules = [
-            (Duration::ZERO, "zero", lease.retry_from, "lease.retry_from"),
-            (
-                lease.retry_from,
-                "lease.retry_from",
-                lease.renew_every,
-                "lease.renew_every",
-            ),
-            (
-                lease.renew_every * 2,
-                "twice lease.renew_every",
-                lease.believed_for(),
-                "lease.ttl less drift and margin",
-            ),
-            (
-                self.session.renew_every * 2,
-                "twice session.renew_every",
-                self.session.ttl,
-                "session.ttl",
-            ),
-            (
-                Duration::ZERO,
-                "zero",
-                self.session.renew_every,
-                "session.renew_every",
-            ),
-            (
-                Duration::ZERO,
-                "zero",
-                self.node.heartbeat_every,
-                "node.heartbeat_every",
-            ),
-            (
-                self.node.heartbeat_every,
-                "node.heartbeat_every",
-                self.session_believed_for(self.node.session_ttl),
-                "node.session_ttl less drift and margin",
-            ),
-            (Duration::ZERO, "zero", self.pull.stall_after, "pull.stall_after"),
-            (
-                self.pull.stall_after,
-                "pull.stall_after",
-                self.workflow.deadline,
-                "workflow.deadline",
-            ),
-            (
-                Duration::ZERO,
-                "zero",
-                self.workflow.retry_from,
-                "workflow.retry_from",
-            ),
-            (
-                Duration::ZERO,
-                "zero",
-                self.workflow.settle_after,
-                "workflow.settle_after",
-            ),
-            (
-                Duration::ZERO,
-                "zero",
-                self.workflow.sweep_every,
-                "workflow.sweep_every",
-            ),
-        ];
-        for (less, less_name, more, more_name) in rules {
-            if less >= more {
-                return Err(BrokenRelation::Order {
-                    less,
-                    less_name,
-                    more,
-                    more_name,
-                });
+    pub const fn check(&self) -> Result<(), BrokenRelation> {
+        if self.lease.drift_ppm >= PPM {
+            return Err(BrokenRelation::Drift(self.lease.drift_ppm));
+        }
+        if self.node.stale_after == 0 {
+            return Err(BrokenRelation::Zero(Setting::StaleAfter));
+        }
+        if self.pull.attempts == 0 {
+            return Err(BrokenRelation::Zero(Setting::PullAttempts));
+        }
+        let relations = self.relations();
+        let mut next = 0;
+        while next < relations.len() {
+            let relation = relations[next];
+            if !relation.holds() {
+                return Err(BrokenRelation::Order(relation));
             }
-        }
-        if self.workflow.retry_from > self.workflow.retry_to {
-            return Err(BrokenRelation::Order {
-                less: self.workflow.retry_from,
-                less_name: "workflow.retry_from",
-                more: self.workflow.retry_to,
-                more_name: "workflow.retry_to",
-            });
-        }
-        if lease.drift_ppm >= PPM {
-            return Err(BrokenRelation::Drift(lease.drift_ppm));
-        }
-        if self.node.stale_after == 0 || self.pull.attempts == 0 {
-            return Err(BrokenRelation::ZeroCount);
+            next += 1;
         }
         Ok(())
+    }
+
+    /// Every relation between durations. The periods come first: what they are compared with afterwards
+    /// is easier to understand when they are none that nobody can keep.
+    const fn relations(&self) -> [Relation; 17] {
+        use Setting::*;
+        let Settings {
+            lease,
+            session,
+            node,
+            pull,
+            workflow,
+        } = self;
+        let silence = Term {
+            what: What::Silence,
+            value: node.stale_silence(),
+        };
+        [
+            period(LeaseRetryFrom, lease.retry_from),
+            period(SessionRenewEvery, session.renew_every),
+            period(HeartbeatEvery, node.heartbeat_every),
+            period(PullStallAfter, pull.stall_after),
+            period(PullRetryAfter, pull.retry_after),
+            period(WorkflowRetryFrom, workflow.retry_from),
+            period(SettleAfter, workflow.settle_after),
+            period(SweepEvery, workflow.sweep_every),
+            // Two renewals, and so one that fails, fit into what is believed.
+            one(LeaseRetryFrom, lease.retry_from).is_below(one(LeaseRenewEvery, lease.renew_every)),
+            twice(LeaseRenewEvery, lease.renew_every).is_below(believed(LeaseTtl, lease.believed_for())),
+            twice(SessionRenewEvery, session.renew_every).is_below(one(SessionTtl, session.ttl)),
+            // A session is there to end before the leases that it vouches for.
+            one(SessionTtl, session.ttl).is_below(one(LeaseTtl, lease.ttl)),
+            // Nobody waits longer for a dead replica's lease than for the workflow it was taken for.
+            one(LeaseTtl, lease.ttl).is_at_most(one(Deadline, workflow.deadline)),
+            one(HeartbeatEvery, node.heartbeat_every)
+                .is_below(believed(NodeSessionTtl, lease.shortened(node.session_ttl))),
+            // A node that is still given actors has a session.
+            silence.is_at_most(one(NodeSessionTtl, node.session_ttl)),
+            // A pull that stalls is told before the workflow that waits for it is over.
+            one(PullStallAfter, pull.stall_after).is_below(one(Deadline, workflow.deadline)),
+            one(WorkflowRetryFrom, workflow.retry_from).is_at_most(one(WorkflowRetryTo, workflow.retry_to)),
+        ]
     }
 }
 
@@ -274,62 +263,224 @@ impl Default for Settings {
     }
 }
 
-const _: () = {
-    let s = &Settings::DEFAULT;
-    assert!(s.lease.retry_from.as_millis() < s.lease.renew_every.as_millis());
-    assert!(
-        s.lease.renew_every.as_millis() * 2 < s.lease.ttl.as_millis() - s.lease.ttl.as_millis() / 100 - 1000
-    );
-    assert!(s.session.renew_every.as_millis() * 2 < s.session.ttl.as_millis());
-    assert!(s.session.ttl.as_millis() < s.lease.ttl.as_millis());
-    assert!(
-        s.node.heartbeat_every.as_millis() * s.node.stale_after as u128 <= s.node.session_ttl.as_millis()
-    );
-    assert!(s.pull.stall_after.as_millis() < s.workflow.deadline.as_millis());
-};
+const _: () = assert!(
+    matches!(Settings::DEFAULT.check(), Ok(())),
+    "the defaults do not hold together"
+);
+
+/// A setting that others depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// `lease.ttl`
+    LeaseTtl,
+    /// `lease.renew_every`
+    LeaseRenewEvery,
+    /// `lease.retry_from`
+    LeaseRetryFrom,
+    /// `session.ttl`
+    SessionTtl,
+    /// `session.renew_every`
+    SessionRenewEvery,
+    /// `node.heartbeat_every`
+    HeartbeatEvery,
+    /// `node.stale_after`
+    StaleAfter,
+    /// `node.session_ttl`
+    NodeSessionTtl,
+    /// `pull.stall_after`
+    PullStallAfter,
+    /// `pull.attempts`
+    PullAttempts,
+    /// `pull.retry_after`
+    PullRetryAfter,
+    /// `workflow.deadline`
+    Deadline,
+    /// `workflow.retry_from`
+    WorkflowRetryFrom,
+    /// `workflow.retry_to`
+    WorkflowRetryTo,
+    /// `workflow.settle_after`
+    SettleAfter,
+    /// `workflow.sweep_every`
+    SweepEvery,
+}
+
+impl Setting {
+    /// Where it stands in [`Settings`].
+    pub const fn name(self) -> &'static str {
+        match self {
+            Setting::LeaseTtl => "lease.ttl",
+            Setting::LeaseRenewEvery => "lease.renew_every",
+            Setting::LeaseRetryFrom => "lease.retry_from",
+            Setting::SessionTtl => "session.ttl",
+            Setting::SessionRenewEvery => "session.renew_every",
+            Setting::HeartbeatEvery => "node.heartbeat_every",
+            Setting::StaleAfter => "node.stale_after",
+            Setting::NodeSessionTtl => "node.session_ttl",
+            Setting::PullStallAfter => "pull.stall_after",
+            Setting::PullAttempts => "pull.attempts",
+            Setting::PullRetryAfter => "pull.retry_after",
+            Setting::Deadline => "workflow.deadline",
+            Setting::WorkflowRetryFrom => "workflow.retry_from",
+            Setting::WorkflowRetryTo => "workflow.retry_to",
+            Setting::SettleAfter => "workflow.settle_after",
+            Setting::SweepEvery => "workflow.sweep_every",
+        }
+    }
+}
+
+/// Two durations, of which one must be shorter than the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relation {
+    less: Term,
+    order: Order,
+    more: Term,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Below,
+    AtMost,
+}
+
+/// One side of a relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Term {
+    what: What,
+    value: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    One(Setting),
+    Twice(Setting),
+    /// What a lease or a session is worth to its holder.
+    Believed(Setting),
+    /// How long a node is silent before it is stale.
+    Silence,
+    ShortestPeriod,
+}
+
+const fn one(setting: Setting, value: Duration) -> Term {
+    Term {
+        what: What::One(setting),
+        value,
+    }
+}
+
+const fn twice(setting: Setting, value: Duration) -> Term {
+    Term {
+        what: What::Twice(setting),
+        value: value.saturating_mul(2),
+    }
+}
+
+const fn believed(setting: Setting, value: Duration) -> Term {
+    Term {
+        what: What::Believed(setting),
+        value,
+    }
+}
+
+const fn period(setting: Setting, value: Duration) -> Relation {
+    let shortest = Term {
+        what: What::ShortestPeriod,
+        value: SHORTEST_PERIOD,
+    };
+    shortest.is_at_most(one(setting, value))
+}
+
+impl Term {
+    const fn is_below(self, more: Term) -> Relation {
+        Relation {
+            less: self,
+            order: Order::Below,
+            more,
+        }
+    }
+
+    const fn is_at_most(self, more: Term) -> Relation {
+        Relation {
+            less: self,
+            order: Order::AtMost,
+            more,
+        }
+    }
+
+    /// A value that the name tells already is not repeated.
+    fn told(self, name: &impl Fn(Setting) -> String, show: &impl Fn(Duration) -> String) -> String {
+        let told = match self.what {
+            What::One(setting) => name(setting),
+            What::Twice(setting) => format!("twice {}", name(setting)),
+            What::Believed(setting) => format!("{} less drift and margin", name(setting)),
+            What::Silence => format!(
+                "{} times {}",
+                name(Setting::HeartbeatEvery),
+                name(Setting::StaleAfter)
+            ),
+            What::ShortestPeriod => return show(self.value),
+        };
+        let value = show(self.value);
+        match self.what {
+            What::One(_) if told.ends_with(&value) => told,
+            _ => format!("{told} ({value})"),
+        }
+    }
+}
+
+impl Relation {
+    const fn holds(&self) -> bool {
+        let (less, more) = (self.less.value.as_nanos(), self.more.value.as_nanos());
+        match self.order {
+            Order::Below => less < more,
+            Order::AtMost => less <= more,
+        }
+    }
+}
 
 /// A relation between settings that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokenRelation {
-    /// `less` must be shorter than `more`.
-    Order {
-        /// The value that is too long.
-        less: Duration,
-        /// What it is.
-        less_name: &'static str,
-        /// The value that is too short.
-        more: Duration,
-        /// What it is.
-        more_name: &'static str,
-    },
+    /// One duration must be shorter than another.
+    Order(Relation),
     /// The drift bound is a million parts per million or more.
     Drift(u64),
-    /// `node.stale_after` or `pull.attempts` is zero.
-    ZeroCount,
+    /// A count that must be at least one is zero.
+    Zero(Setting),
+}
+
+impl BrokenRelation {
+    /// What must hold and does not, in the words of whoever set it: `flag` says by which flag and to what,
+    /// if there is one, and `show` how durations are written there.
+    pub fn told(
+        &self,
+        flag: impl Fn(Setting) -> Option<String>,
+        show: impl Fn(Duration) -> String,
+    ) -> String {
+        let name = |setting| match flag(setting) {
+            Some(flag) => flag,
+            None => format!("{}, which no flag sets,", Setting::name(setting)),
+        };
+        let relation = match self {
+            BrokenRelation::Order(relation) => relation,
+            BrokenRelation::Drift(ppm) => {
+                return format!("lease.drift_ppm is {ppm}; it must stay below {PPM} (parts per million)");
+            }
+            BrokenRelation::Zero(setting) => return format!("{} must be at least 1", name(*setting)),
+        };
+        let (less, more) = (relation.less.told(&name, &show), relation.more.told(&name, &show));
+        match (relation.less.what, relation.order) {
+            (What::ShortestPeriod, _) => format!("{more} must be {less} or longer"),
+            (_, Order::Below) => format!("{less} must be shorter than {more}"),
+            (_, Order::AtMost) => format!("{less} must not be longer than {more}"),
+        }
+    }
 }
 
 impl fmt::Display for BrokenRelation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BrokenRelation::Order {
-                less,
-                less_name,
-                more,
-                more_name,
-            } => {
-                write!(
-                    f,
-                    "{less_name} ({less:?}) must be shorter than {more_name} ({more:?})"
-                )
-            }
-            BrokenRelation::Drift(ppm) => {
-                write!(
-                    f,
-                    "lease.drift_ppm is {ppm}; it must stay below 1000000 (parts per million)"
-                )
-            }
-            BrokenRelation::ZeroCount => f.write_str("node.stale_after and pull.attempts must be at least 1"),
-        }
+        let name = |setting: Setting| Some(setting.name().to_owned());
+        f.write_str(&self.told(name, |duration| format!("{duration:?}")))
     }
 }
 
@@ -338,6 +489,7 @@ impl core::error::Error for BrokenRelation {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
 
     #[test]
     fn the_defaults_hold_together() {
@@ -346,37 +498,139 @@ mod tests {
             Settings::DEFAULT.lease.believed_for(),
             Duration::from_millis(28_700)
         );
+        assert_eq!(
+            Settings::DEFAULT.with_lease_ttl(Duration::from_secs(30)),
+            Settings::DEFAULT
+        );
     }
 
     #[test]
-    fn a_shorter_lease_keeps_its_proportions_down_to_a_second() {
-        for secs in [1, 2, 3, 30, 600] {
-            let s = Settings::DEFAULT.with_lease_ttl(Duration::from_secs(secs));
-            assert_eq!(s.check(), Ok(()), "{secs}");
+    fn another_lease_keeps_its_proportions() {
+        for millis in [150, 250, 1_000, 3_000, 30_000, 300_000] {
+            let s = Settings::DEFAULT.with_lease_ttl(Duration::from_millis(millis));
+            assert_eq!(s.check(), Ok(()), "{millis}");
+        }
+    }
+
+    /// Breaks one relation.
+    type Breaks = fn(&mut Settings);
+
+    #[test]
+    fn each_broken_relation_is_named() {
+        let cases: [(Breaks, &str); 24] = [
+            (
+                |s| s.lease.retry_from = Duration::ZERO,
+                "lease.retry_from (0ns) must be 10ms or longer",
+            ),
+            (
+                |s| s.session.renew_every = Duration::from_millis(9),
+                "session.renew_every (9ms) must be 10ms or longer",
+            ),
+            (
+                |s| s.node.heartbeat_every = Duration::from_nanos(1),
+                "node.heartbeat_every (1ns) must be 10ms or longer",
+            ),
+            (
+                |s| s.pull.stall_after = Duration::ZERO,
+                "pull.stall_after (0ns) must be 10ms or longer",
+            ),
+            (
+                |s| s.pull.retry_after = Duration::ZERO,
+                "pull.retry_after (0ns) must be 10ms or longer",
+            ),
+            (
+                |s| s.workflow.retry_from = Duration::ZERO,
+                "workflow.retry_from (0ns) must be 10ms or longer",
+            ),
+            (
+                |s| s.workflow.settle_after = Duration::from_nanos(1),
+                "workflow.settle_after (1ns) must be 10ms or longer",
+            ),
+            (
+                |s| s.workflow.sweep_every = Duration::from_nanos(1),
+                "workflow.sweep_every (1ns) must be 10ms or longer",
+            ),
+            (
+                |s| s.lease.retry_from = s.lease.renew_every,
+                "lease.retry_from (10s) must be shorter than lease.renew_every (10s)",
+            ),
+            (
+                |s| s.lease.renew_every = Duration::from_secs(20),
+                "twice lease.renew_every (40s) must be shorter than lease.ttl less drift and margin (28.7s)",
+            ),
+            (
+                |s| s.lease.margin = Duration::from_secs(31),
+                "must be shorter than lease.ttl less drift and margin (0ns)",
+            ),
+            (
+                |s| s.session.renew_every = s.session.ttl / 2,
+                "twice session.renew_every (6s) must be shorter than session.ttl (6s)",
+            ),
+            (
+                |s| s.session.ttl = s.lease.ttl,
+                "session.ttl (30s) must be shorter than lease.ttl (30s)",
+            ),
+            (
+                |s| s.session.ttl = Duration::MAX,
+                "must be shorter than lease.ttl (30s)",
+            ),
+            (
+                |s| *s = s.with_lease_ttl(Duration::from_secs(600)),
+                "lease.ttl (600s) must not be longer than workflow.deadline (300s)",
+            ),
+            (
+                |s| s.workflow.deadline = Duration::from_millis(99),
+                "must not be longer than workflow.deadline (99ms)",
+            ),
+            (
+                |s| s.node.heartbeat_every = s.node.session_ttl,
+                "node.heartbeat_every (90s) must be shorter than node.session_ttl less drift and margin (88.1s)",
+            ),
+            (
+                |s| s.node.heartbeat_every = Duration::from_secs(50),
+                "node.heartbeat_every times node.stale_after (150s) must not be longer than node.session_ttl (90s)",
+            ),
+            (
+                |s| s.node.stale_after = u32::MAX,
+                "must not be longer than node.session_ttl (90s)",
+            ),
+            (|s| s.node.stale_after = 0, "node.stale_after must be at least 1"),
+            (
+                |s| s.pull.stall_after = s.workflow.deadline,
+                "pull.stall_after (300s) must be shorter than workflow.deadline (300s)",
+            ),
+            (|s| s.pull.attempts = 0, "pull.attempts must be at least 1"),
+            (
+                |s| s.workflow.retry_from = Duration::from_secs(6),
+                "workflow.retry_from (6s) must not be longer than workflow.retry_to (5s)",
+            ),
+            (
+                |s| s.lease.drift_ppm = PPM,
+                "lease.drift_ppm is 1000000; it must stay below 1000000",
+            ),
+        ];
+        for (breaks, expected) in cases {
+            let mut s = Settings::DEFAULT;
+            breaks(&mut s);
+            let told = s.check().expect_err(expected).to_string();
+            assert!(told.contains(expected), "{told:?} is not {expected:?}");
         }
     }
 
     #[test]
-    fn each_broken_relation_is_named() {
+    fn a_relation_is_told_in_the_words_of_whoever_set_it() {
         let mut s = Settings::DEFAULT;
-        s.lease.renew_every = Duration::from_secs(20);
-        let BrokenRelation::Order {
-            less_name, more_name, ..
-        } = s.check().unwrap_err()
-        else {
-            panic!()
+        s.node.heartbeat_every = Duration::from_secs(50);
+        let flag = |setting| match setting {
+            Setting::HeartbeatEvery => Some("--every 50s".to_owned()),
+            Setting::NodeSessionTtl => Some("--ttl 90s".to_owned()),
+            _ => None,
         };
-        assert_eq!(
-            (less_name, more_name),
-            ("twice lease.renew_every", "lease.ttl less drift and margin")
-        );
-
-        let mut s = Settings::DEFAULT;
-        s.pull.stall_after = s.workflow.deadline;
-        assert!(s.check().is_err());
-
-        let mut s = Settings::DEFAULT;
-        s.lease.drift_ppm = 1_000_000;
-        assert!(s.check().is_err());
+        let told = s
+            .check()
+            .unwrap_err()
+            .told(flag, |duration| format!("{}s", duration.as_secs()));
+        let expected = "--every 50s times node.stale_after, which no flag sets, (150s) must not be longer than --ttl 90s";
+        assert_eq!(told, expected);
     }
 }

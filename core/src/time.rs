@@ -50,15 +50,22 @@ impl fmt::Debug for Instant {
     }
 }
 
-fn micros(d: Duration) -> u64 {
-    u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
+const fn micros(d: Duration) -> u64 {
+    saturated(d.as_micros())
+}
+
+const fn saturated(number: u128) -> u64 {
+    if number > u64::MAX as u128 {
+        u64::MAX
+    } else {
+        number as u64
+    }
 }
 
 /// `d * part / whole` without losing precision or overflowing; `whole` must not be zero.
-pub(crate) fn fraction(d: Duration, part: u64, whole: u64) -> Duration {
+pub(crate) const fn fraction(d: Duration, part: u64, whole: u64) -> Duration {
     assert!(whole > 0, "a fraction of nothing");
-    let scaled = u128::from(micros(d)) * u128::from(part) / u128::from(whole);
-    Duration::from_micros(u64::try_from(scaled).unwrap_or(u64::MAX))
+    Duration::from_micros(saturated(micros(d) as u128 * part as u128 / whole as u128))
 }
 
 /// `d` more or less, between three quarters and five quarters of it, spread by `seed`: machines that

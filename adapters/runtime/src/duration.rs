@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use holdfast_core::settings::SHORTEST_PERIOD;
+
 /// The longest that Go can say, some 292 years.
 const LONGEST_NANOS: u128 = i64::MAX as u128;
 
@@ -31,6 +33,12 @@ pub enum DurationError {
     /// Zero, where something longer is needed.
     #[error("must be longer than zero")]
     Zero,
+    /// Shorter than what it is for can bear.
+    #[error("must be {} or longer", show(*.least))]
+    TooShort {
+        /// The shortest that would do.
+        least: Duration,
+    },
     /// A number is missing or malformed.
     #[error("{at:?} does not begin with a number; write a duration such as 30s, 5m or 1h30m")]
     Number {
@@ -90,6 +98,25 @@ pub fn positive(text: &str) -> Result<Duration, DurationError> {
         Duration::ZERO => Err(DurationError::Zero),
         duration => Ok(duration),
     }
+}
+
+/// Reads a duration that must not be shorter than `least`.
+///
+/// # Errors
+/// Those of [`parse`], and [`DurationError::TooShort`].
+pub fn at_least(least: Duration, text: &str) -> Result<Duration, DurationError> {
+    match parse(text)? {
+        duration if duration < least => Err(DurationError::TooShort { least }),
+        duration => Ok(duration),
+    }
+}
+
+/// Reads how often something is to happen: not more often than the core allows.
+///
+/// # Errors
+/// Those of [`at_least`].
+pub fn period(text: &str) -> Result<Duration, DurationError> {
+    at_least(SHORTEST_PERIOD, text)
 }
 
 /// A duration as people write it and [`parse`] reads it: `1h30m`, `2m30s`, `1.5s`, `250ms`.
@@ -247,6 +274,21 @@ mod tests {
         assert_eq!(positive("0.0000000001s"), Err(DurationError::Zero));
         assert_eq!(positive("1ns"), Ok(Duration::from_nanos(1)));
         assert_eq!(positive("-1s"), Err(DurationError::Negative));
+    }
+
+    #[test]
+    fn what_is_too_short_is_told_how_long_it_must_be() {
+        let refused = |text| {
+            at_least(Duration::from_millis(100), text)
+                .expect_err(text)
+                .to_string()
+        };
+        for text in ["0", "1ns", "99ms", "99999us"] {
+            assert_eq!(refused(text), "must be 100ms or longer");
+        }
+        assert!(refused("soon").contains("does not begin with a number"));
+        assert_eq!(period("10ms"), Ok(SHORTEST_PERIOD));
+        assert_eq!(period("9ms").unwrap_err().to_string(), "must be 10ms or longer");
     }
 
     #[test]
