@@ -61,6 +61,17 @@ pub enum ConfigError {
         /// What it may be.
         want: &'static str,
     },
+    /// Credentials that cannot be read.
+    #[error("{variable}={path:?}: want a file of credentials: {cause}")]
+    Credentials {
+        /// The environment variable.
+        variable: &'static str,
+        /// The file that it names.
+        path: PathBuf,
+        /// What the file system said.
+        #[source]
+        cause: std::io::Error,
+    },
     /// `file` without a usable directory.
     #[error(
         "ATE_STORAGE_ROOT={root:?}: want an existing directory for the snapshots of ATE_STORAGE_BACKEND=file: {cause}"
@@ -95,7 +106,25 @@ impl Config {
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
                 .collect::<BTreeMap<_, _>>()
         };
-        let service = match get("ATE_STORAGE_BACKEND").unwrap_or("gcs") {
+        let backend = get("ATE_STORAGE_BACKEND").unwrap_or("gcs");
+        match get("ATE_STORAGE_ROOT") {
+            Some(root) if backend != "file" => {
+                return Err(ConfigError::Value {
+                    variable: "ATE_STORAGE_ROOT",
+                    value: root.to_owned(),
+                    want: "ATE_STORAGE_BACKEND=file with it, or neither",
+                });
+            }
+            Some(root) if !root.starts_with('/') => {
+                return Err(ConfigError::Value {
+                    variable: "ATE_STORAGE_ROOT",
+                    value: root.to_owned(),
+                    want: "the absolute path of an existing directory",
+                });
+            }
+            Some(_) | None => {}
+        }
+        let service = match backend {
             "s3" => {
                 let specific = get("AWS_ENDPOINT_URL_S3").map(|url| ("AWS_ENDPOINT_URL_S3", url));
                 let endpoint = specific.or(get("AWS_ENDPOINT_URL").map(|url| ("AWS_ENDPOINT_URL", url)));
@@ -113,6 +142,9 @@ impl Config {
                     false => format!("http://{host}"),
                 });
                 let parse = |url: String| parse_endpoint("STORAGE_EMULATOR_HOST", &url, allow_http);
+                for variable in CREDENTIALS {
+                    get(variable).map_or(Ok(()), |path| readable(variable, path))?;
+                }
                 Service::Gcs {
                     options: with_prefix("GOOGLE_"),
                     emulator: emulator.map(parse).transpose()?,
@@ -259,6 +291,25 @@ fn retry() -> RetryConfig {
         max_retries: 10,
         retry_timeout: Duration::from_secs(60),
     }
+}
+
+/// Variables that name a file of credentials.
+const CREDENTIALS: [&str; 3] = [
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_SERVICE_ACCOUNT",
+    "GOOGLE_SERVICE_ACCOUNT_PATH",
+];
+
+fn readable(variable: &'static str, path: &str) -> Result<(), ConfigError> {
+    let opened = std::fs::File::open(path).and_then(|file| match file.metadata()?.is_file() {
+        true => Ok(()),
+        false => Err(std::io::Error::other("it is not a file")),
+    });
+    opened.map_err(|cause| ConfigError::Credentials {
+        variable,
+        path: path.into(),
+        cause,
+    })
 }
 
 fn boolean(variable: &'static str, value: Option<&str>) -> Result<bool, ConfigError> {
@@ -421,6 +472,22 @@ mod tests {
     }
 
     #[test]
+    fn credentials_that_cannot_be_read_are_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("key.json");
+        std::fs::write(&file, "{}").expect("writes");
+        for variable in CREDENTIALS {
+            for path in [dir.path().join("absent"), dir.path().to_owned()] {
+                let path = path.to_str().expect("text");
+                let text = read(&[(variable, path)]).expect_err(path).to_string();
+                assert!(text.starts_with(&format!("{variable}={path:?}: ")), "{text}");
+            }
+            read(&[(variable, file.to_str().expect("text"))]).expect("readable");
+            read(&[S3, (variable, "/absent")]).expect("nobody asks for it");
+        }
+    }
+
+    #[test]
     fn a_root_that_is_no_directory_is_named() {
         let root = tempfile::tempdir().expect("a directory");
         let file = root.path().join("f");
@@ -433,5 +500,10 @@ mod tests {
             assert!(text.contains(path), "{text}");
         }
         assert!(read(&[("ATE_STORAGE_BACKEND", "file")]).is_err());
+        let relative = read(&[("ATE_STORAGE_BACKEND", "file"), ("ATE_STORAGE_ROOT", ".")]);
+        let text = relative.expect_err("relative").to_string();
+        assert!(text.contains("want the absolute path"), "{text}");
+        let text = read(&[("ATE_STORAGE_ROOT", "/")]).expect_err("gcs").to_string();
+        assert!(text.contains("want ATE_STORAGE_BACKEND=file with it"), "{text}");
     }
 }

@@ -68,6 +68,24 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// It is there, and has nothing in it.
+    #[error(
+        "{path}: is empty, so that either everything that was in it is lost or somebody has made it; restore it from a \
+         backup, or remove it to begin without any actors"
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It was damaged, and is whole again without what could not be saved.
+    #[error(
+        "{path}: was damaged and has been repaired, perhaps without what was written last; restore it from a backup, \
+         or start again to go on with what is left"
+    )]
+    Repaired {
+        /// The file.
+        path: PathBuf,
+    },
     /// The operating system does not give it to us.
     #[error("{path}: {source}")]
     Io {
@@ -88,10 +106,10 @@ pub enum OpenError {
 
 impl Embedded {
     /// Opens the store at `path`, readable only for its owner, and makes it if there is none. Blocks
-    /// while it repairs a file whose process was killed.
+    /// while it reads all of it, to see that it is whole, and repairs a file whose process was killed.
     ///
     /// # Errors
-    /// As [`OpenError`] says. A file that cannot be opened is left as it is.
+    /// As [`OpenError`] says. A file that is no store is left as it is.
     pub fn open(path: impl AsRef<Path>, clock: Arc<dyn Clock>) -> Result<Embedded, OpenError> {
         let file = File::open(path.as_ref())?;
         let inner = Inner {

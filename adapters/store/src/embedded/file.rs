@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -29,6 +30,9 @@ const ATESPACES: TableDefinition<&str, ()> = TableDefinition::new("atespaces");
 
 /// Pages kept in memory; the rest is in the page cache of the operating system.
 const CACHE_BYTES: usize = 64 << 20;
+
+/// What is said of a file that was whole when it was opened and makes redb panic now.
+const DAMAGED: &str = "it has been damaged while it was open; stop, and restore it from a backup";
 
 /// The database and where it is.
 pub(super) struct File {
@@ -58,7 +62,16 @@ type Outcome = Result<Done, StoreError>;
 
 impl File {
     pub(super) fn open(path: &Path) -> Result<File, OpenError> {
-        let database = open(path)?;
+        if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0) {
+            return Err(OpenError::Empty { path: path.into() });
+        }
+        let mut database = open(path)?;
+        // Without this, whoever first reads a damaged page would panic.
+        match database.check_integrity() {
+            Ok(true) => {}
+            Ok(false) => return Err(OpenError::Repaired { path: path.into() }),
+            Err(error) => return Err(unusable(path, error)),
+        }
         match format(&database).map_err(|error| unusable(path, error))? {
             Some(FORMAT) => {}
             Some(found) => {
@@ -68,6 +81,7 @@ impl File {
                 });
             }
             None if is_empty(&database).map_err(|error| unusable(path, error))? => {
+                tracing::warn!(path = %path.display(), "there was no store; beginning with an empty one");
                 initialize(&database).map_err(|error| unusable(path, error))?;
                 // The file is durable, but not yet that it is there.
                 let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -112,7 +126,10 @@ impl File {
             }
         }
         let used = match &*read() {
-            Some(database) => using(database),
+            Some(database) => match catch_unwind(AssertUnwindSafe(|| using(database))) {
+                Ok(used) => used,
+                Err(_) => Err(Fault::Storage(redb::Error::Corrupted(DAMAGED.to_owned()))),
+            },
             None => Err(Fault::Storage(redb::Error::PreviousIo)),
         };
         if let Err(Fault::Storage(_)) = used {

@@ -34,8 +34,8 @@ pub enum UrlError {
         /// What stands in their place.
         text: String,
     },
-    /// The database is no number.
-    #[error("Redis URL: database {text:?} is not a number from 0 on")]
+    /// The database is no number that Redis counts to.
+    #[error("Redis URL: database {text:?} is not a number from 0 to {max}", max = i32::MAX)]
     Database {
         /// What stands in its place.
         text: String,
@@ -133,7 +133,7 @@ fn number(database: &str) -> Result<i64, UrlError> {
     };
     let digits = database.bytes().all(|byte| byte.is_ascii_digit());
     if digits {
-        database.parse().map_err(|_| wrong())
+        database.parse::<i32>().map(i64::from).map_err(|_| wrong())
     } else {
         Err(wrong())
     }
@@ -212,14 +212,10 @@ mod tests {
             let address = UrlError::Address { text: bad.into() };
             assert_eq!(parse(&format!("redis://{bad}")), Err(address), "{bad}");
         }
-        assert_eq!(
-            parse("redis://host/-1"),
-            Err(UrlError::Database { text: "-1".into() })
-        );
-        assert_eq!(
-            parse("redis://host/1/2"),
-            Err(UrlError::Database { text: "1/2".into() })
-        );
+        for bad in ["-1", "1/2", "2147483648", "99999999999"] {
+            let database = UrlError::Database { text: bad.into() };
+            assert_eq!(parse(&format!("redis://host/{bad}")), Err(database), "{bad}");
+        }
         assert_eq!(parse("redis://a%zz@host"), Err(UrlError::Encoding));
     }
 }
