@@ -8,6 +8,7 @@ pub mod images;
 pub mod leftovers;
 pub mod process;
 pub mod redis;
+pub mod refusals;
 pub mod registry;
 pub mod wait;
 pub mod workloads;

@@ -4,10 +4,12 @@
 //! only crate that knows `cfg(madsim)`. Other crates use [`tokio`] from here, sockets from [`net`], time
 //! from [`clock`] and randomness from [`entropy`], and then run unchanged in both worlds.
 
+pub mod causes;
 pub mod clock;
 pub mod driver;
 pub mod duration;
 pub mod entropy;
+pub mod flags;
 pub mod logging;
 pub mod net;
 pub mod shutdown;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use holdfast_runtime::clock::SystemClock;
-use holdfast_runtime::duration;
 use holdfast_runtime::shutdown::Shutdown;
+use holdfast_runtime::{duration, flags};
 use holdfast_sandbox::names::{Label, NameError};
 
 use crate::{Class, Config, Network, WorkerError};
@@ -21,7 +21,7 @@ pub struct Worker {
     #[arg(long, value_name = "UID", value_parser = pod_uid)]
     pub pod_uid: String,
     /// Where node daemon and workers meet
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/ateom-gvisor")]
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/ateom-gvisor", value_parser = flags::shared_directory)]
     pub base_dir: PathBuf,
     /// What actors run in; plain processes have no isolation, and snapshots of data directories only
     #[arg(long, value_enum, default_value_t = Sandbox::Gvisor)]
@@ -88,6 +88,9 @@ mod tests {
             ("--pod-uid", "../escape"),
             ("--pod-uid", "A"),
             ("--pod-uid", ""),
+            ("--base-dir", "relx"),
+            ("--base-dir", ""),
+            ("--base-dir", "/dev/null"),
             ("--sandbox", "docker"),
             ("--pod-ip", "10.0.0"),
             ("--idle-exit", "0"),

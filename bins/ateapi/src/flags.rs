@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Parser};
-use holdfast_runtime::duration;
+use holdfast_core::settings::SHORTEST_PERIOD;
+use holdfast_runtime::duration::{self, DurationError};
 use holdfast_runtime::logging::LogFormat;
 use holdfast_runtime::net::Address;
 
@@ -59,24 +60,24 @@ pub struct Flags {
     pub manifests: PathBuf,
 
     /// The longest that one Resume, Suspend, Pause, Delete or Revert may take
-    #[arg(long, value_name = "DURATION", env = "HOLDFAST_ACTOR_WORKFLOW_DEADLINE", default_value = "5m", value_parser = duration::positive)]
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_ACTOR_WORKFLOW_DEADLINE", default_value = "5m", value_parser = lease)]
     pub actor_workflow_deadline: Duration,
 
     /// How long a lease on an actor outlives a replica that died; renewed at every third of it
-    #[arg(long, value_name = "DURATION", env = "HOLDFAST_LEASE_TTL", default_value = "30s", value_parser = ttl)]
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_LEASE_TTL", default_value = "30s", value_parser = lease)]
     pub lease_ttl: Duration,
 
     /// How long a replica that died counts as alive to its peers, who then take over its leases; renewed
-    /// at every third of it
-    #[arg(long, value_name = "DURATION", env = "HOLDFAST_REPLICA_SESSION_TTL", default_value = "6s", value_parser = ttl)]
-    pub replica_session_ttl: Duration,
+    /// at every third of it [default: a fifth of --lease-ttl]
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_REPLICA_SESSION_TTL", value_parser = session)]
+    pub replica_session_ttl: Option<Duration>,
 
     /// How long a node may run sandboxes without hearing from the control plane
-    #[arg(long, value_name = "DURATION", env = "HOLDFAST_SESSION_TTL", default_value = "90s", value_parser = ttl)]
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_SESSION_TTL", default_value = "90s", value_parser = duration::period)]
     pub session_ttl: Duration,
 
     /// How often nodes report
-    #[arg(long, value_name = "DURATION", env = "HOLDFAST_HEARTBEAT_INTERVAL", default_value = "30s", value_parser = duration::positive)]
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_HEARTBEAT_INTERVAL", default_value = "30s", value_parser = duration::period)]
     pub heartbeat_interval: Duration,
 
     /// After how many missing reports the workers of a node get no new actors
@@ -84,11 +85,11 @@ pub struct Flags {
     pub stale_after: u32,
 
     /// How long an actor may stand between two states before it is taken care of without being asked
-    #[arg(long, value_name = "DURATION", env = "HOLDFAST_SETTLE_AFTER", default_value = "10s", value_parser = duration::positive)]
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_SETTLE_AFTER", default_value = "10s", value_parser = duration::period)]
     pub settle_after: Duration,
 
     /// How often workers and the actors they host are compared
-    #[arg(long, value_name = "DURATION", env = "HOLDFAST_SWEEP_INTERVAL", default_value = "10s", value_parser = duration::positive)]
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_SWEEP_INTERVAL", default_value = "10s", value_parser = duration::period)]
     pub sweep_interval: Duration,
 
     /// Check flags and manifests, print OK and exit. Neither the network nor the store is touched
@@ -120,18 +121,15 @@ impl Flags {
     }
 }
 
-/// What is renewed at every third of its life must leave time for a round trip to the store.
-const TTL_MIN: Duration = Duration::from_millis(100);
+/// A failed renewal of a lease is tried again after a tenth of its life, and no workflow is shorter than
+/// its lease.
+fn lease(text: &str) -> Result<Duration, DurationError> {
+    duration::at_least(10 * SHORTEST_PERIOD, text)
+}
 
-fn ttl(text: &str) -> Result<Duration, String> {
-    match duration::parse(text) {
-        Ok(ttl) if ttl < TTL_MIN => Err(format!(
-            "must be {} or longer, to be renewed in time",
-            duration::show(TTL_MIN)
-        )),
-        Ok(ttl) => Ok(ttl),
-        Err(error) => Err(error.to_string()),
-    }
+/// A session is renewed at every third of its life.
+fn session(text: &str) -> Result<Duration, DurationError> {
+    duration::at_least(3 * SHORTEST_PERIOD, text)
 }
 
 #[cfg(test)]

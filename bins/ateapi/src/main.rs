@@ -18,6 +18,7 @@ use std::sync::Arc;
 use clap::Parser;
 use holdfast_control::Config;
 use holdfast_core::effect::StoreError;
+use holdfast_runtime::causes;
 use holdfast_runtime::clock::{Clock, SystemClock};
 use holdfast_runtime::logging;
 use holdfast_runtime::net::{BindError, Listener};
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     let plan = match Plan::new(flags) {
         Ok(plan) => plan,
         Err(error) => {
-            tell(format_args!("error: {error}"));
+            tell(format_args!("error: {}", causes::told(&error)));
             return ExitCode::from(WRONG_INPUT);
         }
     };
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
     match serve(plan) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            tell(format_args!("error: {failure}"));
+            tell(format_args!("error: {}", causes::told(&failure)));
             ExitCode::FAILURE
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use holdfast_core::settings::{BrokenRelation, Settings};
+use holdfast_core::settings::{BrokenRelation, Setting, Settings};
 use holdfast_manifests::{ManifestError, Watcher};
 use holdfast_runtime::duration;
 use holdfast_runtime::net::Address;
@@ -49,16 +49,8 @@ pub enum PlanError {
     Redis { flag: &'static str, source: UrlError },
     #[error("--redis-cluster-address: is not host:port; a URL goes to --store")]
     RedisAddress,
-    #[error(
-        "--heartbeat-interval {} must be shorter than --session-ttl {}, or sessions lapse between two reports",
-        duration::show(*.interval), duration::show(*.ttl)
-    )]
-    Heartbeat {
-        interval: std::time::Duration,
-        ttl: std::time::Duration,
-    },
-    #[error("settings do not fit together: {0}")]
-    Settings(BrokenRelation),
+    #[error("{0}")]
+    Settings(String),
     #[error("--manifests {}: {}", .directory.display(), lines(.errors))]
     Manifests {
         directory: PathBuf,
@@ -97,8 +89,9 @@ impl Plan {
 
 fn settings(flags: &Flags) -> Result<Settings, PlanError> {
     let mut settings = Settings::DEFAULT.with_lease_ttl(flags.lease_ttl);
-    settings.session.ttl = flags.replica_session_ttl;
-    settings.session.renew_every = flags.replica_session_ttl / 3;
+    if let Some(ttl) = flags.replica_session_ttl {
+        settings = settings.with_session_ttl(ttl);
+    }
     settings.node.session_ttl = flags.session_ttl;
     settings.node.heartbeat_every = flags.heartbeat_interval;
     settings.node.stale_after = flags.stale_after;
@@ -107,19 +100,39 @@ fn settings(flags: &Flags) -> Result<Settings, PlanError> {
     settings.workflow.sweep_every = flags.sweep_interval;
     // Pulls are the nodes' business, and so is their setting; here it must only not be in the way.
     settings.pull.stall_after = settings.pull.stall_after.min(flags.actor_workflow_deadline / 2);
-    match settings.check() {
-        Ok(()) => Ok(settings),
-        Err(BrokenRelation::Order {
-            less_name: "node.heartbeat_every",
-            less,
-            more,
-            ..
-        }) => Err(PlanError::Heartbeat {
-            interval: less,
-            ttl: more,
-        }),
-        Err(broken) => Err(PlanError::Settings(broken)),
-    }
+    let told = |broken: BrokenRelation| broken.told(|setting| flag(setting, &settings), duration::show);
+    settings.check().map_err(told).map_err(PlanError::Settings)?;
+    Ok(settings)
+}
+
+/// The flag that sets this, and to what.
+fn flag(setting: Setting, settings: &Settings) -> Option<String> {
+    let Settings {
+        lease,
+        session,
+        node,
+        pull: _,
+        workflow,
+    } = settings;
+    let (flag, value) = match setting {
+        Setting::LeaseTtl => ("--lease-ttl", lease.ttl),
+        Setting::LeaseRenewEvery => ("a third of --lease-ttl", lease.ttl),
+        Setting::LeaseRetryFrom => ("a tenth of --lease-ttl", lease.ttl),
+        Setting::SessionTtl => ("--replica-session-ttl", session.ttl),
+        Setting::SessionRenewEvery => ("a third of --replica-session-ttl", session.ttl),
+        Setting::HeartbeatEvery => ("--heartbeat-interval", node.heartbeat_every),
+        Setting::NodeSessionTtl => ("--session-ttl", node.session_ttl),
+        Setting::Deadline => ("--actor-workflow-deadline", workflow.deadline),
+        Setting::SettleAfter => ("--settle-after", workflow.settle_after),
+        Setting::SweepEvery => ("--sweep-interval", workflow.sweep_every),
+        Setting::StaleAfter => return Some(format!("--stale-after {}", node.stale_after)),
+        Setting::PullStallAfter
+        | Setting::PullAttempts
+        | Setting::PullRetryAfter
+        | Setting::WorkflowRetryFrom
+        | Setting::WorkflowRetryTo => return None,
+    };
+    Some(format!("{flag} {}", duration::show(value)))
 }
 
 fn place(text: &str) -> Result<StorePlace, PlanError> {
@@ -222,10 +235,13 @@ mod tests {
     #[test]
     fn the_shortest_lives_that_flags_accept_hold_together() {
         let shortest = [
+            "--actor-workflow-deadline=100ms",
             "--lease-ttl=100ms",
-            "--replica-session-ttl=100ms",
-            "--session-ttl=100ms",
-            "--heartbeat-interval=1ms",
+            "--replica-session-ttl=30ms",
+            "--session-ttl=30ms",
+            "--heartbeat-interval=10ms",
+            "--settle-after=10ms",
+            "--sweep-interval=10ms",
         ];
         assert!(settings(&flags(&shortest)).is_ok());
     }

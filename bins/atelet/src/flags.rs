@@ -1,14 +1,15 @@
 //! The flags and environment variables of `atelet`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
 use holdfast_images::LocalhostReplacement;
-use holdfast_runtime::duration;
 use holdfast_runtime::logging::LogFormat;
 use holdfast_runtime::net::Address;
+use holdfast_runtime::{duration, flags};
 
 /// The node daemon of Agent Substrate: runs actors in the workers of one machine.
 ///
@@ -50,7 +51,7 @@ pub struct Flags {
     pub insecure_plaintext: bool,
 
     /// Where the control plane reaches this node, if not where it listens
-    #[arg(long, value_name = "ADDRESS", env = "HOLDFAST_ADVERTISE")]
+    #[arg(long, value_name = "HOST:PORT", env = "HOLDFAST_ADVERTISE", value_parser = advertised)]
     pub advertise: Option<Address>,
 
     /// Replicas of the control plane, separated by commas; reports go to one, and to the next when that
@@ -59,7 +60,8 @@ pub struct Flags {
         long,
         value_name = "ADDRESS",
         env = "HOLDFAST_CONTROL_PLANE",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = Address::to_dial
     )]
     pub control_plane: Vec<Address>,
 
@@ -68,7 +70,8 @@ pub struct Flags {
         long,
         value_name = "DIRECTORY",
         env = "HOLDFAST_BASE_DIR",
-        default_value = holdfast_node::BASE_DIR
+        default_value = holdfast_node::BASE_DIR,
+        value_parser = base_dir
     )]
     pub base_dir: PathBuf,
 
@@ -83,11 +86,11 @@ pub struct Flags {
     pub sandbox: SandboxClass,
 
     /// An installed runsc, used instead of the one that SandboxConfigs name
-    #[arg(long, value_name = "FILE", env = "HOLDFAST_RUNSC_PATH")]
+    #[arg(long, value_name = "FILE", env = "HOLDFAST_RUNSC_PATH", value_parser = runsc)]
     pub runsc_path: Option<PathBuf>,
 
     /// How long an image pull may move no byte before it counts as stalled and is made again
-    #[arg(long, value_name = "DURATION", env = "HOLDFAST_PULL_STALL", default_value = "30s", value_parser = duration::positive)]
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_PULL_STALL", default_value = "30s", value_parser = duration::period)]
     pub pull_stall: Duration,
 
     /// How many stalls or failures without progress between them end an image pull
@@ -103,7 +106,8 @@ pub struct Flags {
         long,
         value_name = "HOST",
         env = "HOLDFAST_INSECURE_REGISTRY",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = registry
     )]
     pub insecure_registry: Vec<String>,
 
@@ -166,6 +170,11 @@ impl Flags {
     pub fn mode(&self) -> Mode {
         if self.check { Mode::Check } else { Mode::Serve }
     }
+
+    /// The flag that says where to serve.
+    pub fn listen_flag(&self) -> &'static str {
+        if self.port.is_some() { "--port" } else { "--listen" }
+    }
 }
 
 fn node_name(text: &str) -> Result<String, &'static str> {
@@ -173,6 +182,52 @@ fn node_name(text: &str) -> Result<String, &'static str> {
         Ok(text.to_owned())
     } else {
         Err("want lower case letters, digits, '-' and '.', such as node-1.example")
+    }
+}
+
+/// A pod's UID has 36 bytes; `/ateoms/<uid>/ateom.sock` stands behind the base directory.
+const BASE_BYTES_MAX: usize = 107 - "/ateoms//ateom.sock".len() - 36 - 4;
+
+fn base_dir(text: &str) -> Result<PathBuf, String> {
+    if text.len() > BASE_BYTES_MAX {
+        return Err(format!(
+            "is too long: the sockets of workers below it may have 107 bytes, which leaves {BASE_BYTES_MAX} for it"
+        ));
+    }
+    flags::shared_directory(text).map_err(|error| error.to_string())
+}
+
+fn runsc(text: &str) -> Result<PathBuf, String> {
+    flags::program(text)
+        .map_err(|error| format!("{error}; name the file of an installed runsc, such as /usr/bin/runsc"))
+}
+
+fn advertised(text: &str) -> Result<Address, String> {
+    let fault = match Address::to_dial(text) {
+        Err(error) => return Err(error.to_string()),
+        Ok(Address::Unix(_)) => "this is a socket of one host",
+        Ok(address) if is_every_interface(&address) => "this has every host",
+        Ok(address) => return Ok(address),
+    };
+    Err(format!(
+        "the control plane dials host:port, and {fault}; write host:port or leave it out"
+    ))
+}
+
+/// Whether an address stands for all that this host has.
+pub fn is_every_interface(address: &Address) -> bool {
+    match address {
+        Address::Unix(_) => false,
+        Address::Tcp { host, .. } => host.parse().is_ok_and(|address: IpAddr| address.is_unspecified()),
+    }
+}
+
+fn registry(text: &str) -> Result<String, String> {
+    match holdfast_images::check_host(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(problem) => Err(format!(
+            "{problem}; write it as image references do, without a scheme"
+        )),
     }
 }
 
@@ -189,6 +244,16 @@ mod tests {
     #[test]
     fn the_declaration_holds_together() {
         Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn the_longest_base_directory_leaves_room_for_the_socket_of_a_worker() {
+        let uid = "01234567-89ab-cdef-0123-456789abcdef";
+        let base = format!("/{}", "b".repeat(BASE_BYTES_MAX - 1));
+        assert!(format!("{base}/ateoms/{uid}/ateom.sock").len() <= 107);
+        assert_eq!(BASE_BYTES_MAX, 48);
+        assert!(base_dir(&base).is_ok());
+        assert!(base_dir(&format!("{base}b")).is_err());
     }
 
     #[test]

@@ -17,8 +17,10 @@ use std::sync::Arc;
 
 use clap::Parser;
 use holdfast_node::{Config, Sandboxes};
+use holdfast_runtime::causes;
 use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::logging;
+use holdfast_runtime::net::BindError;
 use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::terminal::{answer, tell};
 use holdfast_runtime::tokio::runtime::Builder;
@@ -32,18 +34,21 @@ const WRONG_INPUT: u8 = 2;
 enum Failure {
     #[error("cannot set the process up: {0}")]
     Process(#[from] std::io::Error),
+    #[error("{flag}")]
+    Bind { flag: &'static str, source: BindError },
     #[error(transparent)]
-    Node(#[from] holdfast_node::Error),
+    Node(holdfast_node::Error),
 }
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
     let (mode, log_format) = (flags.mode(), flags.log_format);
     let unused = unused(&flags);
+    let listen_flag = flags.listen_flag();
     let config = match plan::plan(flags) {
         Ok(config) => config,
         Err(error) => {
-            tell(format_args!("error: {error}"));
+            tell(format_args!("error: {}", causes::told(&error)));
             return ExitCode::from(WRONG_INPUT);
         }
     };
@@ -58,20 +63,27 @@ fn main() -> ExitCode {
         tracing::warn!(flag, "this flag of the original does nothing here");
     }
     warn(&config);
-    match serve(config) {
+    match serve(config, listen_flag) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            tell(format_args!("error: {failure}"));
+            tell(format_args!("error: {}", causes::told(&failure)));
             ExitCode::FAILURE
         }
     }
 }
 
-fn serve(config: Config) -> Result<(), Failure> {
+fn serve(config: Config, listen_flag: &'static str) -> Result<(), Failure> {
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = Shutdown::on_signal()?;
-        Ok(holdfast_node::run(config, Arc::new(SystemClock), shutdown).await?)
+        let ran = holdfast_node::run(config, Arc::new(SystemClock), shutdown).await;
+        ran.map_err(|error| match error {
+            holdfast_node::Error::Bind(source) => Failure::Bind {
+                flag: listen_flag,
+                source,
+            },
+            other => Failure::Node(other),
+        })
     })
 }
 

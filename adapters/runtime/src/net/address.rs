@@ -33,6 +33,19 @@ impl Address {
         }
     }
 
+    /// Reads an address that is to be dialled: nobody listens on port 0.
+    ///
+    /// # Errors
+    /// Those of parsing, and [`AddressError::NobodysPort`].
+    pub fn to_dial(text: &str) -> Result<Self, AddressError> {
+        match text.parse()? {
+            Self::Tcp { port: 0, .. } => Err(AddressError::NobodysPort {
+                text: text.to_owned(),
+            }),
+            address => Ok(address),
+        }
+    }
+
     /// The `host:port` of a TCP address as it stands in a URI; Unix sockets are all `localhost`.
     pub(crate) fn authority(&self) -> String {
         match self {
@@ -94,6 +107,12 @@ pub enum AddressError {
         text: String,
         /// Its port.
         port: String,
+    },
+    /// Port 0, which only listeners may ask for.
+    #[error("address {text:?}: nobody listens on port 0; write the port that is listened on")]
+    NobodysPort {
+        /// The text as given.
+        text: String,
     },
     /// A host that is neither a DNS name nor an IP address.
     #[error(
@@ -188,9 +207,7 @@ fn parse_host(host: &str) -> Option<String> {
         return Some(IpAddr::V6(address).to_string());
     }
     let is_name = host.len() <= 253
-        && host
-            .split('.')
-            .all(|label| !label.is_empty() && label.len() <= 63)
+        && host.split('.').all(is_label)
         && host
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
@@ -203,6 +220,10 @@ fn parse_host(host: &str) -> Option<String> {
         .is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
     let is_broken_address = is_numeric && host.parse::<Ipv4Addr>().is_err();
     (is_name && !is_socket && !is_broken_address).then(|| host.to_ascii_lowercase())
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
 }
 
 #[cfg(test)]
@@ -221,6 +242,7 @@ mod tests {
             ("http://node-1:80/", "node-1:80"),
             ("dns:///api.ate-system.svc:443", "api.ate-system.svc:443"),
             (":443", "0.0.0.0:443"),
+            ("1.example:1", "1.example:1"),
             ("[::1]:8085", "[::1]:8085"),
             ("http://[::1]:0", "[::1]:0"),
             ("unix:///run/ateom.sock", "unix:/run/ateom.sock"),
@@ -265,6 +287,8 @@ mod tests {
             ("::1:80", "host \"::1\""),
             ("a b:1", "host \"a b\""),
             ("a..b:1", "host \"a..b\""),
+            ("-a:1", "host \"-a\""),
+            ("a-.b:1", "host \"a-.b\""),
             ("user@host:1", "host \"user@host\""),
             ("[fe80::1%eth0]:1", "host \"[fe80::1%eth0]\""),
             ("unix:", "Unix socket needs a path"),
@@ -275,6 +299,9 @@ mod tests {
             let error = parsed(text).expect_err(text).to_string();
             assert!(error.contains(complaint), "{text}: {error}");
         }
+        let nobody = Address::to_dial("a:0").unwrap_err().to_string();
+        assert!(nobody.contains("nobody listens on port 0"), "{nobody}");
+        assert!(Address::to_dial("a:1").is_ok() && Address::to_dial("unix:a").is_ok());
         let long = format!("unix:/{}", "x".repeat(MAX_UNIX_PATH_BYTES));
         assert!(matches!(parsed(&long), Err(AddressError::UnixPath { .. })));
     }
