@@ -10,6 +10,7 @@
 //! is protected by versions and fences whatever becomes of the lease.
 
 mod file;
+mod guard;
 mod leases;
 mod queue;
 

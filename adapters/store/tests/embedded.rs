@@ -266,3 +266,90 @@ async fn a_thousand_writes_at_once_are_all_answered() {
     };
     assert_eq!(actors.len(), 1000);
 }
+
+const PAGE_BYTES: usize = 4096;
+const MANY: usize = 300;
+
+async fn count(store: &Embedded) -> usize {
+    let list = StoreOp::ListActors {
+        atespace: None,
+        after: None,
+        limit: 10_000,
+    };
+    match store.execute(list).await {
+        Ok(StoreReply::Actors { actors, next: None }) => actors.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One page after the other is overwritten: the store is as it was, or refused by its name, or what could be
+/// saved is there once that has been told. It is never a panic, which would fail this test.
+#[tokio::test]
+async fn a_page_that_was_overwritten_is_told_of_before_the_store_is_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).unwrap();
+    let path = store.path().to_owned();
+    for index in 0..MANY {
+        store
+            .execute(put(&actor(&format!("a{index}")), None, None))
+            .await
+            .unwrap();
+    }
+    drop(store);
+    let whole = std::fs::read(&path).unwrap();
+    let mut refused = 0;
+    for page in 0..whole.len() / PAGE_BYTES {
+        let mut damaged = whole.clone();
+        let (from, to) = (page * PAGE_BYTES + 64, page * PAGE_BYTES + 192);
+        damaged[from..to].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        std::fs::write(&path, damaged).unwrap();
+        match open(&directory) {
+            Ok(store) => assert_eq!(count(&store).await, MANY, "page {page}"),
+            Err(error) => {
+                refused += 1;
+                let told = error.to_string();
+                assert!(told.starts_with(&path.display().to_string()), "{told}");
+                assert!(told.contains("restore it from a backup"), "{told}");
+                if matches!(error, OpenError::Repaired { .. }) {
+                    assert!(count(&open(&directory).unwrap()).await <= MANY, "page {page}");
+                }
+            }
+        }
+    }
+    assert!(refused > 10, "only {refused} pages made a difference");
+}
+
+#[test]
+fn a_store_that_was_cut_to_nothing_is_not_taken_for_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    drop(open(&directory).unwrap());
+    std::fs::write(&path, "").unwrap();
+    let Err(error @ OpenError::Empty { .. }) = open(&directory) else {
+        panic!("it was")
+    };
+    let told = error.to_string();
+    assert!(
+        told.contains("store: is empty") && told.contains("restore it"),
+        "{told}"
+    );
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0, "it is left as it is");
+}
+
+#[test]
+fn a_store_that_was_cut_short_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    drop(open(&directory).unwrap());
+    let whole = std::fs::read(&path).unwrap();
+    for length in [1, PAGE_BYTES, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let Err(error) = open(&directory) else {
+            panic!("{length} of {} bytes were opened", whole.len())
+        };
+        assert!(
+            error.to_string().starts_with(&path.display().to_string()),
+            "{error}"
+        );
+    }
+}

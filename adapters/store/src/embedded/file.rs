@@ -3,7 +3,6 @@
 use std::fs::OpenOptions;
 use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -17,6 +16,7 @@ use redb::{
     TableError, WriteTransaction,
 };
 
+use super::guard::guarded;
 use super::{FORMAT, OpenError, Then};
 use crate::page;
 use crate::record::{self, keep};
@@ -32,7 +32,7 @@ const ATESPACES: TableDefinition<&str, ()> = TableDefinition::new("atespaces");
 const CACHE_BYTES: usize = 64 << 20;
 
 /// What is said of a file that was whole when it was opened and makes redb panic now.
-const DAMAGED: &str = "it has been damaged while it was open; stop, and restore it from a backup";
+const DAMAGED: &str = "the file has been damaged while it was open: stop, and restore it from a backup";
 
 /// The database and where it is.
 pub(super) struct File {
@@ -62,11 +62,16 @@ type Outcome = Result<Done, StoreError>;
 
 impl File {
     pub(super) fn open(path: &Path) -> Result<File, OpenError> {
+        guarded(|| Self::open_trusting(path))
+            .unwrap_or_else(|panic| Err(unusable(path, redb::Error::Corrupted(panic))))
+    }
+
+    fn open_trusting(path: &Path) -> Result<File, OpenError> {
         if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0) {
             return Err(OpenError::Empty { path: path.into() });
         }
         let mut database = open(path)?;
-        // Without this, whoever first reads a damaged page would panic.
+        // What is damaged is to be told now, and not by whoever first reads it.
         match database.check_integrity() {
             Ok(true) => {}
             Ok(false) => return Err(OpenError::Repaired { path: path.into() }),
@@ -126,10 +131,11 @@ impl File {
             }
         }
         let used = match &*read() {
-            Some(database) => match catch_unwind(AssertUnwindSafe(|| using(database))) {
-                Ok(used) => used,
-                Err(_) => Err(Fault::Storage(redb::Error::Corrupted(DAMAGED.to_owned()))),
-            },
+            Some(database) => guarded(|| using(database)).unwrap_or_else(|panic| {
+                Err(Fault::Storage(redb::Error::Corrupted(format!(
+                    "{panic}; {DAMAGED}"
+                ))))
+            }),
             None => Err(Fault::Storage(redb::Error::PreviousIo)),
         };
         if let Err(Fault::Storage(_)) = used {
