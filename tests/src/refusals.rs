@@ -59,7 +59,7 @@ impl Program {
             for bad in walk.bad {
                 complaints.extend(self.try_bad(walk, bad, &declared));
             }
-            for switch in declared.get_arguments().filter(|argument| is_switch(argument)) {
+            for switch in own(&declared, walk.path).filter(|argument| is_switch(argument)) {
                 let name = name(switch);
                 let line = line(walk, &name, format!("{name}=perhaps").into());
                 complaints.extend(self.complaint(self.run(&line, &[]), &line, &[&name, "perhaps"]));
@@ -71,7 +71,8 @@ impl Program {
             });
             for (name, _) in required {
                 let line = line(walk, name, None);
-                complaints.extend(self.complaint(self.run(&line, &[]), &line, &[name]));
+                let shown = name.trim_matches(['<', '>']);
+                complaints.extend(self.complaint(self.run(&line, &[]), &line, &[shown]));
             }
             let unknown = line(walk, "--no-such-flag", Some("--no-such-flag".into()));
             complaints.extend(self.complaint(self.run(&unknown, &[]), &unknown, &["--no-such-flag"]));
@@ -143,8 +144,7 @@ impl Program {
         for walk in walks {
             let declared = self.subcommand(walk.path);
             let tried = |name: &str| walk.bad.iter().any(|(tried, _, _)| *tried == name);
-            let valued: Vec<String> = declared
-                .get_arguments()
+            let valued: Vec<String> = own(&declared, walk.path)
                 .filter(|argument| is_valued(argument))
                 .map(name)
                 .collect();
@@ -171,7 +171,7 @@ impl Program {
 
     fn try_bad(&self, walk: &Walk<'_>, bad: &Bad<'_>, declared: &clap::Command) -> Vec<String> {
         let (argument, value, why) = *bad;
-        let expected = [argument, value, why];
+        let expected = [argument.trim_matches(['<', '>']), value, why];
         let given = match argument.starts_with('<') {
             true => value.to_owned(),
             false => format!("{argument}={value}"),
@@ -247,6 +247,14 @@ fn line(walk: &Walk<'_>, tried: &str, given: Option<String>) -> Vec<String> {
         .map(str::to_owned)
         .chain(given)
         .collect()
+}
+
+/// The arguments of a subcommand itself: those that all understand are walked with the program.
+fn own<'a>(declared: &'a clap::Command, path: &[&str]) -> impl Iterator<Item = &'a Arg> {
+    let is_program = path.is_empty();
+    declared
+        .get_arguments()
+        .filter(move |argument| is_program || !argument.is_global_set())
 }
 
 /// `--flag`, or `<NAME>` where it is positional.

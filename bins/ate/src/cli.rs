@@ -61,7 +61,7 @@ pub fn subcommand(matches: &clap::ArgMatches) -> clap::Command {
 #[command(next_help_heading = "Global options")]
 pub struct Options {
     /// Where ateapi listens: host:port or unix:/path
-    #[arg(long, global = true, env = "ATE_ENDPOINT", default_value = "127.0.0.1:8443")]
+    #[arg(long, global = true, env = "ATE_ENDPOINT", default_value = "127.0.0.1:8443", value_parser = Address::to_dial)]
     pub endpoint: Address,
     /// How to show what there is
     #[arg(short, long, global = true, value_enum, default_value_t)]

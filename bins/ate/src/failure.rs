@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::builder::styling::{AnsiColor, Style};
 use holdfast_core::id::ActorKey;
 use holdfast_rpc::status::{Reason, reasons};
-use holdfast_runtime::duration;
 use holdfast_runtime::net::Address;
+use holdfast_runtime::{causes, duration};
 use tonic::{Code, Status};
 
 use crate::cli::UsageError;
@@ -54,10 +54,10 @@ pub enum Failure {
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
     /// What was given to a cluster makes no sense: settings, manifests.
-    #[error("{0:#}")]
+    #[error("{}", causes::told(.0.as_ref()))]
     Input(anyhow::Error),
     /// The cluster, or a worker of it, could not run.
-    #[error("{0:#}")]
+    #[error("{}", causes::told(.0.as_ref()))]
     Cluster(anyhow::Error),
     /// The process could not be set up.
     #[error("cannot start the async runtime: {0}")]

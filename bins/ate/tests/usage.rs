@@ -1,10 +1,152 @@
 //! Every argument wrong in turn: exit code 2, nothing on standard output, and a message that names the
 //! argument, the value and what would be right. No server is asked.
 
-use std::process::{Command, Output};
+use std::net::TcpListener;
+use std::process::Command;
 
-/// The arguments, and what must be said about them.
-const WRONG: [(&[&str], &[&str]); 55] = [
+use holdfast_tests::refusals::{Program, Walk};
+use tempfile::TempDir;
+
+const NAMES: &str = "lower case alphanumeric";
+
+/// Each argument of each command, wrong.
+const WALKS: [Walk<'_>; 15] = [
+    Walk {
+        path: &[],
+        base: &[("<COMMAND>", "get"), ("<KIND>", "workers")],
+        bad: &[
+            ("--endpoint", "", "the address is empty"),
+            ("--endpoint", "localhost", "has no port; write host:port"),
+            ("--endpoint", "localhost:http", "is not a number from 0 to 65535"),
+            ("--endpoint", "localhost:0", "nobody listens on port 0"),
+            (
+                "--endpoint",
+                "999.1.1.1:80",
+                "is neither a DNS name nor an IP address",
+            ),
+            (
+                "--endpoint",
+                "https://localhost:1",
+                "scheme \"https\" is not supported",
+            ),
+            ("--endpoint", "unix:", "a Unix socket needs a path"),
+            ("--output", "xml", "table, json, yaml"),
+            ("--timeout", "5", "5 has no unit; write 5s"),
+            ("--timeout", "0s", "longer than zero"),
+        ],
+    },
+    Walk {
+        path: &["dev"],
+        // Without a PATH there is no runsc, which ends what would pass.
+        base: &[("--manifests", "manifests"), ("--sandbox", "runsc")],
+        bad: &[
+            ("--manifests", "none", "cannot be read: No such file"),
+            ("--data-dir", "/dev/null", "is not a directory"),
+            ("--data-dir", TOO_DEEP, "is too long"),
+            ("--listen", "x", "host:port"),
+            ("--listen", "999.1.1.1:80", "neither a DNS name nor an IP address"),
+            ("--listen", "0.0.0.0:80", "other hosts can reach this address"),
+            ("--http", ":y", "0 to 65535"),
+            ("--http", "0.0.0.0:80", "--insecure-plaintext"),
+            ("--join", "x", "host:port"),
+            ("--join", "a:0", "nobody listens on port 0"),
+            ("--workers", "0", "1..=256"),
+            ("--workers", "257", "1..=256"),
+            ("--sandbox", "vm", "runsc, process"),
+            ("--runsc", "/no/such/runsc", "No such file"),
+            ("--runsc", "/etc/passwd", "is not executable"),
+            ("--pod-network", "10.88", "invalid IPv4 address"),
+            ("--lease-ttl", "5", "write 5s"),
+            ("--lease-ttl", "1ns", "must be 150ms or longer"),
+            (
+                "--lease-ttl",
+                "10m",
+                "--lease-ttl 10m must not be longer than workflow.deadline, which no flag sets, (5m)",
+            ),
+            ("--pull-stall", "x", "does not begin with a number"),
+            ("--pull-stall", "1ns", "must be 10ms or longer"),
+            (
+                "--pull-stall",
+                "5m",
+                "--pull-stall 5m must be shorter than workflow.deadline, which no flag sets, (5m)",
+            ),
+            ("--settle-after", "0", "must be 10ms or longer"),
+        ],
+    },
+    Walk {
+        path: &["worker"],
+        // What would pass ends at once.
+        base: &[
+            ("--pod-uid", "good"),
+            ("--base-dir", "/dev/null/no"),
+            ("--sandbox", "process"),
+            ("--idle-exit", "1ns"),
+        ],
+        bad: &[
+            ("--pod-uid", "../escape", "pod UID"),
+            ("--base-dir", "relx", "must be absolute"),
+            ("--sandbox", "docker", "[possible values: gvisor, process]"),
+            ("--pod-ip", "10.0.0", "invalid IP address"),
+            ("--idle-exit", "soon", "does not begin with a number"),
+        ],
+    },
+    Walk {
+        path: &["create", "actor"],
+        base: &[("<NAME>", "x"), ("--template", "ns/t"), ("--atespace", "demo")],
+        bad: &[
+            ("<NAME>", "x:y", NAMES),
+            ("--template", "t", "default/counter"),
+            ("--template", "ns/", "default/counter"),
+            ("--template", "a/b/c", "default/counter"),
+            ("--template", "Ns/t", "default/counter"),
+            ("--atespace", "A_B", NAMES),
+            ("--worker-selector", "k", "tier=gpu"),
+            ("--worker-selector", ".k=v", "label key \".k\""),
+            ("--worker-selector", "k=v/w", "label value \"v/w\""),
+        ],
+    },
+    Walk {
+        path: &["create", "atespace"],
+        base: &[("<NAME>", "x")],
+        bad: &[
+            ("<NAME>", LONG, "no more than 63 characters"),
+            ("<NAME>", "", NAMES),
+        ],
+    },
+    Walk {
+        path: &["get", "actors"],
+        base: &[("--atespace", "demo")],
+        bad: &[
+            ("<NAME>", "x.y", NAMES),
+            ("--atespace", "A_B", NAMES),
+            ("--atespace", "", NAMES),
+        ],
+    },
+    Walk {
+        path: &["get", "atespaces"],
+        base: &[],
+        bad: &[("<NAME>", "UP", NAMES)],
+    },
+    Walk {
+        path: &["get", "workers"],
+        base: &[],
+        bad: &[],
+    },
+    one_actor("resume"),
+    one_actor("suspend"),
+    one_actor("pause"),
+    one_actor("revert"),
+    one_actor("explain"),
+    one_actor("delete"),
+    Walk {
+        path: &["completion"],
+        base: &[("<SHELL>", "bash")],
+        bad: &[("<SHELL>", "tcsh", "bash, zsh, fish")],
+    },
+];
+
+/// Lines whose parts are right one by one, and what must be said about them.
+const MISFITS: [(&[&str], &[&str]); 20] = [
     (&[], &["Usage: ate", "create", "completion"]),
     (&["frobnicate"], &["unrecognized subcommand 'frobnicate'"]),
     (&["get"], &["Usage: ate get", "actors", "atespaces", "workers"]),
@@ -19,65 +161,9 @@ const WRONG: [(&[&str], &[&str]); 55] = [
         &["get", "actors", "x", "-A"],
         &["'[NAME]' cannot be used with '--all-atespaces'"],
     ),
-    (
-        &["get", "actors", "-a", "A_B"],
-        &["'A_B' for '--atespace <ATESPACE>'", "lower case alphanumeric"],
-    ),
-    (&["get", "actors", "-a", ""], &["--atespace <ATESPACE>"]),
-    (
-        &["get", "actors", "x.y", "-a", "demo"],
-        &["'x.y' for '[NAME]'", "lower case alphanumeric"],
-    ),
-    (&["get", "atespaces", "-x"], &["unexpected argument '-x'"]),
-    (
-        &["get", "atespaces", "UP"],
-        &["'UP' for '[NAME]'", "lower case alphanumeric"],
-    ),
     (&["get", "workers", "one"], &["unexpected argument 'one'"]),
     (&["create", "pod", "x"], &["unrecognized subcommand 'pod'"]),
-    (&["create", "atespace"], &["<NAME>"]),
     (&["create", "atespace", "-bad"], &["unexpected argument '-b'"]),
-    (
-        &["create", "atespace", LONG],
-        &[LONG, "no more than 63 characters"],
-    ),
-    (&["create", "actor", "-t", "ns/t", "-a", "demo"], &["<NAME>"]),
-    (
-        &["create", "actor", "x", "-a", "demo"],
-        &["--template <NAMESPACE/NAME>"],
-    ),
-    (
-        &["create", "actor", "x", "-t", "ns/t"],
-        &["--atespace <ATESPACE>"],
-    ),
-    (
-        &["create", "actor", "x:y", "-t", "ns/t", "-a", "demo"],
-        &["'x:y' for '<NAME>'"],
-    ),
-    (
-        &["create", "actor", "x", "-t", "t", "-a", "demo"],
-        &["'t' for '--template <NAMESPACE/NAME>'", "default/counter"],
-    ),
-    (
-        &["create", "actor", "x", "-t", "ns/", "-a", "demo"],
-        &["'ns/' for '--template <NAMESPACE/NAME>'"],
-    ),
-    (
-        &["create", "actor", "x", "-t", "a/b/c", "-a", "demo"],
-        &["'a/b/c' for '--template <NAMESPACE/NAME>'"],
-    ),
-    (
-        &["create", "actor", "x", "-t", "ns/t", "-a", "demo", "-l", "k"],
-        &["'k' for '--worker-selector <KEY=VALUE>'", "tier=gpu"],
-    ),
-    (
-        &["create", "actor", "x", "-t", "ns/t", "-a", "demo", "-l", ".k=v"],
-        &["'.k=v'", "label key \".k\""],
-    ),
-    (
-        &["create", "actor", "x", "-t", "ns/t", "-a", "demo", "-l", "k=v/w"],
-        &["'k=v/w'", "label value \"v/w\""],
-    ),
     (
         &[
             "create", "actor", "x", "-t", "ns/t", "-a", "demo", "-l", "k=v,k=w",
@@ -88,69 +174,11 @@ const WRONG: [(&[&str], &[&str]); 55] = [
         &["create", "actor", "x", "-t", "ns/t", "-a", "demo", "-l", ELEVEN],
         &["--worker-selector", "11", "limit of 10"],
     ),
-    (&["resume", "x"], &["--atespace <ATESPACE>"]),
-    (&["resume", "-a", "demo"], &["<NAME>"]),
     (
         &["suspend", "pod", "x", "-a", "demo"],
         &["unexpected word 'pod'", "can only be actor"],
     ),
     (&["pause", "actor", "x", "y", "-a", "demo"], &["'y'"]),
-    (&["explain", "x"], &["--atespace <ATESPACE>"]),
-    (&["dev"], &["--manifests <DIR>"]),
-    (
-        &["dev", "--manifests", "m", "--listen", "x"],
-        &["'x' for '--listen <ADDRESS>'", "host:port"],
-    ),
-    (
-        &["dev", "--manifests", "m", "--listen", "999.1.1.1:80"],
-        &[
-            "'999.1.1.1:80' for '--listen <ADDRESS>'",
-            "neither a DNS name nor an IP address",
-        ],
-    ),
-    (
-        &["dev", "--manifests", "m", "--http", "0.0.0.0:80"],
-        &[
-            "--http 0.0.0.0:80: other hosts can reach this address",
-            "--insecure-plaintext",
-        ],
-    ),
-    (
-        &["dev", "--manifests", "m", "--http", ":y"],
-        &["':y' for '--http <ADDRESS>'", "0 to 65535"],
-    ),
-    (
-        &["dev", "--manifests", "m", "--join", "x"],
-        &["'x' for '--join <ADDRESS,...>'", "host:port"],
-    ),
-    (
-        &["dev", "--manifests", "m", "--workers", "0"],
-        &["'0' for '--workers <N>'", "1..=256"],
-    ),
-    (
-        &["dev", "--manifests", "m", "--sandbox", "vm"],
-        &["'vm' for '--sandbox <SANDBOX>'", "runsc, process"],
-    ),
-    (
-        &["dev", "--manifests", "m", "--pod-network", "10.88"],
-        &["'10.88' for '--pod-network <IPV4>'"],
-    ),
-    (
-        &["dev", "--manifests", "m", "--lease-ttl", "5"],
-        &["'5' for '--lease-ttl <DURATION>'", "write 5s"],
-    ),
-    (
-        &["dev", "--manifests", "m", "--pull-stall", "x"],
-        &["'x' for '--pull-stall <DURATION>'"],
-    ),
-    (
-        &["dev", "--manifests", "m", "--settle-after", "0"],
-        &["'0' for '--settle-after <DURATION>'"],
-    ),
-    (
-        &["revert", "X", "-a", "demo"],
-        &["'X' for '<NAME>", "lower case alphanumeric"],
-    ),
     (
         &["delete", "x"],
         &[
@@ -168,33 +196,49 @@ const WRONG: [(&[&str], &[&str]); 55] = [
         &["leave --atespace out", "'x'"],
     ),
     (
-        &["get", "workers", "-o", "xml"],
-        &["'xml' for '--output <OUTPUT>'", "table, json, yaml"],
+        &[
+            "dev",
+            "--manifests",
+            "manifests",
+            "--sandbox",
+            "process",
+            "--runsc",
+            "/bin/sh",
+        ],
+        &["--runsc: plain processes need no runsc"],
     ),
     (
-        &["get", "workers", "--timeout", "5"],
-        &["'5' for '--timeout <DURATION>'", "5 has no unit; write 5s"],
+        &[
+            "dev",
+            "--manifests",
+            "manifests",
+            "--join",
+            "a:1",
+            "--listen",
+            "b:1",
+        ],
+        &["'--join <ADDRESS,...>' cannot be used with '--listen <ADDRESS>'"],
     ),
-    (
-        &["get", "workers", "--timeout", "0s"],
-        &["'0s' for '--timeout <DURATION>'", "longer than zero"],
-    ),
-    (
-        &["completion", "tcsh"],
-        &["'tcsh' for '<SHELL>'", "bash, zsh, fish"],
-    ),
-];
-
-const ENDPOINTS: [(&str, &str); 5] = [
-    ("", "the address is empty"),
-    ("localhost", "has no port; write host:port"),
-    ("localhost:http", "is not a number from 0 to 65535"),
-    ("https://localhost:1", "scheme \"https\" is not supported"),
-    ("unix:", "a Unix socket needs a path"),
 ];
 
 const LONG: &str = "a-name-that-has-sixty-four-characters-which-is-one-more-than-max";
 const ELEVEN: &str = "a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1,j=1,k=1";
+const TOO_DEEP: &str = "/a-data-directory/that-lies/so-deep-that-no/socket-below-it/could-have-a-path";
+
+const fn one_actor(path: &'static str) -> Walk<'static> {
+    Walk {
+        path: match path.as_bytes() {
+            b"resume" => &["resume"],
+            b"suspend" => &["suspend"],
+            b"pause" => &["pause"],
+            b"revert" => &["revert"],
+            b"explain" => &["explain"],
+            _ => &["delete"],
+        },
+        base: &[("<NAME>", "x"), ("--atespace", "demo")],
+        bad: &[("<NAME>", "X", NAMES), ("--atespace", "A_B", NAMES)],
+    }
+}
 
 fn ate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ate"));
@@ -202,36 +246,64 @@ fn ate(arguments: &[&str]) -> Command {
     command
 }
 
-#[track_caller]
-fn assert_refused(output: &Output, expected: &[&str]) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(output.stdout.is_empty(), "standard output is for results");
-    for text in expected {
-        assert!(said.contains(text), "{text:?} is not in:\n{said}");
-    }
-    assert!(!said.contains('\x1b'), "no colours where no terminal is");
-}
-
-#[test]
-fn every_wrong_argument_is_named_with_its_value_and_what_would_be_right() {
-    for (arguments, expected) in WRONG {
-        println!("ate {}", arguments.join(" "));
-        assert_refused(&ate(arguments).output().unwrap(), expected);
+/// `ate` in a directory with manifests that are right. No server is asked.
+fn program(directory: &TempDir) -> Program {
+    std::fs::create_dir(directory.path().join("manifests")).unwrap();
+    Program {
+        file: env!("CARGO_BIN_EXE_ate").into(),
+        command: ate::command(),
+        directory: directory.path().to_owned(),
+        environment: vec![("ATE_ENDPOINT", "unix:there-is-none".into())],
     }
 }
 
 #[test]
-fn an_endpoint_that_is_none_is_refused_wherever_it_comes_from() {
-    for (endpoint, expected) in ENDPOINTS {
-        let flag = ate(&["get", "workers", "--endpoint", endpoint]).output().unwrap();
-        assert_refused(&flag, &["'--endpoint <ENDPOINT>'", expected]);
-        let variable = ate(&["get", "workers"])
-            .env("ATE_ENDPOINT", endpoint)
-            .output()
-            .unwrap();
-        assert_refused(&variable, &["'--endpoint <ENDPOINT>'", expected]);
+fn every_argument_wrong_in_turn_is_named_with_its_value_and_what_would_be_right() {
+    let directory = tempfile::tempdir().unwrap();
+    program(&directory).refuses(&WALKS);
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = program(&directory);
+    for (line, expected) in MISFITS {
+        program.refuses_line(line, &[], expected);
     }
+}
+
+#[test]
+fn an_error_names_its_flag_and_each_of_its_causes_once() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let program = program(&directory);
+    let data = directory.path().join("data").display().to_string();
+    let line = [
+        "dev",
+        "--manifests",
+        "manifests",
+        "--data-dir",
+        &data,
+        "--sandbox",
+        "process",
+        "--http",
+        &address,
+    ];
+    let ran = program.run(&line.map(str::to_owned), &[]);
+    assert_eq!(ran.output.status.code(), Some(1));
+    let said = ran.said();
+    let error = said
+        .lines()
+        .find(|line| line.starts_with("error: "))
+        .unwrap_or_default();
+    let expected = match rustix::process::geteuid().is_root() {
+        true => format!("error: --http: cannot listen on {address}: Address already in use (os error 98)"),
+        false => {
+            "error: ate dev makes a network for each worker, which takes root; run it with sudo".to_owned()
+        }
+    };
+    assert_eq!(error, expected, "{said}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use holdfast_core::settings::Settings;
+use holdfast_core::settings::{BrokenRelation, Setting, Settings};
 use holdfast_manifests::{ManifestError, Manifests, Watcher};
 use holdfast_runtime::duration;
 use holdfast_runtime::terminal::tell;
@@ -138,15 +138,24 @@ fn settings(args: &Dev) -> Result<Settings> {
     let mut settings = Settings::DEFAULT.with_lease_ttl(args.lease_ttl);
     settings.pull.stall_after = args.pull_stall;
     settings.workflow.settle_after = args.settle_after;
-    settings.check().with_context(|| {
-        format!(
-            "--lease-ttl {}, --pull-stall {} and --settle-after {} do not go together",
-            duration::show(args.lease_ttl),
-            duration::show(args.pull_stall),
-            duration::show(args.settle_after)
-        )
-    })?;
+    let told = |broken: BrokenRelation| broken.told(|setting| flag(setting, args), duration::show);
+    settings.check().map_err(|broken| anyhow::anyhow!(told(broken)))?;
     Ok(settings)
+}
+
+/// The flag that sets this, and to what.
+fn flag(setting: Setting, args: &Dev) -> Option<String> {
+    let (flag, value) = match setting {
+        Setting::LeaseTtl => ("--lease-ttl", args.lease_ttl),
+        Setting::LeaseRenewEvery => ("a third of --lease-ttl", args.lease_ttl),
+        Setting::LeaseRetryFrom => ("a tenth of --lease-ttl", args.lease_ttl),
+        Setting::SessionTtl => ("a fifth of --lease-ttl", args.lease_ttl),
+        Setting::SessionRenewEvery => ("a fifteenth of --lease-ttl", args.lease_ttl),
+        Setting::PullStallAfter => ("--pull-stall", args.pull_stall),
+        Setting::SettleAfter => ("--settle-after", args.settle_after),
+        _ => return None,
+    };
+    Some(format!("{flag} {}", duration::show(value)))
 }
 
 /// Refuses digests that nothing has: pulling such an image would fail only when an actor is resumed.

@@ -12,6 +12,7 @@ mod activator;
 mod check;
 mod crew;
 mod drain;
+mod remains;
 mod sandbox;
 
 use std::fs::{File, TryLockError};
@@ -23,12 +24,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use holdfast_core::settings::SHORTEST_PERIOD;
 use holdfast_images::{Layouts, PullOptions};
 use holdfast_manifests::Manifests;
 use holdfast_node::Sandboxes;
 use holdfast_pods::Pods;
 use holdfast_runtime::clock::{Clock, SystemClock};
-use holdfast_runtime::duration;
+use holdfast_runtime::duration::{self, DurationError};
 use holdfast_runtime::logging::{self, LogFormat};
 use holdfast_runtime::net::{Address, Listener};
 use holdfast_runtime::shutdown::{Shutdown, insisted};
@@ -67,6 +69,7 @@ pub struct Dev {
         long,
         value_name = "ADDRESS,...",
         value_delimiter = ',',
+        value_parser = Address::to_dial,
         conflicts_with = "listen"
     )]
     join: Vec<Address>,
@@ -83,14 +86,19 @@ pub struct Dev {
     #[arg(long, value_name = "IPV4", default_value = "10.88.0.0")]
     pod_network: Ipv4Addr,
     /// How long a lease on an actor lives without renewal, e.g. 30s
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::positive)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = lease)]
     lease_ttl: Duration,
     /// How long an image pull may move no byte before it counts as stalled, e.g. 30s
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::positive)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::period)]
     pull_stall: Duration,
     /// How long a failed transition may stand before it is undone, e.g. 10s
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::positive)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::period)]
     settle_after: Duration,
+}
+
+/// The session of the replica is renewed at every fifteenth of its life.
+fn lease(text: &str) -> Result<Duration, DurationError> {
+    duration::at_least(15 * SHORTEST_PERIOD, text)
 }
 
 /// The one node's name.
@@ -124,16 +132,19 @@ async fn serve(args: Dev, plan: Plan) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let shutdown = Shutdown::on_signal()?;
     // Everything that only one cluster can have comes first: what is another's is seen before anything is done.
-    let http = Listener::bind(&args.http).await?;
+    let http = Listener::bind(&args.http).await.context("--http")?;
     let http_address = http.address().clone();
     let control = match args.join.is_empty() {
-        true => Some(Listener::bind(&args.listen).await?),
+        true => Some(Listener::bind(&args.listen).await.context("--listen")?),
         false => None,
     };
     make_dir(&input.places.objects)?;
     make_dir(&input.places.node)?;
     let store = match control {
-        Some(_) => Some(Embedded::open(&input.places.store, clock.clone())?),
+        Some(_) => {
+            remains::check(&input.places)?;
+            Some(Embedded::open(&input.places.store, clock.clone())?)
+        }
         None => None,
     };
     check_journal(&input.places.node.join("journal.redb"))?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use holdfast_runtime::causes;
 use holdfast_runtime::terminal::tell;
 use holdfast_worker::flags::Sandbox;
 
@@ -25,7 +26,10 @@ pub fn choose(choice: SandboxChoice) -> Result<Sandbox> {
             Err(why.context("install a runsc of 2024-05-01 or later, or take --sandbox process"))
         }
         (Err(why), _) => {
-            tell(format_args!("gVisor cannot be used here: {why:#}"));
+            tell(format_args!(
+                "gVisor cannot be used here: {}",
+                causes::told(why.as_ref())
+            ));
             Ok(warned())
         }
     }

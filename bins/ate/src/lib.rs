@@ -1,0 +1,61 @@
+//! `ate`: actors, atespaces and workers from the command line.
+//!
+//! ```text
+//! arguments -> cli -> commands -> client ~~gRPC~~> ateapi
+//!                        |
+//!                        +-> output -> table | protojson
+//! ```
+//!
+//! Exit codes: 0 when it was done, 1 when the control plane said no or could not be asked, 2 when the
+//! command line makes no sense.
+
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
+mod cli;
+mod client;
+mod commands;
+mod dev;
+mod failure;
+mod output;
+mod protojson;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::FromArgMatches;
+use holdfast_runtime::tokio::runtime::Builder;
+
+use cli::{Cli, Command};
+use failure::Failure;
+
+/// What may be typed.
+pub fn command() -> clap::Command {
+    cli::command()
+}
+
+/// Does what the command line of this process says.
+pub fn main() -> ExitCode {
+    let matches = cli::command().get_matches();
+    let parsed = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match run(parsed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(error)) => error.format(&mut cli::subcommand(&matches)).exit(),
+        Err(failure) => {
+            failure.tell();
+            match failure {
+                Failure::Input(_) => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let mut runtime = Builder::new_multi_thread();
+    // A server takes what the machine has; one call needs one thread.
+    if !matches!(cli.command, Command::Dev(_) | Command::Worker(_)) {
+        runtime.worker_threads(1);
+    }
+    let runtime = runtime.enable_all().build().map_err(Failure::Runtime)?;
+    runtime.block_on(commands::run(cli))
+}

@@ -1,0 +1,121 @@
+//! `ateapi`: one replica of the control plane.
+//!
+//! ```text
+//! flags -> plan (everything checked, nothing touched) -> listener, store -> holdfast_control::run
+//! ```
+//!
+//! Exit codes: 0 when it was asked to stop and did, 1 when it could not serve, 2 when a flag or a manifest
+//! is wrong.
+
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
+mod flags;
+mod plan;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{CommandFactory, Parser};
+use holdfast_control::Config;
+use holdfast_core::effect::StoreError;
+use holdfast_runtime::causes;
+use holdfast_runtime::clock::{Clock, SystemClock};
+use holdfast_runtime::logging;
+use holdfast_runtime::net::{BindError, Listener};
+use holdfast_runtime::shutdown::Shutdown;
+use holdfast_runtime::terminal::{answer, tell};
+use holdfast_runtime::tokio::runtime::Builder;
+use holdfast_store::Store;
+use holdfast_store::embedded::{Embedded, OpenError};
+use holdfast_store::redis::{Redis, Timing};
+
+use flags::Flags;
+use plan::{Plan, StorePlace};
+
+const WRONG_INPUT: u8 = 2;
+
+/// Why a replica that was started correctly could not serve.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("cannot set the process up: {0}")]
+    Process(#[from] std::io::Error),
+    #[error("--grpc-listen-addr: {0}")]
+    Bind(#[from] BindError),
+    #[error("--store: {0}")]
+    Open(#[from] OpenError),
+    #[error("--store: {0}")]
+    Refused(String),
+    #[error(transparent)]
+    Control(#[from] holdfast_control::Error),
+}
+
+/// What may be typed.
+pub fn command() -> clap::Command {
+    Flags::command()
+}
+
+/// Does what the command line of this process says.
+pub fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let (mode, log_format) = (flags.mode(), flags.log_format);
+    let plan = match Plan::new(flags) {
+        Ok(plan) => plan,
+        Err(error) => {
+            tell(format_args!("error: {}", causes::told(&error)));
+            return ExitCode::from(WRONG_INPUT);
+        }
+    };
+    if mode == flags::Mode::Check {
+        return match answer("OK") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    logging::init(log_format);
+    match serve(plan) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(format_args!("error: {}", causes::told(&failure)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(plan: Plan) -> Result<(), Failure> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(run(plan))
+}
+
+/// The listener comes first: where the address is taken, no store is made.
+async fn run(plan: Plan) -> Result<(), Failure> {
+    let shutdown = Shutdown::on_signal()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let listener = Listener::bind(&plan.listen).await?;
+    let store = open(plan.store, clock.clone()).await?;
+    let config = Config {
+        settings: plan.settings,
+        listener,
+        store,
+        manifests: plan.manifests,
+        clock,
+    };
+    Ok(holdfast_control::run(config, shutdown).await?)
+}
+
+async fn open(place: StorePlace, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, Failure> {
+    match place {
+        StorePlace::Embedded(path) => Ok(Arc::new(Embedded::open(path, clock)?)),
+        StorePlace::Redis(url) => {
+            let redis = Redis::new(url, Timing::default());
+            match redis.ping().await {
+                Ok(()) => {}
+                // It may still be starting; the replica asks again until it answers.
+                Err(StoreError::Unavailable(why)) => tracing::warn!(why, "the store does not answer yet"),
+                Err(StoreError::Refused(why)) => return Err(Failure::Refused(why)),
+            }
+            Ok(Arc::new(redis))
+        }
+    }
+}
