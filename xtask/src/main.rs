@@ -78,7 +78,6 @@ fn main() -> ExitCode {
         Task::Demo { options } => demo::run(&options),
         Task::Cuts { options } => cuts::run(&options),
         Task::Model { options } => model::run(&options),
-    },
         Task::Images { dir, release } => demo::images(&dir, release),
         Task::Test => check::test(),
         Task::Lint => check::lint(),
