@@ -7,7 +7,7 @@ use holdfast_core::effect::{NodeCall, NodeFailure, NodeReply, NodeRow};
 use holdfast_core::id::{ActorKey, EffectId, Fence, Incarnation, Name, NodeName, PodUid, RequestId};
 use holdfast_core::machine::Machine;
 use holdfast_core::node::{
-    Alive, Described, Entry, Input, Kept, Node, Order, Output, Sandbox, Work, WorkResult,
+    Alive, Described, Entry, Input, Kept, Node, Order, Output, Sandbox, Tend, Work, WorkResult,
 };
 use holdfast_core::pull::{self, Attempt};
 use holdfast_core::registry::{Report, Sighting};
@@ -277,7 +277,11 @@ impl World {
                 Output::Report(report) => self.send_report(name, report),
                 Output::Moved(..) => {}
                 Output::Tend { worker, tend, .. } => {
-                    self.say(name.as_str(), &format!("tells {} {tend:?}", words::pod(&worker)));
+                    let tend = match tend {
+                        Tend::Extend(until) => format!("may run until {}", words::time(until).trim_start()),
+                        other => format!("{other:?}").to_lowercase(),
+                    };
+                    self.say(name.as_str(), &format!("{} {tend}", words::pod(&worker)));
                 }
                 Output::Note(text) => self.say(name.as_str(), &format!("notes: {text}")),
             }

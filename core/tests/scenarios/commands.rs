@@ -692,6 +692,12 @@ fn sighting(node: &NodeName, words: &[&str]) -> Result<Sighting, String> {
                 .and_then(|n| parse::<u64>(n))
         };
         match *word {
+            "session" => {
+                let session = number()?;
+                if let Some(hosting) = &mut seen.hosting {
+                    hosting.session = session;
+                }
+            }
             "fence" => seen.highest_fence = Fence(number()?),
             "run" => seen.incarnation = format!("run {}", number()?).into(),
             "life" => {

@@ -12,6 +12,7 @@ use holdfast_core::lease::Keeper;
 use holdfast_core::node::{self, Alive, Described, Hosted, Sandbox};
 use holdfast_core::pull::Pulls;
 use holdfast_core::registry::{Hosting, Report, Sighting};
+use holdfast_core::session::OnLapse;
 use holdfast_core::time::Duration;
 use holdfast_core::worker::{self, Duty, Worker};
 
@@ -41,11 +42,16 @@ impl World {
                 }
             }
             [node, "with", ref workers @ ..] => {
-                self.rows
-                    .insert(node.into(), words::node_row(&node.into(), "address"));
+                let mut row = words::node_row(&node.into(), "address");
+                row.session = self.session;
+                self.rows.insert(node.into(), row);
                 for worker in workers {
                     self.add_worker(&node.into(), worker);
                 }
+            }
+            ["nodes", "have", "sessions"] => {
+                self.settings.node.on_lapse = OnLapse::Freeze;
+                self.session = 1;
             }
             ["keeper"] => self.keeper = Some(Keeper::new(self.settings.lease, 7)),
             ["pulls"] => self.pulls = Some(Pulls::new(self.settings.pull)),
@@ -181,7 +187,7 @@ impl World {
             actor: key.clone(),
             incarnation: life,
             template: ("ns".into(), "counter".into()),
-            session: 0,
+            session: self.session,
         };
         *row = row.after(promise, Version::FIRST).map_err(|e| e.to_string())?;
         Assignment::of(row).ok_or("no promise".into())
@@ -189,6 +195,7 @@ impl World {
 
     /// An atelet that brought an actor has it in its journal, and its ateom says so too.
     fn host(&mut self, on: &Assignment, key: &ActorKey, op: OpId) {
+        let session = self.session;
         let Some(atelet) = self.atelets.get_mut(&on.node) else {
             return;
         };
@@ -200,7 +207,7 @@ impl World {
             incarnation: Incarnation(7),
             template: ("ns".into(), "counter".into()),
             op,
-            session: 0,
+            session,
             sandbox,
         });
         if let Some(described) = atelet.ateoms.get_mut(&on.pod_uid) {

@@ -30,8 +30,8 @@ macro_rules! files {
 }
 
 files![
-    crash, deadlines, delete, fences, leases, nodes, pause, placement, pulls, reconciler, resume, revert,
-    sessions, shutdown, suspend, workers,
+    crash, deadlines, delete, fences, lapses, leases, nodes, pause, placement, pulls, reconciler, resume,
+    revert, sessions, shutdown, suspend, workers,
 ];
 
 fn folder() -> PathBuf {

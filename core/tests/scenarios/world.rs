@@ -50,6 +50,8 @@ pub struct World {
     beats: u64,
     /// The replicas that the story begins with.
     pub cast: Vec<char>,
+    /// The session that nodes are at; none if they have none.
+    pub session: u64,
     pub shows_sessions: bool,
     pub shows_heartbeats: bool,
     pub is_started: bool,
@@ -100,6 +102,7 @@ impl World {
             orders: 0,
             beats: 0,
             cast: Vec::new(),
+            session: 0,
             shows_sessions: false,
             shows_heartbeats: false,
             is_started: false,
@@ -434,7 +437,7 @@ enum Who {
     Pulls,
 }
 
-/// Nodes of stories keep their sandboxes whatever happens: what sessions do is told in `sessions.rs`.
+/// Nodes of stories keep their sandboxes whatever happens, unless they are given sessions.
 fn unbound() -> Settings {
     let mut settings = Settings::DEFAULT;
     settings.node.on_lapse = OnLapse::Keep;
