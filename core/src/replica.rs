@@ -3,7 +3,8 @@
 //! It routes. Each request becomes an errand or a workflow; each answer of the store or a node goes
 //! back to whoever asked; the registry's wishes and the sweep become workflows that nobody waits for.
 
-use crate::actor::Actor;
+mod reconcile;
+
 use crate::catalog::Catalog;
 use crate::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
 use crate::failure::Failure;
@@ -12,7 +13,7 @@ use crate::id::{
 };
 use crate::machine::Machine;
 use crate::plan::{Goal, Unfinished};
-use crate::registry::{Registry, Reservation, Wish};
+use crate::registry::{Registry, Reservation};
 use crate::request::{Answer, Errand, Request, Step, Verdict};
 use crate::settings::Settings;
 use crate::table::Moved;
@@ -272,13 +273,6 @@ impl Replica {
         self.drain(now, number);
     }
 
-    /// Starts a workflow of the reconciler, unless it is looking at that actor already.
-    fn settle(&mut self, now: Instant, actor: ActorKey, goal: Goal) {
-        if matches!(self.phase, Phase::Serving) && self.settling.insert(actor.clone()) {
-            self.start(now, goal, actor, WantedBy::Reconciler);
-        }
-    }
-
     /// Performs what a workflow asks for, and keeps what depends on its state.
     fn drain(&mut self, now: Instant, number: u64) {
         loop {
@@ -420,19 +414,6 @@ impl Replica {
         }
         if self.phase == Phase::Leaving && self.flows.is_empty() {
             self.store(Origin::DropSession, StoreOp::DropSession(self.id));
-        }
-    }
-
-    /// A transition that failed here is looked at again, if nobody else has moved it on by then.
-    fn leave_unfinished(&mut self, now: Instant, actor: &Actor, workflow: &Workflow) {
-        let Some(on) = actor.assignment() else { return };
-        if actor.operation().is_some() && actor.is_claimed_by(workflow.token()) {
-            let at = now.plus(jittered(
-                self.settings.workflow.settle_after,
-                workflow.token().seq,
-            ));
-            self.timers
-                .set(Timer::Settle(actor.key.clone(), on.worker.clone()), Some(at));
         }
     }
 
@@ -589,117 +570,6 @@ impl Replica {
             StoreEvent::Node(row) => self.registry.heard(now, row),
             StoreEvent::Resync => self.relist(),
         }
-    }
-
-    fn sweep(&mut self, now: Instant) {
-        let every = self.settings.workflow.sweep_every;
-        // Each replica has a pause of its own, so that those that started together do not sweep together.
-        let pause = jittered(every, self.id.0);
-        self.timers.set(Timer::Sweep, Some(now.plus(pause)));
-        let promised = self
-            .registry
-            .rows()
-            .filter(|row| row.hosts.is_some())
-            .map(|row| row.key.clone());
-        self.to_sweep = promised.collect();
-        self.sweep_on(now);
-        self.look_at_strays();
-    }
-
-    /// What was stray at the last sweep, too, is no report that comes before its write or after it.
-    fn look_at_strays(&mut self) {
-        let strays = self.registry.strays().clone();
-        for worker in strays.intersection(&self.suspects).cloned().collect::<Vec<_>>() {
-            if let Some(hosting) = self.registry.stray(&worker) {
-                let op = StoreOp::GetActor(hosting.actor.clone());
-                self.store(Origin::Stray(worker), op);
-            }
-        }
-        self.suspects = strays;
-    }
-
-    fn sweep_on(&mut self, now: Instant) {
-        // Two workers may be promised to one actor, of which one must be freed: each has its turn.
-        let mut waiting = BTreeSet::new();
-        while self.settling.len() < SWEEPERS_MAX {
-            let Some(worker) = self.to_sweep.pop_first() else {
-                break;
-            };
-            let hosted = self.registry.row(&worker).and_then(|row| row.hosts.as_ref());
-            let Some(actor) = hosted.map(|hosted| hosted.actor.clone()) else {
-                continue;
-            };
-            if self.settling.contains(&actor) {
-                waiting.insert(worker);
-                continue;
-            }
-            let resume = Unfinished::Finish;
-            self.settle(now, actor, Goal::Settle { worker, resume });
-        }
-        self.to_sweep.append(&mut waiting);
-    }
-
-    /// Grants the registry its wishes, and tells workflows that wait for what is gone.
-    fn heed_registry(&mut self, now: Instant) {
-        while let Some(wish) = self.registry.poll_wish() {
-            match wish {
-                Wish::Write { expect, worker } => {
-                    let origin = Origin::Repair(worker.key.clone(), Note::Written(worker.clone()));
-                    self.store(origin, StoreOp::PutWorker { expect, worker });
-                }
-                Wish::Drop { key, expect } => {
-                    let origin = Origin::Repair(key.clone(), Note::Deleted(key.clone()));
-                    self.store(origin, StoreOp::DeleteWorker { key, expect });
-                }
-                Wish::Release { actor, worker } => {
-                    if let Some(number) = self.exclusive.get(&actor).copied()
-                        && let Some(flow) = self.flows.get_mut(&number)
-                    {
-                        let world = World {
-                            registry: &self.registry,
-                            catalog: &self.catalog,
-                            settings: &self.settings,
-                        };
-                        flow.workflow.nudge(now, world);
-                        self.drain(now, number);
-                    } else {
-                        self.settle(
-                            now,
-                            actor,
-                            Goal::Settle {
-                                worker,
-                                resume: Unfinished::Finish,
-                            },
-                        );
-                    }
-                }
-                Wish::Thaw { actor, worker } => {
-                    if !self.exclusive.contains_key(&actor) {
-                        let resume = Unfinished::Finish;
-                        self.settle(now, actor, Goal::Settle { worker, resume });
-                    }
-                }
-                Wish::Lapse {
-                    node,
-                    incarnation,
-                    sequence,
-                } => {
-                    let origin = Origin::Lapse(node.clone(), incarnation.clone(), sequence);
-                    let op = StoreOp::LapseNode {
-                        name: node,
-                        incarnation,
-                        sequence,
-                    };
-                    self.store(origin, op);
-                }
-                Wish::Drain { actor } => {
-                    if !self.exclusive.contains_key(&actor) {
-                        self.settle(now, actor, Goal::Suspend);
-                    }
-                }
-            }
-        }
-        self.timers.set(Timer::Registry, self.registry.poll_timeout());
     }
 
     fn shutdown(&mut self, now: Instant) {
