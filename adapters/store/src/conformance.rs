@@ -81,6 +81,10 @@ macro_rules! conformance_suite {
             of_many_writers_of_a_worker_exactly_one_wins
             all_workers_are_listed
             a_node_is_as_it_was_heard_last
+            an_older_report_of_a_node_changes_nothing
+            a_session_is_declared_over_only_if_the_report_was_the_last
+            what_has_lapsed_stays_so
+            of_a_report_and_its_lapse_one_comes_first
             an_atespace_is_created_once
             atespaces_are_listed_in_order
             an_atespace_with_an_actor_in_it_stays
@@ -95,6 +99,7 @@ macro_rules! conformance_suite {
             a_watch_begins_with_resync_and_then_tells_everything
             a_watch_tells_the_writes_of_a_worker_in_their_order
             a_write_that_conflicts_is_not_told
+            a_watch_tells_of_a_session_that_is_declared_over
             every_watch_hears_everything
             a_watch_that_falls_behind_is_told_to_list_again
         }

@@ -92,6 +92,24 @@ fn a_version_or_a_fence_that_nobody_can_have_counted_up_to_is_refused() {
     }
 }
 
+#[test]
+fn records_from_before_nodes_had_sessions_are_of_none() {
+    let node = br#"{"name":"n1","address":"x","incarnation":"r","sequence":"7","holdfast":{"v":1}}"#;
+    let row = record::decode_node(&"n1".into(), node).unwrap();
+    assert_eq!((row.sequence, row.session, row.lapsed), (7, 0, 0));
+    let worker = br#"{"version":"2","workerNamespace":"ns","workerPool":"p","workerPod":"w","actorId":"a",
+        "holdfast":{"v":1,"hosts":{"incarnation":"1","fence":"2"}}}"#;
+    assert_eq!(
+        record::decode_any_worker(worker).unwrap().hosts.unwrap().session,
+        0
+    );
+    let actor =
+        br#"{"version":"1","actorId":"id1","status":"STATUS_RUNNING","ateomPodName":"p","atespace":"team-a",
+        "holdfast":{"v":1,"worker":{"incarnation":"i","node":"n","fence":"2"}}}"#;
+    let actor = record::decode_actor(&ActorKey::new("team-a", "id1"), actor).unwrap();
+    assert_eq!(actor.assignment().unwrap().session, 0);
+}
+
 fn adopt(json: &str) -> Actor {
     record::decode_actor(&ActorKey::new("team-a", "id1"), json.as_bytes()).unwrap()
 }

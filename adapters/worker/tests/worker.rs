@@ -1,5 +1,8 @@
 //! A worker as the node daemon sees it: over its socket, with plain processes for actors.
 
+#[path = "worker/licence.rs"]
+mod licence;
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::symlink;

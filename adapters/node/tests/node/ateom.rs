@@ -166,6 +166,12 @@ impl FakeAteom {
         calls.wait_for(is_asked).await.unwrap();
     }
 
+    /// Waits until something was asked that begins so, after the first so many calls.
+    pub async fn asked_after(&self, calls: usize, verb: &str) {
+        let is_asked = |all: &Vec<String>| all.iter().skip(calls).any(|call| call.starts_with(verb));
+        self.0.calls.subscribe().wait_for(is_asked).await.unwrap();
+    }
+
     /// Who is in the sandbox.
     pub fn hosts(&self) -> Option<Hosted> {
         self.0.state.borrow().hosted.clone()

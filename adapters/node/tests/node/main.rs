@@ -4,6 +4,7 @@
 mod ateom;
 mod atespaces;
 mod rig;
+mod sessions;
 
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdfast_core::id::{Fence, Incarnation, OpId, ReplicaId};
 use holdfast_core::settings::Settings;
@@ -15,7 +16,7 @@ use holdfast_rpc::atelet::{
 use holdfast_rpc::holdfast_v1::node_control_client::NodeControlClient;
 use holdfast_rpc::holdfast_v1::nodes_server::{Nodes, NodesServer};
 use holdfast_rpc::holdfast_v1::{
-    HeartbeatRequest, HeartbeatResponse, StopRequest, UploadRequest, WorkerReport,
+    Eviction, HeartbeatRequest, HeartbeatResponse, StopRequest, ThawRequest, UploadRequest, WorkerReport,
 };
 use holdfast_rpc::metadata::Credentials;
 use holdfast_rpc::server::serve;
@@ -33,6 +34,7 @@ use crate::ateom::FakeAteom;
 pub struct Rig {
     pub directory: tempfile::TempDir,
     reports: watch::Receiver<Option<HeartbeatRequest>>,
+    answers: watch::Sender<Answers>,
     pub shutdown: Shutdown,
     node: Option<JoinHandle<Result<(), Error>>>,
     images: (String, String),
@@ -46,6 +48,8 @@ pub struct Actor {
     pub name: &'static str,
     pub op: u64,
     pub fence: u64,
+    /// The session of the node that it is ordered under; zero for none.
+    pub session: u64,
 }
 
 /// An order of the actor `a1` of `team-a` on the first worker.
@@ -56,10 +60,27 @@ pub fn a1(op: u64) -> Actor {
         name: "a1",
         op,
         fence: op,
+        session: 0,
     }
 }
 
-struct ControlPlane(watch::Sender<Option<HeartbeatRequest>>);
+/// What the control plane answers to reports.
+#[derive(Clone, Copy)]
+pub enum Answers {
+    /// A session of this length; the next report is due after so long.
+    Grants(Duration, Duration),
+    /// Sessions up to this one are over. Later ones are granted.
+    Over(u64),
+    /// The sandbox of the first worker is to be ended, unless a fence above this one is known.
+    Evicts(u64),
+    /// Nothing.
+    Silence,
+}
+
+struct ControlPlane {
+    reports: watch::Sender<Option<HeartbeatRequest>>,
+    answers: watch::Receiver<Answers>,
+}
 
 #[tonic::async_trait]
 impl Nodes for ControlPlane {
@@ -69,12 +90,32 @@ impl Nodes for ControlPlane {
     ) -> Result<Response<HeartbeatResponse>, Status> {
         let report = request.into_inner();
         holdfast_rpc::report::from_message(report.clone())?;
-        self.0.send_replace(Some(report));
+        let session = report.session;
+        self.reports.send_replace(Some(report));
+        let (ttl, every) = match *self.answers.borrow() {
+            Answers::Grants(ttl, every) => (ttl, every),
+            Answers::Over(lapsed) if session <= lapsed => {
+                return Ok(Response::new(HeartbeatResponse {
+                    lapsed: Some(lapsed),
+                    ..HeartbeatResponse::default()
+                }));
+            }
+            Answers::Over(_) | Answers::Evicts(_) => (Duration::from_secs(90), Duration::from_millis(100)),
+            Answers::Silence => return Err(Status::unavailable("nobody is there")),
+        };
+        let evictions = match *self.answers.borrow() {
+            Answers::Evicts(worker_fence) => vec![Eviction {
+                worker_pod_uid: "uid-1".into(),
+                worker_fence,
+            }],
+            _ => Vec::new(),
+        };
         Ok(Response::new(HeartbeatResponse {
-            session_ttl_ms: 90_000,
-            heartbeat_interval_ms: 30_000,
+            session_ttl_ms: i64::try_from(ttl.as_millis()).unwrap(),
+            heartbeat_interval_ms: i64::try_from(every.as_millis()).unwrap(),
             replica: "1".into(),
-            ..HeartbeatResponse::default()
+            evictions,
+            lapsed: None,
         }))
     }
 }
@@ -82,6 +123,11 @@ impl Nodes for ControlPlane {
 impl Rig {
     /// A node with one worker, both of which the control plane has heard of.
     pub async fn start() -> (Self, FakeAteom) {
+        Self::start_under(Answers::Grants(Duration::from_secs(90), Duration::from_secs(30))).await
+    }
+
+    /// The same, where the control plane answers so.
+    pub async fn start_under(answers: Answers) -> (Self, FakeAteom) {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("objects/bucket")).unwrap();
         std::fs::write(directory.path().join("runsc"), "#!/bin/sh\n").unwrap();
@@ -96,9 +142,14 @@ impl Rig {
         let images = (image("pause", "pause"), image("app", "app"));
 
         let (sender, reports) = watch::channel(None);
+        let (answers, answered) = watch::channel(answers);
+        let control_plane = ControlPlane {
+            reports: sender,
+            answers: answered,
+        };
         let address = Address::Unix(directory.path().join("control.sock"));
         let listener = Listener::bind(&address).await.unwrap();
-        let routes = Routes::new(NodesServer::new(ControlPlane(sender)));
+        let routes = Routes::new(NodesServer::new(control_plane));
         tokio::spawn(serve(
             listener,
             routes,
@@ -110,6 +161,7 @@ impl Rig {
         let mut rig = Self {
             directory,
             reports,
+            answers,
             shutdown: Shutdown::new(),
             node: None,
             images,
@@ -154,6 +206,22 @@ impl Rig {
         }
         self.node = Some(node);
         self.reported("uid-1", |worker| worker.is_some()).await;
+    }
+
+    /// The control plane answers so from now on.
+    pub fn answer(&self, answers: Answers) {
+        self.answers.send_replace(answers);
+    }
+
+    /// Waits until a report has been answered, which the next one tells.
+    pub async fn answered(&self) {
+        let sequence = |report: &Option<HeartbeatRequest>| report.as_ref().map(|report| report.sequence);
+        let mut reports = self.reports.clone();
+        let before = sequence(&reports.borrow());
+        reports
+            .wait_for(|report| sequence(report) > before)
+            .await
+            .unwrap();
     }
 
     /// Ends the node where it stands.
@@ -230,6 +298,17 @@ impl Rig {
     pub async fn restore(&self, actor: Actor, from: &str) -> Result<(), Status> {
         let request = actor.signed(restore_request(actor, from, self.spec()));
         self.herder().restore(request).await.map(drop)
+    }
+
+    pub async fn thaw(&self, actor: Actor) -> Result<(), Status> {
+        let request = ThawRequest {
+            target_ateom_uid: actor.worker.into(),
+            atespace: actor.atespace.into(),
+            actor_template_namespace: "ns".into(),
+            actor_template_name: "counter".into(),
+            actor_id: actor.name.into(),
+        };
+        self.control().thaw(actor.signed(request)).await.map(drop)
     }
 
     pub async fn stop(&self, actor: Actor) -> Result<(), Status> {
@@ -314,7 +393,8 @@ impl Actor {
             }),
             incarnation: Some(Incarnation(1)),
             atespace: Some(self.atespace.into()),
-            ..Credentials::default()
+            session: Some(self.session).filter(|session| *session > 0),
+            until: None,
         };
         credentials.write(request.metadata_mut()).unwrap();
         request

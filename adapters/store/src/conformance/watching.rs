@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use holdfast_core::effect::{StoreEvent, StoreOp, StoreReply};
+use holdfast_core::effect::{NodeRow, StoreEvent, StoreOp, StoreReply};
 use holdfast_core::id::{Version, WorkerKey};
 
 use super::{Subject, actor, ask, done, key, node, put, put_worker, worker};
@@ -83,6 +83,43 @@ pub async fn a_write_that_conflicts_is_not_told(subject: &impl Subject) {
     );
     done(&store, put_worker(None, &worker("pod-2", 1))).await;
     assert_eq!(next(&mut watch).await, written("pod-2", 1));
+}
+
+/// Of what is stored then, and of nothing that is refused.
+pub async fn a_watch_tells_of_a_session_that_is_declared_over(subject: &impl Subject) {
+    let (store, peer) = (subject.store(), subject.peer());
+    let mut watch = watching(&store).await;
+    let lapse = |sequence| StoreOp::LapseNode {
+        name: "n1".into(),
+        incarnation: "run".into(),
+        sequence,
+    };
+    done(&peer, StoreOp::PutNode(node("n1", 2))).await;
+    assert_eq!(
+        ask(&peer, lapse(1)).await,
+        StoreReply::NodeConflict(Some(node("n1", 2)))
+    );
+    done(&peer, lapse(2)).await;
+    let over = NodeRow {
+        lapsed: 1,
+        ..node("n1", 2)
+    };
+    assert_eq!(
+        ask(&store, StoreOp::PutNode(node("n1", 3))).await,
+        StoreReply::NodeConflict(Some(over.clone()))
+    );
+    let next_session = NodeRow {
+        session: 2,
+        ..node("n1", 4)
+    };
+    done(&store, StoreOp::PutNode(next_session.clone())).await;
+    assert_eq!(next(&mut watch).await, StoreEvent::Node(node("n1", 2)));
+    assert_eq!(next(&mut watch).await, StoreEvent::Node(over));
+    let told = NodeRow {
+        lapsed: 1,
+        ..next_session
+    };
+    assert_eq!(next(&mut watch).await, StoreEvent::Node(told));
 }
 
 /// One that goes away takes nothing along.

@@ -108,7 +108,7 @@ pub async fn all_workers_are_listed(subject: &impl Subject) {
     assert_eq!(listed, expected);
 }
 
-/// A row per node, without conditions.
+/// A row per node.
 pub async fn a_node_is_as_it_was_heard_last(subject: &impl Subject) {
     let store = subject.store();
     assert_eq!(ask(&store, StoreOp::ListNodes).await, StoreReply::Nodes(vec![]));
@@ -117,12 +117,123 @@ pub async fn a_node_is_as_it_was_heard_last(subject: &impl Subject) {
     }
     let restarted = NodeRow {
         incarnation: "another run".into(),
-        ..node("n2", 1)
+        ..node("n2", 0)
     };
     done(&store, StoreOp::PutNode(restarted.clone())).await;
+    assert_eq!(nodes(subject).await, vec![node("n1", 2), restarted]);
+}
+
+/// Reports of one run of atelet may overtake each other; what they know of lapsed sessions is kept.
+pub async fn an_older_report_of_a_node_changes_nothing(subject: &impl Subject) {
+    let (store, peer) = (subject.store(), subject.peer());
+    // As decimal text, 10 sorts before 9.
+    let newest = NodeRow {
+        session: 10,
+        ..node("n1", 10)
+    };
+    done(&store, StoreOp::PutNode(newest.clone())).await;
+    let older = NodeRow {
+        session: 10,
+        ..node("n1", 9)
+    };
+    done(&peer, StoreOp::PutNode(older.clone())).await;
+    assert_eq!(nodes(subject).await, vec![newest.clone()]);
+
+    let knowing = NodeRow { lapsed: 9, ..older };
+    done(&peer, StoreOp::PutNode(knowing)).await;
+    assert_eq!(nodes(subject).await, vec![NodeRow { lapsed: 9, ..newest }]);
+
+    // A floating-point number has no room for these.
+    for sequence in [u64::MAX, u64::MAX - 1] {
+        done(&store, StoreOp::PutNode(node("n2", sequence))).await;
+    }
+    assert_eq!(nodes(subject).await[1], node("n2", u64::MAX));
+}
+
+/// Whoever declares it over has heard nothing newer.
+pub async fn a_session_is_declared_over_only_if_the_report_was_the_last(subject: &impl Subject) {
+    let (store, peer) = (subject.store(), subject.peer());
+    assert_eq!(
+        ask(&store, lapse("n1", "run", 1)).await,
+        StoreReply::NodeConflict(None)
+    );
+    done(&store, StoreOp::PutNode(node("n1", 2))).await;
+    for late in [lapse("n1", "run", 1), lapse("n1", "another run", 2)] {
+        assert_eq!(
+            ask(&peer, late).await,
+            StoreReply::NodeConflict(Some(node("n1", 2)))
+        );
+    }
+    for _ in 0..2 {
+        done(&peer, lapse("n1", "run", 2)).await;
+        let over = NodeRow {
+            lapsed: 1,
+            ..node("n1", 2)
+        };
+        assert_eq!(nodes(subject).await, vec![over]);
+    }
+}
+
+/// Also to a run of atelet that knows nothing of it, and to one that keeps its sandboxes running.
+pub async fn what_has_lapsed_stays_so(subject: &impl Subject) {
+    let (store, peer) = (subject.store(), subject.peer());
+    done(&store, StoreOp::PutNode(node("n1", 1))).await;
+    done(&store, lapse("n1", "run", 1)).await;
+    let over = NodeRow {
+        lapsed: 1,
+        ..node("n1", 1)
+    };
+    let restarted = NodeRow {
+        incarnation: "another run".into(),
+        ..node("n1", 1)
+    };
+    for believing in [node("n1", 2), restarted.clone()] {
+        assert_eq!(
+            ask(&peer, StoreOp::PutNode(believing)).await,
+            StoreReply::NodeConflict(Some(over.clone()))
+        );
+    }
+    assert_eq!(nodes(subject).await, vec![over]);
+    for (session, sequence) in [(2, 2), (0, 3)] {
+        let heard = NodeRow {
+            session,
+            sequence,
+            ..restarted.clone()
+        };
+        done(&peer, StoreOp::PutNode(heard.clone())).await;
+        assert_eq!(nodes(subject).await, vec![NodeRow { lapsed: 1, ..heard }]);
+    }
+}
+
+/// The two that decide about one node at the same time.
+pub async fn of_a_report_and_its_lapse_one_comes_first(subject: &impl Subject) {
+    let (store, peer) = (subject.store(), subject.peer());
+    for round in 1..=32 {
+        let name = format!("n{round}");
+        done(&store, StoreOp::PutNode(node(&name, 1))).await;
+        let (lapsed, heard) = futures_util::future::join(
+            ask(&store, lapse(&name, "run", 1)),
+            ask(&peer, StoreOp::PutNode(node(&name, 2))),
+        )
+        .await;
+        let is_over = lapsed == StoreReply::Done;
+        assert_eq!(is_over, heard != StoreReply::Done, "{lapsed:?} and {heard:?}");
+    }
+}
+
+fn lapse(name: &str, incarnation: &str, sequence: u64) -> StoreOp {
+    StoreOp::LapseNode {
+        name: name.into(),
+        incarnation: incarnation.into(),
+        sequence,
+    }
+}
+
+/// All nodes, by name, as the other replica sees them.
+async fn nodes(subject: &impl Subject) -> Vec<NodeRow> {
     let StoreReply::Nodes(mut listed) = ask(&subject.peer(), StoreOp::ListNodes).await else {
         panic!()
     };
     listed.sort_by(|a, b| a.name.cmp(&b.name));
-    assert_eq!(listed, vec![node("n1", 2), restarted]);
+    listed
 }
