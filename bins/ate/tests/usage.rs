@@ -64,6 +64,11 @@ const WALKS: [Walk<'_>; 15] = [
                 "--lease-ttl 10m must not be longer than workflow.deadline, which no flag sets, (5m)",
             ),
             ("--pull-stall", "x", "does not begin with a number"),
+            (
+                "--node-session-ttl",
+                "1s",
+                "must be shorter than --node-session-ttl 1s less drift and margin",
+            ),
             ("--pull-stall", "1ns", "must be 10ms or longer"),
             (
                 "--pull-stall",

@@ -89,6 +89,16 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", env = "HOLDFAST_RUNSC_PATH", value_parser = runsc)]
     pub runsc_path: Option<PathBuf>,
 
+    /// What becomes of running actors when no control plane has answered for a session's time: freeze
+    /// (nothing is lost, and they may be resumed elsewhere), or keep (they run on, and stay here)
+    #[arg(
+        long,
+        value_name = "WHAT",
+        env = "HOLDFAST_ON_SESSION_LAPSE",
+        default_value = "freeze"
+    )]
+    pub on_session_lapse: Lapse,
+
     /// How long an image pull may move no byte before it counts as stalled and is made again
     #[arg(long, value_name = "DURATION", env = "HOLDFAST_PULL_STALL", default_value = "30s", value_parser = duration::period)]
     pub pull_stall: Duration,
@@ -156,6 +166,15 @@ pub enum SandboxClass {
     Gvisor,
     /// Plain processes.
     Process,
+}
+
+/// What becomes of running actors when the node's session lapses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Lapse {
+    /// They are held still.
+    Freeze,
+    /// They run on.
+    Keep,
 }
 
 /// What the process is to do.

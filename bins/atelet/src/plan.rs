@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use holdfast_core::session::OnLapse;
 use holdfast_core::settings::{BrokenRelation, Setting, Settings};
 use holdfast_images::{Credentials, CredentialsError, Layouts, PullOptions};
 use holdfast_node::{Config, Sandboxes};
 use holdfast_runtime::duration;
 use holdfast_runtime::net::Address;
 
-use crate::flags::{Flags, SandboxClass, is_every_interface};
+use crate::flags::{Flags, Lapse, SandboxClass, is_every_interface};
 
 /// What is wrong with flags that are well-formed one by one.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,10 @@ fn settings(flags: &Flags) -> Result<Settings, PlanError> {
     let mut settings = Settings::DEFAULT;
     settings.pull.stall_after = flags.pull_stall;
     settings.pull.attempts = flags.pull_attempts;
+    settings.node.on_lapse = match flags.on_session_lapse {
+        Lapse::Freeze => OnLapse::Freeze,
+        Lapse::Keep => OnLapse::Keep,
+    };
     let told = |broken: BrokenRelation| broken.told(|setting| flag(setting, &settings), duration::show);
     settings.check().map_err(told).map_err(PlanError::Settings)?;
     Ok(settings)
@@ -111,5 +116,24 @@ fn every_interface(port: u16) -> Address {
     Address::Tcp {
         host: "0.0.0.0".to_owned(),
         port,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn what_a_lapsed_session_means_is_said_by_a_flag() {
+        let read = |more: &[&str]| {
+            let flags = Flags::parse_from([&["atelet", "--node-name", "n"], more].concat());
+            settings(&flags).unwrap()
+        };
+        assert_eq!(read(&[]), Settings::DEFAULT);
+        assert_eq!(
+            read(&["--on-session-lapse", "keep"]).node.on_lapse,
+            OnLapse::Keep
+        );
     }
 }

@@ -55,6 +55,7 @@ const BAD: [Bad<'_>; 37] = [
     ),
     ("--runsc-path", "/", "is not a file"),
     ("--runsc-path", "/etc/passwd", "is not executable"),
+    ("--on-session-lapse", "stop", "possible values: freeze, keep"),
     ("--pull-stall", "30", "30 has no unit"),
     ("--pull-stall", "0s", "must be 10ms or longer"),
     (
@@ -242,6 +243,7 @@ fn what_is_right_is_said_to_be_and_nothing_is_made() {
         &[
             "--sandbox=process",
             "--control-plane=a:1,b:2",
+            "--on-session-lapse=keep",
             "--log-format=text",
         ],
         &[

@@ -136,6 +136,8 @@ impl Places {
 
 fn settings(args: &Dev) -> Result<Settings> {
     let mut settings = Settings::DEFAULT.with_lease_ttl(args.lease_ttl);
+    settings.node.session_ttl = args.node_session_ttl;
+    settings.node.heartbeat_every = args.node_session_ttl / 3;
     settings.pull.stall_after = args.pull_stall;
     settings.workflow.settle_after = args.settle_after;
     let told = |broken: BrokenRelation| broken.told(|setting| flag(setting, args), duration::show);
@@ -151,6 +153,8 @@ fn flag(setting: Setting, args: &Dev) -> Option<String> {
         Setting::LeaseRetryFrom => ("a tenth of --lease-ttl", args.lease_ttl),
         Setting::SessionTtl => ("a fifth of --lease-ttl", args.lease_ttl),
         Setting::SessionRenewEvery => ("a fifteenth of --lease-ttl", args.lease_ttl),
+        Setting::NodeSessionTtl => ("--node-session-ttl", args.node_session_ttl),
+        Setting::HeartbeatEvery => ("a third of --node-session-ttl", args.node_session_ttl),
         Setting::PullStallAfter => ("--pull-stall", args.pull_stall),
         Setting::SettleAfter => ("--settle-after", args.settle_after),
         _ => return None,

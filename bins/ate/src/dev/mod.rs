@@ -88,6 +88,10 @@ pub struct Dev {
     /// How long a lease on an actor lives without renewal, e.g. 30s
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = lease)]
     lease_ttl: Duration,
+    /// How long the node may let actors run without hearing from the control plane, e.g. 90s; it reports at
+    /// every third of it
+    #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = duration::period)]
+    node_session_ttl: Duration,
     /// How long an image pull may move no byte before it counts as stalled, e.g. 30s
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::period)]
     pull_stall: Duration,
