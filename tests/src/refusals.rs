@@ -63,6 +63,7 @@ impl Program {
                 let name = name(switch);
                 let line = line(walk, &name, format!("{name}=perhaps").into());
                 complaints.extend(self.complaint(self.run(&line, &[]), &line, &[&name, "perhaps"]));
+                complaints.extend(self.try_variable(walk, switch, "perhaps", &[&name, "perhaps"]));
             }
             let required = walk.base.iter().filter(|(name, _)| {
                 declared
@@ -179,17 +180,24 @@ impl Program {
         let mut complaints = Vec::new();
         let flag = line(walk, argument, Some(given));
         complaints.extend(self.complaint(self.run(&flag, &[]), &flag, &expected));
-        let variable = declared
+        let declaration = declared
             .get_arguments()
-            .find(|declared| name(declared) == argument)
-            .and_then(Arg::get_env)
-            .and_then(|variable| variable.to_str());
-        if let Some(variable) = variable {
-            let without = line(walk, argument, None);
-            let ran = self.run(&without, &[(variable, value)]);
-            complaints.extend(self.complaint(ran, &[format!("{variable}={value}")], &expected));
-        }
+            .find(|declared| name(declared) == argument);
+        complaints.extend(declaration.and_then(|it| self.try_variable(walk, it, value, &expected)));
         complaints
+    }
+
+    /// The same from the environment, for arguments that can come from there.
+    fn try_variable(
+        &self,
+        walk: &Walk<'_>,
+        argument: &Arg,
+        value: &str,
+        expected: &[&str],
+    ) -> Option<String> {
+        let variable = argument.get_env()?.to_str()?;
+        let ran = self.run(&line(walk, &name(argument), None), &[(variable, value)]);
+        self.complaint(ran, &[format!("{variable}={value}")], expected)
     }
 
     fn complaint(&self, ran: Ran, line: &[String], expected: &[&str]) -> Option<String> {

@@ -137,12 +137,12 @@ const WALKS: [Walk<'_>; 15] = [
         base: &[],
         bad: &[],
     },
-    one_actor("resume"),
-    one_actor("suspend"),
-    one_actor("pause"),
-    one_actor("revert"),
-    one_actor("explain"),
-    one_actor("delete"),
+    one_actor(&["resume"]),
+    one_actor(&["suspend"]),
+    one_actor(&["pause"]),
+    one_actor(&["revert"]),
+    one_actor(&["explain"]),
+    one_actor(&["delete"]),
     Walk {
         path: &["completion"],
         base: &[("<SHELL>", "bash")],
@@ -230,16 +230,9 @@ const LONG: &str = "a-name-that-has-sixty-four-characters-which-is-one-more-than
 const ELEVEN: &str = "a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1,j=1,k=1";
 const TOO_DEEP: &str = "/a-data-directory/that-lies/so-deep-that-no/socket-below-it/could-have-a-path";
 
-const fn one_actor(path: &'static str) -> Walk<'static> {
+const fn one_actor(path: &'static [&'static str]) -> Walk<'static> {
     Walk {
-        path: match path.as_bytes() {
-            b"resume" => &["resume"],
-            b"suspend" => &["suspend"],
-            b"pause" => &["pause"],
-            b"revert" => &["revert"],
-            b"explain" => &["explain"],
-            _ => &["delete"],
-        },
+        path,
         base: &[("<NAME>", "x"), ("--atespace", "demo")],
         bad: &[("<NAME>", "X", NAMES), ("--atespace", "A_B", NAMES)],
     }
