@@ -188,8 +188,11 @@ impl Drop for Cluster {
     }
 }
 
+/// Whether it runs: one that has ended may still wait for whoever adopted it to notice.
 fn is_alive(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()[0]);
+    state.is_some_and(|state| state != b'Z')
 }
 
 #[test]
@@ -258,7 +261,8 @@ fn what_makes_no_sense_is_refused_with_its_name_before_anything_is_made() {
     );
     host.declare("pool.yaml", POOL);
     let zeros = format!("registry.example/counter@sha256:{}", "0".repeat(64));
-    host.declare("counter.yaml", &template("counter", "pause@sha256:1", &zeros));
+    let pause = format!("pause@sha256:{}", "1".repeat(64));
+    host.declare("counter.yaml", &template("counter", &pause, &zeros));
     let said = host.refused(2, &["--data-dir", "data"]);
     assert!(
         said.contains("ActorTemplate demo/counter: ") && said.contains("is a placeholder"),
@@ -375,7 +379,11 @@ fn workers_follow_the_replicas_and_those_that_are_left_over_are_ended() {
         Ok((pids.len() == 1).then_some(pids))
     });
     assert_eq!(left.unwrap()[0].1, workers[0]);
-    assert!(is_alive(workers[0]) && !is_alive(workers[1]));
+    assert!(is_alive(workers[0]));
+    wait::until("its process to be gone", PATIENCE, || {
+        Ok((!is_alive(workers[1])).then_some(()))
+    })
+    .unwrap();
     assert_eq!(cluster.process.terminate(PATIENCE).unwrap().code(), Some(0));
     assert!(!is_alive(workers[0]));
 }

@@ -131,9 +131,6 @@ mod tests {
             settings(&flags).unwrap()
         };
         assert_eq!(read(&[]), Settings::DEFAULT);
-        assert_eq!(
-            read(&["--on-session-lapse", "keep"]).node.on_lapse,
-            OnLapse::Keep
-        );
+        assert_eq!(read(&["--on-session-lapse", "keep"]).node.on_lapse, OnLapse::Keep);
     }
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const LONG: &str = "/a-base-directory-with-forty-nine-bytes-in-its-name";
 
-const BAD: [Bad<'_>; 37] = [
+const BAD: [Bad<'_>; 38] = [
     ("--node-name", "", "want lower case letters"),
     ("--node-name", "Node_1", "want lower case letters"),
     ("--listen", "", "the address is empty; write host:port"),

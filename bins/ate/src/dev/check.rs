@@ -77,7 +77,11 @@ impl Input {
         let settings = settings(args)?;
         let places = Places::below(&args.data_dir)?;
         let size = args.workers.map_or(Size::Declared, Size::Fixed);
-        let open = || Watcher::open(&args.manifests).map_err(|errors| anyhow::anyhow!(listed(&errors)));
+        let open = || {
+            Watcher::open(&args.manifests).map_err(|errors| {
+                anyhow::anyhow!("--manifests {}: {}", args.manifests.display(), listed(&errors))
+            })
+        };
         let (watcher, follower) = (open()?, open()?);
         let manifests = follower.current();
         holdfast_pods::check(&size.of(manifests))
