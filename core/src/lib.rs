@@ -21,6 +21,7 @@
 extern crate alloc;
 
 pub mod actor;
+pub mod bounds;
 pub mod catalog;
 pub mod effect;
 pub mod failure;

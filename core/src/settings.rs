@@ -40,13 +40,13 @@ impl LeaseSettings {
     }
 
     /// The part of `span` that has surely not passed on another clock when it has passed on one's own.
-    const fn shortened(&self, span: Duration) -> Duration {
+    pub(crate) const fn shortened(&self, span: Duration) -> Duration {
         span.saturating_sub(fraction(span, self.drift_ppm, PPM))
             .saturating_sub(self.margin)
     }
 
     /// How long one waits by one's own clock until `span` has surely passed on another.
-    const fn lengthened(&self, span: Duration) -> Duration {
+    pub(crate) const fn lengthened(&self, span: Duration) -> Duration {
         span.saturating_add(fraction(span, self.drift_ppm, PPM))
             .saturating_add(self.margin)
     }
@@ -218,42 +218,63 @@ impl Settings {
     /// is easier to understand when they are none that nobody can keep.
     const fn relations(&self) -> [Relation; 17] {
         use Setting::*;
-        let Settings {
-            lease,
-            session,
-            node,
-            pull,
-            workflow,
-        } = self;
         let silence = Term {
             what: What::Silence,
-            value: node.stale_silence(),
+            value: self.node.stale_silence(),
         };
         [
-            period(LeaseRetryFrom, lease.retry_from),
-            period(SessionRenewEvery, session.renew_every),
-            period(HeartbeatEvery, node.heartbeat_every),
-            period(PullStallAfter, pull.stall_after),
-            period(PullRetryAfter, pull.retry_after),
-            period(WorkflowRetryFrom, workflow.retry_from),
-            period(SettleAfter, workflow.settle_after),
-            period(SweepEvery, workflow.sweep_every),
+            self.period(LeaseRetryFrom),
+            self.period(SessionRenewEvery),
+            self.period(HeartbeatEvery),
+            self.period(PullStallAfter),
+            self.period(PullRetryAfter),
+            self.period(WorkflowRetryFrom),
+            self.period(SettleAfter),
+            self.period(SweepEvery),
             // Two renewals, and so one that fails, fit into what is believed.
-            one(LeaseRetryFrom, lease.retry_from).is_below(one(LeaseRenewEvery, lease.renew_every)),
-            twice(LeaseRenewEvery, lease.renew_every).is_below(believed(LeaseTtl, lease.believed_for())),
-            twice(SessionRenewEvery, session.renew_every).is_below(one(SessionTtl, session.ttl)),
+            self.one(LeaseRetryFrom).is_below(self.one(LeaseRenewEvery)),
+            self.twice(LeaseRenewEvery).is_below(self.believed(LeaseTtl)),
+            self.twice(SessionRenewEvery).is_below(self.one(SessionTtl)),
             // A session is there to end before the leases that it vouches for.
-            one(SessionTtl, session.ttl).is_below(one(LeaseTtl, lease.ttl)),
+            self.one(SessionTtl).is_below(self.one(LeaseTtl)),
             // Nobody waits longer for a dead replica's lease than for the workflow it was taken for.
-            one(LeaseTtl, lease.ttl).is_at_most(one(Deadline, workflow.deadline)),
-            one(HeartbeatEvery, node.heartbeat_every)
-                .is_below(believed(NodeSessionTtl, lease.shortened(node.session_ttl))),
+            self.one(LeaseTtl).is_at_most(self.one(Deadline)),
+            self.one(HeartbeatEvery).is_below(self.believed(NodeSessionTtl)),
             // A node that is still given actors has a session.
-            silence.is_at_most(one(NodeSessionTtl, node.session_ttl)),
+            silence.is_at_most(self.one(NodeSessionTtl)),
             // A pull that stalls is told before the workflow that waits for it is over.
-            one(PullStallAfter, pull.stall_after).is_below(one(Deadline, workflow.deadline)),
-            one(WorkflowRetryFrom, workflow.retry_from).is_at_most(one(WorkflowRetryTo, workflow.retry_to)),
+            self.one(PullStallAfter).is_below(self.one(Deadline)),
+            self.one(WorkflowRetryFrom).is_at_most(self.one(WorkflowRetryTo)),
         ]
+    }
+
+    const fn one(&self, setting: Setting) -> Term {
+        Term {
+            what: What::One(setting),
+            value: setting.duration(self),
+        }
+    }
+
+    const fn twice(&self, setting: Setting) -> Term {
+        Term {
+            what: What::Twice(setting),
+            value: setting.duration(self).saturating_mul(2),
+        }
+    }
+
+    const fn believed(&self, setting: Setting) -> Term {
+        Term {
+            what: What::Believed(setting),
+            value: self.lease.shortened(setting.duration(self)),
+        }
+    }
+
+    const fn period(&self, setting: Setting) -> Relation {
+        let shortest = Term {
+            what: What::ShortestPeriod,
+            value: SHORTEST_PERIOD,
+        };
+        shortest.is_at_most(self.one(setting))
     }
 }
 
@@ -293,6 +314,8 @@ pub enum Setting {
     PullAttempts,
     /// `pull.retry_after`
     PullRetryAfter,
+    /// `pull.abandon_grace`
+    PullAbandonGrace,
     /// `workflow.deadline`
     Deadline,
     /// `workflow.retry_from`
@@ -320,11 +343,50 @@ impl Setting {
             Setting::PullStallAfter => "pull.stall_after",
             Setting::PullAttempts => "pull.attempts",
             Setting::PullRetryAfter => "pull.retry_after",
+            Setting::PullAbandonGrace => "pull.abandon_grace",
             Setting::Deadline => "workflow.deadline",
             Setting::WorkflowRetryFrom => "workflow.retry_from",
             Setting::WorkflowRetryTo => "workflow.retry_to",
             Setting::SettleAfter => "workflow.settle_after",
             Setting::SweepEvery => "workflow.sweep_every",
+        }
+    }
+
+    /// Its value; zero if it is a count.
+    pub const fn duration(self, settings: &Settings) -> Duration {
+        let Settings {
+            lease,
+            session,
+            node,
+            pull,
+            workflow,
+        } = settings;
+        match self {
+            Setting::LeaseTtl => lease.ttl,
+            Setting::LeaseRenewEvery => lease.renew_every,
+            Setting::LeaseRetryFrom => lease.retry_from,
+            Setting::SessionTtl => session.ttl,
+            Setting::SessionRenewEvery => session.renew_every,
+            Setting::HeartbeatEvery => node.heartbeat_every,
+            Setting::NodeSessionTtl => node.session_ttl,
+            Setting::PullStallAfter => pull.stall_after,
+            Setting::PullRetryAfter => pull.retry_after,
+            Setting::PullAbandonGrace => pull.abandon_grace,
+            Setting::Deadline => workflow.deadline,
+            Setting::WorkflowRetryFrom => workflow.retry_from,
+            Setting::WorkflowRetryTo => workflow.retry_to,
+            Setting::SettleAfter => workflow.settle_after,
+            Setting::SweepEvery => workflow.sweep_every,
+            Setting::StaleAfter | Setting::PullAttempts => Duration::ZERO,
+        }
+    }
+
+    /// Its value; one if it is a duration.
+    pub const fn count(self, settings: &Settings) -> u32 {
+        match self {
+            Setting::StaleAfter => settings.node.stale_after,
+            Setting::PullAttempts => settings.pull.attempts,
+            _ => 1,
         }
     }
 }
@@ -359,35 +421,6 @@ enum What {
     /// How long a node is silent before it is stale.
     Silence,
     ShortestPeriod,
-}
-
-const fn one(setting: Setting, value: Duration) -> Term {
-    Term {
-        what: What::One(setting),
-        value,
-    }
-}
-
-const fn twice(setting: Setting, value: Duration) -> Term {
-    Term {
-        what: What::Twice(setting),
-        value: value.saturating_mul(2),
-    }
-}
-
-const fn believed(setting: Setting, value: Duration) -> Term {
-    Term {
-        what: What::Believed(setting),
-        value,
-    }
-}
-
-const fn period(setting: Setting, value: Duration) -> Relation {
-    let shortest = Term {
-        what: What::ShortestPeriod,
-        value: SHORTEST_PERIOD,
-    };
-    shortest.is_at_most(one(setting, value))
 }
 
 impl Term {

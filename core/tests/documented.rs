@@ -4,12 +4,13 @@
 
 use holdfast_core::node::operation;
 use holdfast_core::table::{Kind, Table};
-use holdfast_core::{actor, lease, pull, worker};
+use holdfast_core::{actor, bounds, lease, pull, worker};
 use std::path::Path;
 
 #[test]
 fn what_the_documentation_says_of_states_is_what_the_tables_say() {
-    documented("protocol.md", &[section(&actor::TABLE)]);
+    let bounds = ("bounds", format!("\n{}\n", bounds::markdown()));
+    documented("protocol.md", &[section(&actor::TABLE), bounds]);
     documented(
         "states.md",
         &[

@@ -1,6 +1,7 @@
 //! What one run is made of: how large its world is, which faults are armed, and how often they strike.
 
 use crate::rng::Rng;
+use holdfast_core::bounds::Bound;
 use holdfast_core::settings::Settings;
 use holdfast_core::time::Duration;
 
@@ -186,10 +187,6 @@ impl Plan {
 
     /// The same where nobody sleeps any more.
     pub fn settling(&self) -> u64 {
-        let s = &self.settings;
-        let pulls = (s.pull.stall_after + s.pull.retry_after * 2) * s.pull.attempts;
-        let sweeps = (s.workflow.sweep_every + s.workflow.settle_after + s.workflow.retry_to) * 3;
-        let silence = s.node.stale_silence() + s.session_over_after();
-        (s.workflow.deadline + s.lease.ttl + pulls + sweeps + silence).as_micros() as u64
+        Bound::Settled.of(&self.settings).as_micros() as u64
     }
 }

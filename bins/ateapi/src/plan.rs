@@ -129,6 +129,7 @@ fn flag(setting: Setting, settings: &Settings) -> Option<String> {
         Setting::PullStallAfter
         | Setting::PullAttempts
         | Setting::PullRetryAfter
+        | Setting::PullAbandonGrace
         | Setting::WorkflowRetryFrom
         | Setting::WorkflowRetryTo => return None,
     };
