@@ -361,6 +361,8 @@ pub enum NodeFailureKind {
     },
     /// Another operation of this actor or on this worker is under way; it ends by itself.
     Busy,
+    /// The session of the node under which it was ordered has been declared over: it is never let in again.
+    SessionOver,
     /// The worker hosts another actor.
     Occupied,
     /// The call did not reach the node, or its answer was lost: it may have happened.

@@ -256,6 +256,7 @@ fn upload(actor: &Actor, facts: &Facts<'_>) -> Next {
             NodeFailureKind::Busy | NodeFailureKind::Unreachable => Next::CallAgain,
             NodeFailureKind::Crash
             | NodeFailureKind::SandboxGone
+            | NodeFailureKind::SessionOver
             | NodeFailureKind::Occupied
             | NodeFailureKind::StaleFence { .. }
             | NodeFailureKind::Failed => refuse(Failure::node(failure)),
@@ -364,7 +365,10 @@ fn thaw(on: &Assignment, session: u64, actor: &Actor, facts: &Facts<'_>) -> Opti
         | NodeFailureKind::StaleFence {
             of: Fenced::Worker, ..
         } => reset(Some(loss(on, &failure.message))),
-        NodeFailureKind::Busy | NodeFailureKind::Unreachable => Next::CallAgain,
+        // The node has begun another session, and will say so in its next report.
+        NodeFailureKind::SessionOver | NodeFailureKind::Busy | NodeFailureKind::Unreachable => {
+            Next::CallAgain
+        }
         NodeFailureKind::Crash | NodeFailureKind::Failed => refuse(Failure::node(failure)),
     })
 }
@@ -402,6 +406,7 @@ fn undo_resume(on: &Assignment, actor: &Actor, facts: &Facts<'_>) -> Next {
                 of: Fenced::Worker, ..
             }
             | NodeFailureKind::Occupied
+            | NodeFailureKind::SessionOver
             | NodeFailureKind::SandboxGone => reset(None),
             NodeFailureKind::Crash | NodeFailureKind::Failed => refuse(Failure::node(failure)),
         },
@@ -466,8 +471,9 @@ fn go_on_resuming(
             of: Fenced::Worker, ..
         }
         | NodeFailureKind::Occupied => reset(None),
-        // An earlier try of the same order may still be on its way to it: the promise is taken back.
-        NodeFailureKind::SandboxGone => undo_resume(on, actor, facts),
+        // An earlier try of the same order may still be on its way to it, or have booted: the promise is taken
+        // back.
+        NodeFailureKind::SandboxGone | NodeFailureKind::SessionOver => undo_resume(on, actor, facts),
         NodeFailureKind::Busy | NodeFailureKind::Unreachable => Next::CallAgain,
         NodeFailureKind::Failed => refuse(Failure::node(failure)),
     }
@@ -589,7 +595,10 @@ fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>, silence: Silence) -> Next {
             };
             reset(Some(loss(on, how)))
         }
-        NodeFailureKind::Busy | NodeFailureKind::Unreachable => Next::CallAgain,
+        // No checkpoint needs a session; one that is refused for it is asked for again.
+        NodeFailureKind::SessionOver | NodeFailureKind::Busy | NodeFailureKind::Unreachable => {
+            Next::CallAgain
+        }
         NodeFailureKind::Failed => refuse(Failure::node(failure)),
     }
 }

@@ -474,7 +474,10 @@ fn what_was_declared_over_goes_on_only_when_the_control_plane_agrees_to_it() {
 
     let (_, late) = seat.order(op(2), Verb::Thaw, 1);
     let late = late.unwrap_err();
-    assert_eq!((late.kind, late.code), (NodeFailureKind::Busy, Code::Unavailable));
+    assert_eq!(
+        (late.kind, late.code),
+        (NodeFailureKind::SessionOver, Code::Unavailable)
+    );
     let (outputs, reply) = seat.order(op(3), Verb::Thaw, 5);
     assert_eq!(reply, Ok(()));
     assert!(
@@ -492,7 +495,7 @@ fn a_boot_that_was_ordered_under_a_session_that_is_over_never_boots() {
     seat.answered(grant());
     seat.answered(Answered::Over { lapsed: 1 });
     let assets = catalog(None).assets(&("ns".into(), "pool".into())).unwrap();
-    for session in [1, 2] {
+    for (session, refusal) in [(1, NodeFailureKind::SessionOver), (2, NodeFailureKind::Busy)] {
         let (outputs, reply) = seat.order(
             op(session),
             Verb::Run {
@@ -502,8 +505,8 @@ fn a_boot_that_was_ordered_under_a_session_that_is_over_never_boots() {
         );
         assert_eq!(
             reply.unwrap_err().kind,
-            NodeFailureKind::Busy,
-            "not granted yet, or granted no more"
+            refusal,
+            "granted no more, or not granted yet"
         );
         assert!(!outputs.iter().any(|output| matches!(output, Output::Work(..))));
     }

@@ -335,6 +335,7 @@ pub fn node_failure(feed: &mut Feed<'_>) -> NodeFailure {
             NodeFailureKind::Crash,
             NodeFailureKind::SandboxGone,
             NodeFailureKind::Busy,
+            NodeFailureKind::SessionOver,
             NodeFailureKind::Occupied,
             NodeFailureKind::Unreachable,
             NodeFailureKind::StaleFence {

@@ -27,6 +27,7 @@ pub fn node_to_status(failure: &NodeFailure) -> Status {
         NodeFailureKind::SandboxGone => Reason::SandboxGone,
         NodeFailureKind::StaleFence { of, highest } => Reason::StaleFence { of, highest },
         NodeFailureKind::Busy => Reason::Busy,
+        NodeFailureKind::SessionOver => Reason::SessionOver,
         NodeFailureKind::Occupied => Reason::Occupied,
         NodeFailureKind::Failed => Reason::OperationFailed,
         // A node does not say of itself that it cannot be reached.
@@ -42,6 +43,7 @@ pub fn node_from_status(status: &Status) -> NodeFailure {
         Reason::CrashActor => NodeFailureKind::Crash,
         Reason::StaleFence { of, highest } => NodeFailureKind::StaleFence { of, highest },
         Reason::Busy => NodeFailureKind::Busy,
+        Reason::SessionOver => NodeFailureKind::SessionOver,
         Reason::Occupied => NodeFailureKind::Occupied,
         Reason::SandboxGone => NodeFailureKind::SandboxGone,
         Reason::OperationFailed => NodeFailureKind::Failed,
@@ -99,6 +101,7 @@ mod tests {
         for (code, kind) in [
             (Code::DataLoss, NodeFailureKind::Crash),
             (Code::DataLoss, NodeFailureKind::SandboxGone),
+            (Code::Unavailable, NodeFailureKind::SessionOver),
             (
                 Code::FailedPrecondition,
                 NodeFailureKind::StaleFence {

@@ -34,6 +34,8 @@ pub enum Reason {
     },
     /// Another operation of this actor or on this worker is under way.
     Busy,
+    /// The session of the node under which something was ordered has been declared over.
+    SessionOver,
     /// The worker hosts another actor.
     Occupied,
     /// The sandbox that was asked for is gone.
@@ -45,6 +47,7 @@ pub enum Reason {
 const CRASH_ACTOR: &str = "CRASH_ACTOR";
 const STALE_FENCE: &str = "STALE_FENCE";
 const BUSY: &str = "BUSY";
+const SESSION_OVER: &str = "SESSION_OVER";
 const OCCUPIED: &str = "OCCUPIED";
 const SANDBOX_GONE: &str = "SANDBOX_GONE";
 const OPERATION_FAILED: &str = "OPERATION_FAILED";
@@ -108,6 +111,7 @@ impl Reason {
             Self::CrashActor => (SUBSTRATE_DOMAIN, CRASH_ACTOR),
             Self::StaleFence { .. } => (HOLDFAST_DOMAIN, STALE_FENCE),
             Self::Busy => (HOLDFAST_DOMAIN, BUSY),
+            Self::SessionOver => (HOLDFAST_DOMAIN, SESSION_OVER),
             Self::Occupied => (HOLDFAST_DOMAIN, OCCUPIED),
             Self::SandboxGone => (HOLDFAST_DOMAIN, SANDBOX_GONE),
             Self::OperationFailed => (HOLDFAST_DOMAIN, OPERATION_FAILED),
@@ -143,6 +147,7 @@ impl Reason {
                 })
             }
             (HOLDFAST_DOMAIN, BUSY) => Some(Self::Busy),
+            (HOLDFAST_DOMAIN, SESSION_OVER) => Some(Self::SessionOver),
             (HOLDFAST_DOMAIN, OCCUPIED) => Some(Self::Occupied),
             (HOLDFAST_DOMAIN, SANDBOX_GONE) => Some(Self::SandboxGone),
             (HOLDFAST_DOMAIN, OPERATION_FAILED) => Some(Self::OperationFailed),

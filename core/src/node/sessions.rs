@@ -108,12 +108,14 @@ impl Node {
         }
         let until = self.session.covers(order.session, now);
         until.map(Some).ok_or_else(|| {
-            let message = format!(
-                "session {} of this node is over, or not granted yet; it is at session {}",
-                order.session,
-                self.session.number()
-            );
-            failure(Code::Unavailable, message, NodeFailureKind::Busy)
+            let (ordered, number) = (order.session, self.session.number());
+            if ordered < number {
+                let message = format!("session {ordered} of this node is over; it is at session {number}");
+                failure(Code::Unavailable, message, NodeFailureKind::SessionOver)
+            } else {
+                let message = format!("session {ordered} of this node is not granted at the moment");
+                failure(Code::Unavailable, message, NodeFailureKind::Busy)
+            }
         })
     }
 

@@ -265,7 +265,11 @@ impl Workflow {
                     self.avoid.insert(on.worker.clone());
                 }
             }
-            Err(failure) if matches!(failure.kind, NodeFailureKind::Busy | NodeFailureKind::Unreachable) => {}
+            Err(failure)
+                if matches!(
+                    failure.kind,
+                    NodeFailureKind::Busy | NodeFailureKind::SessionOver | NodeFailureKind::Unreachable
+                ) => {}
             _ => self.call_failures = 0,
         }
         self.outcome = Some((call, reply));

@@ -153,6 +153,7 @@ pub fn reply() -> impl Strategy<Value = NodeReply> {
         Just(NodeFailureKind::SandboxGone),
         stale,
         Just(NodeFailureKind::Busy),
+        Just(NodeFailureKind::SessionOver),
         Just(NodeFailureKind::Occupied),
         Just(NodeFailureKind::Unreachable),
         Just(NodeFailureKind::Failed),

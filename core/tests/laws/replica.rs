@@ -167,6 +167,7 @@ pub fn replies() -> impl Strategy<Value = Reply> {
         NodeFailureKind::Crash,
         NodeFailureKind::SandboxGone,
         NodeFailureKind::Busy,
+        NodeFailureKind::SessionOver,
         NodeFailureKind::Occupied,
         NodeFailureKind::Unreachable,
         NodeFailureKind::Failed,

@@ -637,13 +637,14 @@ fn pull_failure(retry: Retry) -> PullFailure {
     }
 }
 
-/// `ok`, `crash`, `gone`, `busy`, `occupied`, `unreachable`, `failed`, `stale actor 50`, `stale worker 9`.
+/// `ok`, `crash`, `gone`, `busy`, `over`, `occupied`, `unreachable`, `failed`, `stale actor 50`, `stale worker 9`.
 fn reply(words: &[&str]) -> Result<NodeReply, String> {
     let (code, kind) = match words {
         ["ok"] => return Ok(Ok(())),
         ["crash"] => (Code::DataLoss, NodeFailureKind::Crash),
         ["gone"] => (Code::DataLoss, NodeFailureKind::SandboxGone),
         ["busy"] => (Code::Aborted, NodeFailureKind::Busy),
+        ["over"] => (Code::Unavailable, NodeFailureKind::SessionOver),
         ["occupied"] => (Code::FailedPrecondition, NodeFailureKind::Occupied),
         ["unreachable"] => (Code::Unavailable, NodeFailureKind::Unreachable),
         ["failed"] => (Code::Unavailable, NodeFailureKind::Failed),

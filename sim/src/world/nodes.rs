@@ -190,6 +190,7 @@ impl World {
                         failure.kind,
                         NodeFailureKind::StaleFence { .. }
                             | NodeFailureKind::Busy
+                            | NodeFailureKind::SessionOver
                             | NodeFailureKind::SandboxGone
                     )
                 });

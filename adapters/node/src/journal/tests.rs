@@ -56,6 +56,7 @@ fn every_result() -> Vec<Result<(), NodeFailure>> {
             highest,
         },
         NodeFailureKind::Busy,
+        NodeFailureKind::SessionOver,
         NodeFailureKind::Occupied,
         NodeFailureKind::Unreachable,
         NodeFailureKind::Failed,

@@ -132,9 +132,9 @@ fn verdict(status: &Status) -> WorkFailureKind {
         Some(Reason::CrashActor) => WorkFailureKind::Fatal,
         Some(Reason::SandboxGone) => WorkFailureKind::Gone,
         Some(Reason::Busy) => WorkFailureKind::Unreachable,
-        Some(Reason::OperationFailed | Reason::Occupied | Reason::StaleFence { .. }) => {
-            WorkFailureKind::Transient
-        }
+        Some(
+            Reason::OperationFailed | Reason::Occupied | Reason::SessionOver | Reason::StaleFence { .. },
+        ) => WorkFailureKind::Transient,
         None => match status.code() {
             tonic::Code::Unavailable
             | tonic::Code::Unknown
