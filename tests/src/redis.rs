@@ -138,10 +138,15 @@ fn launch(directory: &TempDir, port: u16, persistence: Persistence) -> Result<Pr
     let mut process = Process::spawn("redis-server", directory.path(), &mut redis)
         .context("redis-server is needed: cargo xtask setup installs it")?;
     let us = format!("process_id:{}\r\n", process.id());
-    // Another server may have the port: only the one that knows our child's process id is ours.
+    // Another server may have the port: only the one that knows our child's process id is ours. One that still
+    // reads its data answers this and nothing else.
     process.wait_until("redis-server to answer", START_MAX, |_| {
-        match command(port, &["INFO", "server"]) {
-            Ok(Reply::Bytes(info)) => Ok(String::from_utf8_lossy(&info).contains(&us).then_some(())),
+        match command(port, &["INFO"]) {
+            Ok(Reply::Bytes(info)) => {
+                let info = String::from_utf8_lossy(&info);
+                let is_ready = info.contains(&us) && info.contains("\r\nloading:0\r\n");
+                Ok(is_ready.then_some(()))
+            }
             Ok(_) | Err(_) => Ok(None),
         }
     })?;
