@@ -1,5 +1,6 @@
 //! Everything one does twice: `cargo xtask --help`.
 
+mod bench;
 mod check;
 mod cuts;
 mod demo;
@@ -56,6 +57,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
+    /// Measure how many inputs per second the core gets through, by mix and size (`heartbeats 1k 100k`: one mix,
+    /// two sizes)
+    Bench {
+        /// Options of the bench
+        #[arg(trailing_var_arg = true)]
+        options: Vec<OsString>,
+    },
     /// Write images of a counter, and manifests that go with them, to a directory: something for `ate dev`
     Images {
         /// The directory, made if there is none
@@ -78,6 +86,7 @@ fn main() -> ExitCode {
         Task::Demo { options } => demo::run(&options),
         Task::Cuts { options } => cuts::run(&options),
         Task::Model { options } => model::run(&options),
+        Task::Bench { options } => bench::run(&options),
         Task::Images { dir, release } => demo::images(&dir, release),
         Task::Test => check::test(),
         Task::Lint => check::lint(),
