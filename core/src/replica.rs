@@ -6,6 +6,7 @@
 mod reconcile;
 
 use crate::catalog::Catalog;
+use crate::digits::Digits;
 use crate::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
 use crate::failure::Failure;
 use crate::id::{
@@ -116,6 +117,19 @@ pub enum Timer {
     Settle(ActorKey, WorkerKey),
     /// The lists could not be read; they are asked for again.
     Relist,
+}
+
+impl Digits for Timer {
+    fn digits(&self) -> u64 {
+        match self {
+            Timer::Session => 0,
+            Timer::Registry => 1,
+            Timer::Sweep => 2,
+            Timer::Relist => 3,
+            Timer::Flow(number) => *number,
+            Timer::Settle(actor, _) => actor.digits(),
+        }
+    }
 }
 
 /// What happens to a replica.

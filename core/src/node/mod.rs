@@ -15,6 +15,7 @@ mod sightings;
 mod steps;
 pub mod work;
 
+use crate::digits::Digits;
 use crate::effect::{NodeFailureKind, NodeReply, NodeRow, Verb};
 use crate::failure::Code;
 use crate::id::{ActorKey, EffectId, Fence, Incarnation, Name, NodeName, OpId, PodUid, ReplicaId, RequestId};
@@ -129,6 +130,17 @@ pub enum Timer {
     Session,
     /// A step is tried again.
     Retry(PodUid),
+}
+
+impl Digits for Timer {
+    fn digits(&self) -> u64 {
+        match self {
+            Timer::Pulls => 0,
+            Timer::Report => 1,
+            Timer::Session => 2,
+            Timer::Retry(uid) => uid.digits(),
+        }
+    }
 }
 
 /// One node.

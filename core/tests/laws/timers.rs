@@ -10,10 +10,10 @@ proptest! {
     /// Whatever is set and whenever one looks: the same as sorting all deadlines every time.
     #[test]
     fn timers_agree_with_a_list_that_is_sorted_every_time(
-        steps in vec((0..6u8, prop::option::of(0..50u64), any::<bool>()), 1..200),
+        steps in vec((0..6u64, prop::option::of(0..50u64), any::<bool>()), 1..200),
     ) {
-        let mut timers: Timers<u8> = Timers::default();
-        let mut naive: BTreeMap<u8, u64> = BTreeMap::new();
+        let mut timers: Timers<u64> = Timers::default();
+        let mut naive: BTreeMap<u64, u64> = BTreeMap::new();
         for (key, at, is_look) in steps {
             if is_look {
                 let now = at.unwrap_or(0);
