@@ -38,6 +38,7 @@ pub mod replica;
 pub mod request;
 pub mod session;
 pub mod settings;
+pub mod sweep;
 pub mod table;
 pub mod time;
 pub mod timers;

@@ -6,21 +6,27 @@
 //! frees a worker that an actor may still be on (that takes the actor's lease: see
 //! [`Wish::Release`]). A worker that its node calls busy is busy, whatever its row says (S01).
 
+mod free;
 mod repair;
 
-use self::repair::{awaits, end_of_promise, is_stray, repair};
+use self::free::{FreeLists, Groups, pick};
+use self::repair::{awaits, end_of_promise, is_stray, promise_of, repair};
 use crate::actor::Assignment;
 use crate::catalog::PoolKey;
 use crate::effect::NodeRow;
 use crate::id::{ActorKey, Fence, Incarnation, Name, NodeName, PodUid, Version, WorkerKey};
 use crate::session::Eviction;
 use crate::settings::Settings;
+use crate::sweep::Promises;
 use crate::time::{Instant, mix};
 use crate::timers::Timers;
+use crate::trie::Trie;
 use crate::worker::{Duty, Worker};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
 /// What a node says of itself and its workers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -146,17 +152,21 @@ pub enum Wish {
     },
 }
 
-/// What one replica knows of nodes and workers.
+/// What one replica knows of nodes and workers. Nothing that it does for one worker, one node or one actor costs
+/// more because there are more of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Registry {
     settings: Settings,
-    nodes: BTreeMap<NodeName, Node>,
+    nodes: Trie<NodeName, Box<Node>>,
     silence: Timers<NodeName>,
     /// When the session of a silent node is surely over.
     sessions: Timers<NodeName>,
-    workers: BTreeMap<WorkerKey, Entry>,
-    free: BTreeMap<PoolKey, BTreeSet<Slot>>,
-    free_on: BTreeMap<(PoolKey, NodeName), BTreeSet<Slot>>,
+    workers: Trie<WorkerKey, Box<Entry>>,
+    /// The workers whose rows are on a node, whether or not it has been heard.
+    rows_on: Groups<NodeName>,
+    /// The workers whose rows promise them to an actor.
+    promises: Promises,
+    free: FreeLists,
     /// Workers that host what their rows know nothing of.
     strays: BTreeSet<WorkerKey>,
     /// Those of them whose actor's record knows nothing of it either.
@@ -165,13 +175,16 @@ pub struct Registry {
     wishes: VecDeque<Wish>,
 }
 
-/// A worker's place in a free list: spread by hash, so that replicas do not race for the same one.
-type Slot = (u64, WorkerKey);
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Node {
     row: NodeRow,
-    workers: BTreeSet<WorkerKey>,
+    /// What it said last, if that still counts.
+    said: Vec<Arc<Sighting>>,
+    /// Workers that it does not name any more, and whose rows are still there.
+    gone: Vec<WorkerKey>,
+    /// Everything that its last report says has been dealt with: to hear it again changes nothing.
+    is_settled: Shortcut,
+    free: FreeLists,
     is_stale: bool,
 }
 
@@ -182,8 +195,8 @@ struct Entry {
     is_reserved: bool,
     /// A write to the row has been wished for and not yet been answered.
     is_under_repair: bool,
-    /// The free list it is on.
-    listed: Option<(PoolKey, NodeName)>,
+    /// It is on the free lists: on those of all nodes and on those of this one.
+    listed_on: Option<NodeName>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -191,8 +204,24 @@ enum Seen {
     /// Its node has not told this replica anything.
     #[default]
     Never,
-    Here(Sighting),
+    Here(Arc<Sighting>),
     Gone,
+}
+
+/// What saves work and changes nothing else: registries that differ in it alone are the same.
+#[derive(Clone, Copy, Debug)]
+struct Shortcut(bool);
+
+impl PartialEq for Shortcut {
+    fn eq(&self, _: &Shortcut) -> bool {
+        true
+    }
+}
+
+impl Eq for Shortcut {}
+
+impl Hash for Shortcut {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Registry {
@@ -200,12 +229,13 @@ impl Registry {
     pub fn new(settings: Settings) -> Registry {
         Registry {
             settings,
-            nodes: BTreeMap::new(),
+            nodes: Trie::default(),
             silence: Timers::default(),
             sessions: Timers::default(),
-            workers: BTreeMap::new(),
-            free: BTreeMap::new(),
-            free_on: BTreeMap::new(),
+            workers: Trie::default(),
+            rows_on: Groups::default(),
+            promises: Promises::default(),
+            free: FreeLists::default(),
             strays: BTreeSet::new(),
             condemned: BTreeSet::new(),
             is_synced: false,
@@ -220,51 +250,71 @@ impl Registry {
 
     /// The rows as the store has them, all of them.
     pub fn listed(&mut self, rows: Vec<Worker>) {
-        let mut vanished: BTreeSet<WorkerKey> = self
-            .workers
-            .iter()
-            .filter(|(_, e)| e.row.is_some())
-            .map(|(k, _)| k.clone())
-            .collect();
         self.is_synced = true;
+        let mut named = Trie::default();
         for row in rows {
-            vanished.remove(&row.key);
+            named.insert(row.key.clone(), ());
             self.written(row);
         }
-        for key in vanished {
-            self.deleted(&key);
-        }
-        let keys: Vec<WorkerKey> = self.workers.keys().cloned().collect();
+        let keys: Vec<WorkerKey> = self.workers.iter().map(|(key, _)| key.clone()).collect();
         for key in keys {
-            self.review(&key);
+            if self.row(&key).is_some() && !named.contains_key(&key) {
+                self.deleted(&key);
+            } else {
+                self.review(&key);
+            }
         }
     }
 
     /// A row was written. Older news than what is known changes nothing.
     pub fn written(&mut self, row: Worker) {
-        let key = row.key.clone();
-        let entry = self.workers.entry(key.clone()).or_default();
-        if entry
-            .row
-            .as_ref()
-            .is_some_and(|known| known.pod_uid == row.pod_uid && known.version >= row.version)
-        {
+        let is_old = |known: &Worker| known.pod_uid == row.pod_uid && known.version >= row.version;
+        if self.row(&row.key).is_some_and(is_old) {
             return;
         }
-        entry.row = Some(row);
-        entry.is_under_repair = false;
-        self.review(&key);
+        let key = row.key.clone();
+        if !self.workers.contains_key(&key) {
+            self.workers.insert(key.clone(), Box::default());
+        }
+        self.set_row(&key, Some(row));
     }
 
     /// A row was deleted.
     pub fn deleted(&mut self, key: &WorkerKey) {
+        self.set_row(key, None);
+    }
+
+    fn set_row(&mut self, key: &WorkerKey, row: Option<Worker>) {
         let Some(entry) = self.workers.get_mut(key) else {
             return;
         };
-        if entry.row.take().is_none() {
+        if entry.row.is_none() && row.is_none() {
             return;
         }
+        let before = core::mem::replace(&mut entry.row, row);
         entry.is_under_repair = false;
+        let (seen_on, now) = (entry.seen.node().cloned(), entry.row.as_ref());
+        let (promise, broken) = (now.and_then(promise_of), before.as_ref().and_then(promise_of));
+        let (node, left) = (now.map(|row| row.node.clone()), before.map(|row| row.node));
+        for node in [&seen_on, &node, &left] {
+            self.unsettle(node.as_ref());
+        }
+        if promise != broken {
+            if let Some(broken) = broken {
+                self.promises.remove(&broken);
+            }
+            if let Some(promise) = promise {
+                self.promises.insert(promise, ());
+            }
+        }
+        if node != left {
+            if let Some(left) = left {
+                self.rows_on.leave(&left, key);
+            }
+            if let Some(node) = node {
+                self.rows_on.join(node, key.clone());
+            }
+        }
         self.review(key);
     }
 
@@ -285,11 +335,12 @@ impl Registry {
             .is_some_and(|n| n.row.incarnation != row.incarnation || n.row.sequence < row.sequence);
         self.alive(now, row);
         if is_newer && let Some(node) = self.nodes.get_mut(&name) {
-            for key in core::mem::take(&mut node.workers) {
-                if let Some(entry) = self.workers.get_mut(&key) {
-                    entry.seen = Seen::Never;
-                }
-                self.review(&key);
+            node.is_settled = Shortcut(false);
+            let said = core::mem::take(&mut node.said);
+            let gone = core::mem::take(&mut node.gone);
+            for key in said.iter().map(|sighting| &sighting.key).chain(&gone) {
+                self.sighted(key, Seen::Never);
+                self.review(key);
             }
         }
     }
@@ -297,12 +348,22 @@ impl Registry {
     fn alive(&mut self, now: Instant, row: NodeRow) {
         let name = row.name.clone();
         let is_new = !self.nodes.contains_key(&name);
-        let node = self.nodes.entry(name.clone()).or_insert_with(|| Node {
-            row: row.clone(),
-            workers: BTreeSet::new(),
-            is_stale: true,
-        });
+        if is_new {
+            let node = Node {
+                row: row.clone(),
+                said: Vec::new(),
+                gone: Vec::new(),
+                is_settled: Shortcut(false),
+                free: FreeLists::default(),
+                is_stale: true,
+            };
+            self.nodes.insert(name.clone(), Box::new(node));
+        }
+        let Some(node) = self.nodes.get_mut(&name) else {
+            return;
+        };
         let had_session = node.row.has_session();
+        let before = (node.row.session, node.row.lapsed);
         let lapsed = node.row.lapsed.max(row.lapsed);
         let is_known = node.row.incarnation == row.incarnation && node.row.sequence >= row.sequence;
         // What is known already is no sign of life.
@@ -314,6 +375,7 @@ impl Registry {
             self.sessions.set(name.clone(), Some(over));
         }
         node.row.lapsed = lapsed;
+        node.is_settled.0 &= before == (node.row.session, node.row.lapsed);
         if !node.row.has_session() {
             self.sessions.set(name.clone(), None);
         }
@@ -323,12 +385,16 @@ impl Registry {
         }
     }
 
+    /// Whether a node has said something newer than this in the same run.
+    fn is_outdated(&self, row: &NodeRow) -> bool {
+        self.nodes
+            .get(&row.name)
+            .is_some_and(|n| n.row.incarnation == row.incarnation && n.row.sequence > row.sequence)
+    }
+
     /// A node reported to this replica. A report that is older than what is known changes nothing.
     pub fn reported(&mut self, now: Instant, report: Report) {
-        let known = self.nodes.get(&report.node.name).map(|n| &n.row);
-        if known
-            .is_some_and(|k| k.incarnation == report.node.incarnation && k.sequence > report.node.sequence)
-        {
+        if self.is_outdated(&report.node) {
             return;
         }
         let name = report.node.name.clone();
@@ -343,39 +409,75 @@ impl Registry {
         let Some(node) = self.nodes.get_mut(&name) else {
             return;
         };
-        let mut unnamed = core::mem::take(&mut node.workers);
+        // Nearly every report says what the one before said.
+        if node.is_settled.0 && node.said.iter().map(|s| &**s).eq(&report.workers) {
+            return;
+        }
+        let said: Vec<Arc<Sighting>> = report.workers.into_iter().map(Arc::new).collect();
+        let before = core::mem::replace(&mut node.said, said.clone());
+        let mut unnamed: BTreeSet<WorkerKey> = core::mem::take(&mut node.gone).into_iter().collect();
+        if !before.iter().map(|s| &s.key).eq(said.iter().map(|s| &s.key)) {
+            unnamed.extend(before.iter().map(|s| s.key.clone()));
+        }
         // Rows that nobody has vouched for to this replica: what it lists as on this node is there or is gone
         // (S47).
-        let unheard = self.workers.iter().filter(|(_, entry)| {
-            entry.seen == Seen::Never && entry.row.as_ref().is_some_and(|row| row.node == name)
-        });
-        unnamed.extend(unheard.map(|(key, _)| key.clone()));
+        let is_unheard = |key: &WorkerKey| self.workers.get(key).is_some_and(|e| e.seen == Seen::Never);
+        let rows = self.rows_on.of(&name).into_iter().flat_map(Trie::iter);
+        unnamed.extend(rows.map(|(key, ())| key.clone()).filter(is_unheard));
         // A pod of that name may be on another node by now, which is the one to ask then.
         unnamed.retain(|key| match self.workers.get(key).map(|entry| &entry.seen) {
             Some(Seen::Here(sighting)) => sighting.node == name,
             _ => true,
         });
-        let mut named = Vec::new();
-        for sighting in report.workers {
-            let key = sighting.key.clone();
-            unnamed.remove(&key);
-            node.workers.insert(key.clone());
-            named.push(key.clone());
-            self.workers.entry(key).or_default().seen = Seen::Here(sighting);
-        }
-        for key in &unnamed {
-            if let Some(entry) = self.workers.get_mut(key) {
-                entry.seen = unsaid.clone();
+        if !unnamed.is_empty() {
+            for sighting in &said {
+                unnamed.remove(&sighting.key);
             }
         }
-        for key in named.iter().chain(&unnamed) {
+        // Of two words about one worker the later one counts, so all are noted before any is looked into.
+        for sighting in &said {
+            self.sighted(&sighting.key, Seen::Here(sighting.clone()));
+        }
+        for key in &unnamed {
+            self.sighted(key, unsaid.clone());
+        }
+        let mut is_settled = unnamed.is_empty();
+        for sighting in &said {
+            is_settled &= self.review(&sighting.key) && sighting.node == name;
+        }
+        for key in &unnamed {
             self.review(key);
         }
         // What this node has said of a worker that is gone is forgotten like the rest when it has told
         // another replica something newer.
         unnamed.retain(|key| unsaid == Seen::Gone && self.workers.contains_key(key));
         if let Some(node) = self.nodes.get_mut(&name) {
-            node.workers.append(&mut unnamed);
+            node.is_settled = Shortcut(is_settled);
+            node.gone.extend(unnamed);
+        }
+    }
+
+    /// Notes the last word of a node about a worker, which is to be reviewed then.
+    fn sighted(&mut self, key: &WorkerKey, seen: Seen) {
+        if let Some(entry) = self.workers.get_mut(key) {
+            if entry.seen != seen {
+                let before = core::mem::replace(&mut entry.seen, seen);
+                self.unsettle(before.node());
+            }
+        } else if matches!(seen, Seen::Here(_)) {
+            let entry = Entry {
+                seen,
+                ..Entry::default()
+            };
+            self.workers.insert(key.clone(), Box::new(entry));
+        }
+    }
+
+    /// Something is known of a worker that this node named, or has to name, by which its report is to be read
+    /// again.
+    fn unsettle(&mut self, node: Option<&NodeName>) {
+        if let Some(node) = node.and_then(|name| self.nodes.get_mut(name)) {
+            node.is_settled = Shortcut(false);
         }
     }
 
@@ -427,16 +529,15 @@ impl Registry {
         let start = usize::try_from(mix(seed) % (pools.len().max(1) as u64)).unwrap_or(0);
         let (before, from) = pools.split_at(start.min(pools.len()));
         for pool in from.iter().chain(before) {
-            let slot = match nodes {
-                None => self.free.get(pool).and_then(|slots| pick(slots, avoid, seed)),
-                Some(nodes) => nodes.iter().find_map(|node| {
-                    self.free_on
-                        .get(&(pool.clone(), node.clone()))
-                        .and_then(|slots| pick(slots, avoid, seed))
-                }),
+            let key = match nodes {
+                None => pick(&self.free, pool, avoid, seed),
+                Some(nodes) => nodes
+                    .iter()
+                    .filter_map(|node| self.nodes.get(node))
+                    .find_map(|node| pick(&node.free, pool, avoid, seed)),
             };
-            if let Some((_, key)) = slot {
-                return self.workers.get(key)?.row.as_ref();
+            if let Some(key) = key {
+                return self.row(key);
             }
         }
         None
@@ -487,12 +588,17 @@ impl Registry {
 
     /// What a node is to end.
     pub fn evictions(&self, node: &NodeName) -> Vec<Eviction> {
-        let of_node = self.nodes.get(node).map(|node| &node.workers);
-        let keys = of_node
+        let Some(node) = self.nodes.get(node).filter(|_| !self.condemned.is_empty()) else {
+            return Vec::new();
+        };
+        let named = node.said.iter().map(|sighting| &sighting.key);
+        let keys: BTreeSet<&WorkerKey> = named
+            .chain(&node.gone)
+            .filter(|key| self.condemned.contains(*key))
+            .collect();
+        let rows = keys
             .into_iter()
-            .flatten()
-            .filter(|key| self.condemned.contains(*key));
-        let rows = keys.filter_map(|key| self.workers.get(key)?.row.as_ref());
+            .filter_map(|key| self.workers.get(key)?.row.as_ref());
         rows.map(|row| Eviction {
             pod_uid: row.pod_uid.clone(),
             fence: Fence(
@@ -509,9 +615,14 @@ impl Registry {
         self.workers.get(key)?.row.as_ref()
     }
 
-    /// The row of every worker.
+    /// The row of every worker, in no order that means anything, but always in the same.
     pub fn rows(&self) -> impl Iterator<Item = &Worker> {
-        self.workers.values().filter_map(|e| e.row.as_ref())
+        self.workers.iter().filter_map(|(_, entry)| entry.row.as_ref())
+    }
+
+    /// The promises of all workers.
+    pub fn promises(&self) -> &Promises {
+        &self.promises
     }
 
     /// Where a node's atelet listens.
@@ -561,14 +672,15 @@ impl Registry {
         }
     }
 
-    /// Compares row and sighting, wishes for what would make them agree, and keeps the free lists.
-    fn review(&mut self, key: &WorkerKey) {
+    /// Compares row and sighting, wishes for what would make them agree, and keeps the free lists. Says whether
+    /// they agree.
+    fn review(&mut self, key: &WorkerKey) -> bool {
         self.relist(key);
         let Some(entry) = self.workers.get_mut(key) else {
-            return;
+            return true;
         };
         if !self.is_synced {
-            return;
+            return false;
         }
         let is_stray = is_stray(entry.row.as_ref(), &entry.seen);
         if is_stray {
@@ -578,45 +690,82 @@ impl Registry {
         }
         if entry.row.is_none() && !matches!(entry.seen, Seen::Here(_)) {
             self.workers.remove(key);
-            return;
+            return true;
         }
         if entry.is_under_repair {
-            return;
+            return false;
         }
         let node = match (&entry.seen, &entry.row) {
             (Seen::Here(s), _) => self.nodes.get(&s.node),
             (Seen::Never | Seen::Gone, row) => row.as_ref().and_then(|row| self.nodes.get(&row.node)),
         };
-        let Some(wish) = repair(entry.row.as_ref(), &entry.seen, node.map(|node| &node.row)) else {
-            return;
-        };
-        entry.is_under_repair = matches!(wish, Wish::Write { .. } | Wish::Drop { .. });
-        self.wishes.push_back(wish);
+        let wish = repair(entry.row.as_ref(), &entry.seen, node.map(|node| &node.row));
+        let is_agreed = wish.is_none();
+        entry.is_under_repair = matches!(wish, Some(Wish::Write { .. } | Wish::Drop { .. }));
+        self.wishes.extend(wish);
+        is_agreed
     }
 
     fn review_node(&mut self, name: &NodeName) {
-        let on_node: Vec<WorkerKey> = self
-            .workers
-            .iter()
-            .filter(|(_, e)| e.row.as_ref().is_some_and(|r| r.node == *name))
-            .map(|(k, _)| k.clone())
-            .collect();
-        for key in on_node {
-            self.review(&key);
+        let rows = self.rows_on.of(name).cloned().unwrap_or_default();
+        for (key, ()) in rows.iter() {
+            self.review(key);
         }
     }
 
+    /// Puts a worker on the free lists or takes it off, if it is not as it should be.
     fn relist(&mut self, key: &WorkerKey) {
         let Some(entry) = self.workers.get_mut(key) else {
             return;
         };
-        let slot = (mix(hash(key)), key.clone());
-        if let Some((pool, node)) = entry.listed.take() {
-            unlist(&mut self.free, &pool, &slot);
-            unlist(&mut self.free_on, &(pool, node), &slot);
+        let free_on = entry.free_on().filter(|node| {
+            self.nodes
+                .get(node)
+                .is_some_and(|n| !n.is_stale && !n.is_lapsed())
+        });
+        if free_on == entry.listed_on.as_ref() {
+            return;
         }
-        let Some(row) = &entry.row else { return };
-        let is_occupied = match &entry.seen {
+        let free_on = free_on.cloned();
+        let listed_on = core::mem::replace(&mut entry.listed_on, free_on.clone());
+        let pool = (key.namespace.clone(), key.pool.clone());
+        if let Some(node) = listed_on {
+            self.free.leave(&pool, key);
+            if let Some(node) = self.nodes.get_mut(&node) {
+                node.free.leave(&pool, key);
+            }
+        }
+        if let Some(node) = free_on {
+            if let Some(node) = self.nodes.get_mut(&node) {
+                node.free.join(pool.clone(), key.clone());
+            }
+            self.free.join(pool, key.clone());
+        }
+    }
+}
+
+impl Node {
+    /// Whether it had a session and has none now.
+    fn is_lapsed(&self) -> bool {
+        self.row.session > 0 && !self.row.has_session()
+    }
+}
+
+impl Seen {
+    /// The node that says so.
+    fn node(&self) -> Option<&NodeName> {
+        match self {
+            Seen::Here(sighting) => Some(&sighting.node),
+            Seen::Never | Seen::Gone => None,
+        }
+    }
+}
+
+impl Entry {
+    /// The node on which it would be free, if that node is alive.
+    fn free_on(&self) -> Option<&NodeName> {
+        let row = self.row.as_ref()?;
+        let is_occupied = match &self.seen {
             Seen::Never => false,
             Seen::Gone => true,
             Seen::Here(s) => {
@@ -626,21 +775,8 @@ impl Registry {
                     || s.incarnation != row.incarnation
             }
         };
-        let is_lapsed = |n: &Node| n.row.session > 0 && !n.row.has_session();
-        let is_stale = self
-            .nodes
-            .get(&row.node)
-            .is_none_or(|n| n.is_stale || is_lapsed(n));
-        if row.hosts.is_none() && row.duty == Duty::Serving && !entry.is_reserved && !is_occupied && !is_stale
-        {
-            let pool = (row.key.namespace.clone(), row.key.pool.clone());
-            entry.listed = Some((pool.clone(), row.node.clone()));
-            self.free.entry(pool.clone()).or_default().insert(slot.clone());
-            self.free_on
-                .entry((pool, row.node.clone()))
-                .or_default()
-                .insert(slot);
-        }
+        let is_free = row.hosts.is_none() && row.duty == Duty::Serving && !self.is_reserved && !is_occupied;
+        is_free.then_some(&row.node)
     }
 }
 
@@ -651,30 +787,4 @@ pub enum Reservation {
     Made,
     /// It is not.
     Lifted,
-}
-
-fn pick<'a>(slots: &'a BTreeSet<Slot>, avoid: &BTreeSet<WorkerKey>, seed: u64) -> Option<&'a Slot> {
-    let from = (mix(seed), WorkerKey::new("", "", ""));
-    slots
-        .range(from.clone()..)
-        .chain(slots.range(..from))
-        .find(|(_, key)| !avoid.contains(key))
-}
-
-fn unlist<K: Ord>(lists: &mut BTreeMap<K, BTreeSet<Slot>>, list: &K, slot: &Slot) {
-    if let Some(slots) = lists.get_mut(list) {
-        slots.remove(slot);
-        if slots.is_empty() {
-            lists.remove(list);
-        }
-    }
-}
-
-/// FNV-1a over a worker's name: the same on every platform and in every process.
-fn hash(key: &WorkerKey) -> u64 {
-    let parts = [&key.namespace, &key.pool, &key.pod];
-    let bytes = parts.iter().flat_map(|part| part.as_str().bytes().chain([b'/']));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-    })
 }

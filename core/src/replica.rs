@@ -6,7 +6,7 @@
 mod reconcile;
 
 use crate::catalog::Catalog;
-use crate::digits::Digits;
+use crate::digits::{Digits, Filed};
 use crate::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
 use crate::failure::Failure;
 use crate::id::{
@@ -17,17 +17,16 @@ use crate::plan::{Goal, Unfinished};
 use crate::registry::{Registry, Reservation};
 use crate::request::{Answer, Errand, Request, Step, Verdict};
 use crate::settings::Settings;
+use crate::sweep::Sweep;
 use crate::table::Moved;
 use crate::time::{Instant, jittered, mix};
-use crate::timers::Timers;
+use crate::timers::{Deadlines, Timers};
+use crate::trie::Trie;
 use crate::workflow::{self, Lane, Workflow, World};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
-
-/// How many sweeping workflows run at once.
-const SWEEPERS_MAX: usize = 16;
 
 /// One replica.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,15 +35,18 @@ pub struct Replica {
     settings: Settings,
     catalog: Catalog,
     registry: Registry,
-    flows: BTreeMap<u64, Flow>,
+    flows: Trie<u64, Box<Flow>>,
+    /// The workflow that a caller waits for.
+    callers: Trie<RequestId, u64>,
     /// The workflow of this replica that has, or asks for, an actor's lease.
-    exclusive: BTreeMap<ActorKey, u64>,
-    /// Actors that the reconciler is looking at.
-    settling: BTreeSet<ActorKey>,
-    to_sweep: BTreeSet<WorkerKey>,
+    exclusive: Trie<Filed<ActorKey>, u64>,
+    sweep: Sweep,
     /// Workers that were stray at the last sweep.
     suspects: BTreeSet<WorkerKey>,
-    effects: BTreeMap<EffectId, Origin>,
+    effects: Trie<EffectId, Origin>,
+    /// When workflows are to be woken ([`Flow::due`]).
+    wakes: Deadlines<u64>,
+    /// When anything else is due, except what the registry wants to be woken for.
     timers: Timers<Timer>,
     next_flow: u64,
     next_effect: u64,
@@ -66,6 +68,8 @@ struct Flow {
     wanted_by: WantedBy,
     call: Option<EffectId>,
     reserved: Option<WorkerKey>,
+    /// When it is to be woken.
+    due: Option<Instant>,
 }
 
 /// For whom a workflow runs.
@@ -114,7 +118,7 @@ pub enum Timer {
     /// Every promised worker's actor is looked at.
     Sweep,
     /// A transition that failed has stood still for long enough.
-    Settle(ActorKey, WorkerKey),
+    Settle(Box<(ActorKey, WorkerKey)>),
     /// The lists could not be read; they are asked for again.
     Relist,
 }
@@ -127,7 +131,7 @@ impl Digits for Timer {
             Timer::Sweep => 2,
             Timer::Relist => 3,
             Timer::Flow(number) => *number,
-            Timer::Settle(actor, _) => actor.digits(),
+            Timer::Settle(of) => of.0.digits(),
         }
     }
 }
@@ -206,12 +210,13 @@ impl Replica {
             registry: Registry::new(settings),
             settings,
             catalog,
-            flows: BTreeMap::new(),
-            exclusive: BTreeMap::new(),
-            settling: BTreeSet::new(),
-            to_sweep: BTreeSet::new(),
+            flows: Trie::default(),
+            callers: Trie::default(),
+            exclusive: Trie::default(),
+            sweep: Sweep::default(),
             suspects: BTreeSet::new(),
-            effects: BTreeMap::new(),
+            effects: Trie::default(),
+            wakes: Deadlines::default(),
             timers: Timers::default(),
             next_flow: 1,
             next_effect: 1,
@@ -235,7 +240,7 @@ impl Replica {
 
     /// The workflows that it runs: the actor, and what is being done.
     pub fn workflows(&self) -> impl Iterator<Item = &Workflow> {
-        self.flows.values().map(|flow| &flow.workflow)
+        self.flows.iter().map(|(_, flow)| &flow.workflow)
     }
 
     fn request(&mut self, now: Instant, id: RequestId, request: Request) {
@@ -275,15 +280,17 @@ impl Replica {
             seq: number,
         };
         let workflow = Workflow::start(goal, key, token, now, &self.settings);
-        self.flows.insert(
-            number,
-            Flow {
-                workflow,
-                wanted_by,
-                call: None,
-                reserved: None,
-            },
-        );
+        if let WantedBy::Caller(id) = wanted_by {
+            self.callers.insert(id, number);
+        }
+        let flow = Flow {
+            workflow,
+            wanted_by,
+            call: None,
+            reserved: None,
+            due: None,
+        };
+        self.flows.insert(number, Box::new(flow));
         self.drain(now, number);
     }
 
@@ -294,8 +301,8 @@ impl Replica {
                 return;
             };
             let output = flow.workflow.poll_output();
-            let reserved = flow.workflow.reserved().cloned();
-            if reserved != flow.reserved {
+            if flow.workflow.reserved() != flow.reserved.as_ref() {
+                let reserved = flow.workflow.reserved().cloned();
                 let before = core::mem::replace(&mut flow.reserved, reserved.clone());
                 if let Some(worker) = before {
                     self.registry.reserve(&worker, Reservation::Lifted);
@@ -305,13 +312,22 @@ impl Replica {
                 }
             }
             match output {
-                None => break,
-                Some(workflow::Output::Store(lane, op)) => self.store_for(now, number, lane, op),
+                None => {
+                    let before = core::mem::replace(&mut flow.due, flow.workflow.poll_timeout());
+                    return self.wakes.change(number, before, flow.due);
+                }
+                Some(workflow::Output::Store(lane, op)) => {
+                    if lane == Lane::Renewal {
+                        let event = Event::Renewed {
+                            actor: flow.workflow.key().clone(),
+                            step: flow.workflow.step(),
+                        };
+                        self.outputs.push_back(Output::Event(event));
+                    }
+                    self.store_for(now, number, lane, op);
+                }
                 Some(workflow::Output::Node(call)) => self.node_for(now, number, call),
                 Some(workflow::Output::CancelNode) => {
-                    let Some(flow) = self.flows.get_mut(&number) else {
-                        return;
-                    };
                     if let Some(effect) = flow.call.take() {
                         self.effects.remove(&effect);
                         self.outputs.push_back(Output::Cancel(effect));
@@ -325,29 +341,24 @@ impl Replica {
                 Some(workflow::Output::Verdict(result)) => return self.over(now, number, result),
             }
         }
-        if let Some(flow) = self.flows.get(&number) {
-            self.timers.set(Timer::Flow(number), flow.workflow.poll_timeout());
-        }
     }
 
     fn store_for(&mut self, now: Instant, number: u64, lane: Lane, op: StoreOp) {
         if let StoreOp::AcquireLease { key, .. } = &op {
-            let holder = *self.exclusive.entry(key.clone()).or_insert(number);
+            let actor = Filed::new(key.clone());
+            let holder = match self.exclusive.get(&actor) {
+                Some(holder) => *holder,
+                None => {
+                    self.exclusive.insert(actor, number);
+                    number
+                }
+            };
             if holder != number {
                 if let Some(flow) = self.flows.get_mut(&number) {
                     flow.workflow.excluded();
                 }
                 return self.drain(now, number);
             }
-        }
-        if lane == Lane::Renewal
-            && let Some(flow) = self.flows.get(&number)
-        {
-            let event = Event::Renewed {
-                actor: flow.workflow.key().clone(),
-                step: flow.workflow.step(),
-            };
-            self.outputs.push_back(Output::Event(event));
         }
         let note = note_of(&op);
         self.store(Origin::Flow(number, lane, note), op);
@@ -396,19 +407,21 @@ impl Replica {
         let Some(flow) = self.flows.remove(&number) else {
             return;
         };
-        self.timers.set(Timer::Flow(number), None);
+        self.wakes.change(number, flow.due, None);
         if let Some(worker) = &flow.reserved {
             self.registry.reserve(worker, Reservation::Lifted);
         }
         let workflow = flow.workflow;
-        if self.exclusive.get(workflow.key()) == Some(&number) {
-            self.exclusive.remove(workflow.key());
+        let key = Filed::new(workflow.key().clone());
+        if self.exclusive.get(&key) == Some(&number) {
+            self.exclusive.remove(&key);
         }
         if let (Err(_), Some(actor)) = (&result, workflow.actor()) {
             self.leave_unfinished(now, actor, &workflow);
         }
         match flow.wanted_by {
             WantedBy::Caller(id) => {
+                self.callers.remove(&id);
                 let verdict = result.map(|()| match (workflow.goal(), workflow.actor()) {
                     (Goal::Delete, _) | (_, None) => Answer::Done,
                     (_, Some(actor)) => Answer::Actor(Box::new(actor.clone())),
@@ -417,7 +430,7 @@ impl Replica {
             }
             WantedBy::Nobody => {}
             WantedBy::Reconciler => {
-                self.settling.remove(workflow.key());
+                self.sweep.settled(&key);
                 let event = Event::Settled {
                     actor: workflow.key().clone(),
                     failure: result.err().map(Box::new),
@@ -586,23 +599,33 @@ impl Replica {
         }
     }
 
+    /// Takes the earliest deadline that is not after `now`.
+    fn expired(&mut self, now: Instant) -> Option<Timer> {
+        let (_, timer) = self.poll_timeout().filter(|(at, _)| *at <= now)?;
+        match timer {
+            Timer::Flow(_) => self.wakes.expired(now).map(Timer::Flow),
+            // It goes by its own.
+            Timer::Registry => Some(timer),
+            _ => self.timers.expired(now),
+        }
+    }
+
     fn shutdown(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Leaving | Phase::Left) {
             return;
         }
         self.phase = Phase::Leaving;
         self.timers = Timers::default();
-        let is_errand = |origin: &Origin| matches!(origin, Origin::Errand(..));
-        let (errands, others) = core::mem::take(&mut self.effects)
-            .into_iter()
-            .partition(|(_, origin)| is_errand(origin));
-        self.effects = others;
-        for origin in BTreeMap::into_values(errands) {
-            if let Origin::Errand(id, ..) = origin {
-                self.reply(id, Err(Failure::shutting_down()));
-            }
+        let is_errand = |(id, origin): (&EffectId, &Origin)| match origin {
+            Origin::Errand(request, ..) => Some((*id, *request)),
+            _ => None,
+        };
+        let errands: Vec<(EffectId, RequestId)> = self.effects.iter().filter_map(is_errand).collect();
+        for (effect, request) in errands {
+            self.effects.remove(&effect);
+            self.reply(request, Err(Failure::shutting_down()));
         }
-        let numbers: Vec<u64> = self.flows.keys().copied().collect();
+        let numbers: Vec<u64> = self.flows.iter().map(|(number, _)| *number).collect();
         if numbers.is_empty() {
             self.store(Origin::DropSession, StoreOp::DropSession(self.id));
         }
@@ -632,10 +655,8 @@ impl Machine for Replica {
             }
             Input::Request(id, request) => self.request(now, id, request),
             Input::CallerGone(id) => {
-                for flow in self
-                    .flows
-                    .values_mut()
-                    .filter(|flow| flow.wanted_by == WantedBy::Caller(id))
+                if let Some(number) = self.callers.remove(&id)
+                    && let Some(flow) = self.flows.get_mut(&number)
                 {
                     flow.wanted_by = WantedBy::Nobody;
                 }
@@ -658,14 +679,18 @@ impl Machine for Replica {
     }
 
     fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        self.timers.next().map(|(at, timer)| (at, timer.clone()))
+        let wake = self.wakes.next().map(|(at, number)| (at, Timer::Flow(*number)));
+        let silence = self.registry.poll_timeout().map(|at| (at, Timer::Registry));
+        let other = self.timers.next().map(|(at, timer)| (at, timer.clone()));
+        [wake, silence, other].into_iter().flatten().min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        while let Some(timer) = self.timers.expired(now) {
+        while let Some(timer) = self.expired(now) {
             match timer {
                 Timer::Flow(number) => {
                     if let Some(flow) = self.flows.get_mut(&number) {
+                        flow.due = None;
                         let world = World {
                             registry: &self.registry,
                             catalog: &self.catalog,
@@ -684,15 +709,10 @@ impl Machine for Replica {
                 }
                 Timer::Registry => self.registry.handle_timeout(now),
                 Timer::Sweep => self.sweep(now),
-                Timer::Settle(actor, worker) => {
-                    self.settle(
-                        now,
-                        actor,
-                        Goal::Settle {
-                            worker,
-                            resume: Unfinished::Undo,
-                        },
-                    );
+                Timer::Settle(of) => {
+                    let (actor, worker) = *of;
+                    let resume = Unfinished::Undo;
+                    self.settle(now, actor, Goal::Settle { worker, resume });
                 }
                 Timer::Relist => self.relist(),
             }

@@ -1,20 +1,28 @@
-//! What a replica does that nobody has asked it for: the reconciler.
+//! What nobody asked for: workflows that finish or undo what others left, free what is promised to nobody, and
+//! keep rows and nodes in agreement.
 
-use super::{Note, Origin, Phase, Replica, SWEEPERS_MAX, Timer, WantedBy};
+use super::{Note, Origin, Phase, Replica, Timer, WantedBy};
 use crate::actor::Actor;
+use crate::digits::Filed;
 use crate::effect::StoreOp;
 use crate::id::ActorKey;
 use crate::plan::{Goal, Unfinished};
 use crate::registry::Wish;
-use crate::time::{Instant, jittered};
+use crate::sweep::{Met, Promise};
+use crate::time::{Duration, Instant, jittered};
 use crate::workflow::{Workflow, World};
-use alloc::collections::BTreeSet;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+
+/// How many sweeping workflows run at once.
+const SWEEPERS_MAX: usize = 16;
+/// The pause after a go of the sweep that has passed as many promises as it may.
+const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
 impl Replica {
     /// Starts a workflow of the reconciler, unless it is looking at that actor already.
     pub(super) fn settle(&mut self, now: Instant, actor: ActorKey, goal: Goal) {
-        if matches!(self.phase, Phase::Serving) && self.settling.insert(actor.clone()) {
+        if self.phase == Phase::Serving && self.sweep.settle(Filed::new(actor.clone())) {
             self.start(now, goal, actor, WantedBy::Reconciler);
         }
     }
@@ -27,28 +35,25 @@ impl Replica {
                 self.settings.workflow.settle_after,
                 workflow.token().seq,
             ));
-            self.timers
-                .set(Timer::Settle(actor.key.clone(), on.worker.clone()), Some(at));
+            let of = Box::new((actor.key.clone(), on.worker.clone()));
+            self.timers.set(Timer::Settle(of), Some(at));
         }
     }
 
     pub(super) fn sweep(&mut self, now: Instant) {
         let every = self.settings.workflow.sweep_every;
         // Each replica has a pause of its own, so that those that started together do not sweep together.
-        let pause = jittered(every, self.id.0);
-        self.timers.set(Timer::Sweep, Some(now.plus(pause)));
-        let promised = self
-            .registry
-            .rows()
-            .filter(|row| row.hosts.is_some())
-            .map(|row| row.key.clone());
-        self.to_sweep = promised.collect();
+        let next = now.plus(jittered(every, self.id.0));
+        self.timers.set(Timer::Sweep, Some(next));
+        let is_new = self.sweep.begin();
         self.sweep_on(now);
-        self.look_at_strays();
+        if is_new {
+            self.look_at_strays();
+        }
     }
 
     /// What was stray at the last sweep, too, is no report that comes before its write or after it.
-    fn look_at_strays(&mut self) {
+    pub(super) fn look_at_strays(&mut self) {
         let strays = self.registry.strays().clone();
         for worker in strays.intersection(&self.suspects).cloned().collect::<Vec<_>>() {
             if let Some(hosting) = self.registry.stray(&worker) {
@@ -59,25 +64,20 @@ impl Replica {
         self.suspects = strays;
     }
 
+    /// Goes on with the sweep as far as it may at once.
     pub(super) fn sweep_on(&mut self, now: Instant) {
-        // Two workers may be promised to one actor, of which one must be freed: each has its turn.
-        let mut waiting = BTreeSet::new();
-        while self.settling.len() < SWEEPERS_MAX {
-            let Some(worker) = self.to_sweep.pop_first() else {
-                break;
-            };
-            let hosted = self.registry.row(&worker).and_then(|row| row.hosts.as_ref());
-            let Some(actor) = hosted.map(|hosted| hosted.actor.clone()) else {
-                continue;
-            };
-            if self.settling.contains(&actor) {
-                waiting.insert(worker);
-                continue;
+        let mut steps = 0;
+        while self.phase == Phase::Serving && self.sweep.settling() < SWEEPERS_MAX {
+            let is_busy = |actor: &Filed<ActorKey>| self.exclusive.contains_key(actor);
+            match self.sweep.next(self.registry.promises(), is_busy, &mut steps) {
+                Met::Promise(Promise { actor, worker }) => {
+                    let resume = Unfinished::Finish;
+                    self.settle(now, actor.key().clone(), Goal::Settle { worker, resume });
+                }
+                Met::Pause => return self.timers.set(Timer::Sweep, Some(now.plus(SWEEP_PAUSE))),
+                Met::End => return,
             }
-            let resume = Unfinished::Finish;
-            self.settle(now, actor, Goal::Settle { worker, resume });
         }
-        self.to_sweep.append(&mut waiting);
     }
 
     /// Grants the registry its wishes, and tells workflows that wait for what is gone.
@@ -93,7 +93,7 @@ impl Replica {
                     self.store(origin, StoreOp::DeleteWorker { key, expect });
                 }
                 Wish::Release { actor, worker } => {
-                    if let Some(number) = self.exclusive.get(&actor).copied()
+                    if let Some(number) = self.exclusive.get(&Filed::new(actor.clone())).copied()
                         && let Some(flow) = self.flows.get_mut(&number)
                     {
                         let world = World {
@@ -115,7 +115,7 @@ impl Replica {
                     }
                 }
                 Wish::Thaw { actor, worker } => {
-                    if !self.exclusive.contains_key(&actor) {
+                    if !self.exclusive.contains_key(&Filed::new(actor.clone())) {
                         let resume = Unfinished::Finish;
                         self.settle(now, actor, Goal::Settle { worker, resume });
                     }
@@ -134,12 +134,11 @@ impl Replica {
                     self.store(origin, op);
                 }
                 Wish::Drain { actor } => {
-                    if !self.exclusive.contains_key(&actor) {
+                    if !self.exclusive.contains_key(&Filed::new(actor.clone())) {
                         self.settle(now, actor, Goal::Suspend);
                     }
                 }
             }
         }
-        self.timers.set(Timer::Registry, self.registry.poll_timeout());
     }
 }

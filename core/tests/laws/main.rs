@@ -21,6 +21,7 @@ mod registry;
 mod repeated;
 mod replica;
 mod scaled;
+mod settled;
 mod shifted;
 mod silence;
 #[path = "../stage/mod.rs"]
