@@ -320,7 +320,12 @@ impl Machine for Keeper {
     }
 
     fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if self.outputs.is_empty() {
+            // Nearly always: what waits keeps no memory that would be far away when it is next needed.
+            self.outputs = VecDeque::new();
+        }
+        output
     }
 
     fn poll_timeout(&self) -> Option<(Instant, Timer)> {

@@ -74,8 +74,8 @@ impl Workflow {
                 .and_then(|a| a.assignment())
                 .map_or(Fact::Present, |on| world.registry.fact(on)),
             promised,
-            leaving: self.leaving.as_ref(),
-            outcome: self.outcome.as_ref().map(|(call, reply)| (call, reply)),
+            leaving: self.leaving.as_deref(),
+            outcome: self.outcome.as_deref().map(|(call, reply)| (call, reply)),
             is_undoing: self.is_undoing,
         }
     }
@@ -128,7 +128,7 @@ impl Workflow {
         };
         let template = (actor.template_namespace.clone(), actor.template_name.clone());
         let promise = worker::Change::Promise {
-            actor: actor.key.clone(),
+            actor: self.key.clone(),
             incarnation: actor.incarnation,
             template,
             session: world.registry.session(&worker.node),
@@ -286,7 +286,7 @@ impl Workflow {
     pub(super) fn free(&mut self, now: Instant, on: &Assignment, row: Option<&Worker>, world: World<'_>) {
         match row {
             Some(row) if is_promise(row, &self.key, on) => {
-                let above = match &self.outcome {
+                let above = match self.outcome.as_deref() {
                     Some((_, Err(failure))) => match failure.kind {
                         NodeFailureKind::StaleFence {
                             of: Fenced::Worker,

@@ -129,7 +129,7 @@ impl Workflow {
             .as_ref()
             .and_then(|before| before.assignment())
             .filter(|_| actor.assignment().is_none());
-        self.leaving = left.cloned();
+        self.leaving = left.cloned().map(Box::new);
         self.promised = None;
         self.actor = Some(actor);
         if is_release {

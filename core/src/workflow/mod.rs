@@ -58,10 +58,10 @@ pub struct Workflow {
     wake: Option<Instant>,
     actor: Option<Box<Actor>>,
     promised: Option<Box<Worker>>,
-    leaving: Option<Assignment>,
+    leaving: Option<Box<Assignment>>,
     /// The promise that the reconciler found, as it was before the lease was taken.
     stray: Option<Fence>,
-    outcome: Option<(CallOf, NodeReply)>,
+    outcome: Option<Box<(CallOf, NodeReply)>>,
     is_undoing: bool,
     avoid: BTreeSet<WorkerKey>,
     claims: u32,
@@ -272,7 +272,7 @@ impl Workflow {
                 ) => {}
             _ => self.call_failures = 0,
         }
-        self.outcome = Some((call, reply));
+        self.outcome = Some(Box::new((call, reply)));
         self.decide(now, world);
         self.heed_lease(now, world);
     }
@@ -283,7 +283,7 @@ impl Workflow {
     pub fn nudge(&mut self, now: Instant, world: World<'_>) {
         let is_booting = match &self.step {
             Step::Call(_, call) => matches!(call, CallOf::Recorded(_)),
-            step => *step == Step::Rest,
+            step => matches!(step, Step::Rest),
         };
         let is_gone = match self.actor.as_deref().map(|a| &a.state) {
             Some(State::Resuming { on, .. }) => matches!(
@@ -306,12 +306,17 @@ impl Workflow {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if self.outputs.is_empty() {
+            // Nearly always: what waits keeps no memory that would be far away when it is next needed.
+            self.outputs = VecDeque::new();
+        }
+        output
     }
 
     /// When to wake it.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.step == Step::Over {
+        if matches!(self.step, Step::Over) {
             return None;
         }
         let lease = self.lease.poll_timeout().map(|(at, _)| at);
@@ -321,7 +326,7 @@ impl Workflow {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant, world: World<'_>) {
-        if self.step == Step::Over {
+        if matches!(self.step, Step::Over) {
             return;
         }
         self.lease.handle_timeout(now);
@@ -332,7 +337,7 @@ impl Workflow {
             self.finish(now, Err(failure));
         } else if self.wake.is_some_and(|at| now >= at) {
             self.wake = None;
-            if self.step == Step::Rest {
+            if matches!(self.step, Step::Rest) {
                 self.outcome = None;
                 self.decide(now, world);
             } else {
@@ -367,7 +372,7 @@ impl Workflow {
             StoreError::Refused(_) => true,
             StoreError::Unavailable(_) => !has_lease && self.failures + 1 >= TRIES_WITHOUT_LEASE,
         };
-        if self.step == Step::Release || self.step == Step::Over {
+        if matches!(self.step, Step::Release | Step::Over) {
             // Best effort: the lease runs out by itself.
             return self.over();
         }
