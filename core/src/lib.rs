@@ -28,6 +28,7 @@ pub mod effect;
 pub mod failure;
 pub mod id;
 pub mod lease;
+pub mod licence;
 pub mod machine;
 pub mod name;
 pub mod node;

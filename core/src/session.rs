@@ -12,12 +12,11 @@
 //!   again. One whose session was goes on under the next number, with each actor only when the control
 //!   plane agrees to that actor; and orders given under an old number are refused.
 //!
-//! A worker enforces its own end ([`Licence`]), so that it holds while the node daemon is dead.
+//! A worker enforces its own end ([`Licence`](crate::licence::Licence)), so that it holds while the node daemon is dead.
 
 use crate::id::{Fence, PodUid};
-use crate::machine::Machine;
+use crate::table::{Moved, Row, Table, kinds, moves, stays};
 use crate::time::{Duration, Instant};
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// What a node is answered when it reports.
@@ -79,6 +78,59 @@ pub enum Term {
     Lapsed,
 }
 
+kinds! {
+    /// Where a session stands, without until when.
+    pub enum Phase {
+        /// Nobody has granted one yet, or nobody ever will: the node keeps its sandboxes whatever happens.
+        Ungranted,
+        /// What came under it may run.
+        Granted,
+        /// What came under it is held still.
+        Lapsed,
+    }
+}
+
+kinds! {
+    /// What may befall a session.
+    pub enum Event {
+        /// A report was answered in time.
+        Grant,
+        /// A report was answered: it has been declared over.
+        Over,
+        /// It was not renewed in time.
+        Expiry,
+    }
+}
+
+/// Everything that may become of a node's session. An event for which there is no row changes nothing.
+pub const TABLE: Table<Phase, Event> = {
+    use Event as E;
+    use Phase as P;
+    const ROWS: &[Row<P, E>] = &[
+        moves(
+            &[P::Ungranted, P::Lapsed],
+            E::Grant,
+            &[P::Granted],
+            "counts from when the report was sent; an answer that comes after that end is none",
+        ),
+        stays(&[P::Granted], E::Grant, "now from there, and never shorter"),
+        moves(
+            &[P::Ungranted, P::Granted],
+            E::Over,
+            &[P::Lapsed],
+            "goes on under a higher number, and what came under this one only by agreement",
+        ),
+        stays(&[P::Lapsed], E::Over, "the same"),
+        moves(
+            &[P::Granted],
+            E::Expiry,
+            &[P::Lapsed],
+            "keeps its number: granted again, everything goes on by itself",
+        ),
+    ];
+    Table::new("session", ROWS)
+};
+
 impl Session {
     /// The session of a node that has just started and remembers this number.
     pub fn new(on_lapse: OnLapse, remembered: u64) -> Session {
@@ -110,146 +162,60 @@ impl Session {
         }
     }
 
+    /// Where it stands in the [`TABLE`].
+    pub fn phase(&self) -> Phase {
+        match self.term {
+            Term::Ungranted => Phase::Ungranted,
+            Term::Until(_) => Phase::Granted,
+            Term::Lapsed => Phase::Lapsed,
+        }
+    }
+
+    /// The one way from one state to another.
+    fn enter(&mut self, event: Event, term: Term) -> Option<Moved> {
+        let from = self.phase();
+        self.term = term;
+        Some(TABLE.made(Some(from), event, Some(self.phase())))
+    }
+
     /// It was renewed by a report sent at `sent_at`, for `believed` from then. An answer that comes too
     /// late renews nothing.
-    pub(crate) fn granted(&mut self, now: Instant, sent_at: Instant, believed: Duration) {
+    #[must_use]
+    pub fn granted(&mut self, now: Instant, sent_at: Instant, believed: Duration) -> Option<Moved> {
         let until = match self.term {
             Term::Until(before) => before.max(sent_at.plus(believed)),
             Term::Ungranted | Term::Lapsed => sent_at.plus(believed),
         };
-        if self.number > 0 && now < until {
-            self.term = Term::Until(until);
+        if self.number == 0 || now >= until {
+            return None;
         }
+        self.enter(Event::Grant, Term::Until(until))
     }
 
     /// It and every one up to `lapsed` has been declared over.
-    pub(crate) fn over(&mut self, lapsed: u64) {
-        if self.number > 0 {
-            self.number = self.number.max(lapsed.saturating_add(1));
-            self.term = Term::Lapsed;
+    #[must_use]
+    pub fn over(&mut self, lapsed: u64) -> Option<Moved> {
+        if self.number == 0 {
+            return None;
         }
+        self.number = self.number.max(lapsed.saturating_add(1));
+        self.enter(Event::Over, Term::Lapsed)
     }
 
-    /// Time has passed; whether it has just lapsed.
-    pub(crate) fn expire(&mut self, now: Instant) -> bool {
-        let is_over = matches!(self.term, Term::Until(until) if now >= until);
-        if is_over {
-            self.term = Term::Lapsed;
+    /// Time has passed: it may just have lapsed.
+    #[must_use]
+    pub fn expire(&mut self, now: Instant) -> Option<Moved> {
+        if self.ends().is_none_or(|until| now < until) {
+            return None;
         }
-        is_over
+        self.enter(Event::Expiry, Term::Lapsed)
     }
 
     /// When it ends unless it is renewed.
-    pub(crate) fn ends(&self) -> Option<Instant> {
+    pub fn ends(&self) -> Option<Instant> {
         match self.term {
             Term::Until(until) => Some(until),
             Term::Ungranted | Term::Lapsed => None,
-        }
-    }
-}
-
-/// A worker's licence to let its actor run, kept by the worker itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Licence {
-    hold: Hold,
-    outputs: VecDeque<Do>,
-}
-
-/// Whether the actor runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Hold {
-    /// There is none.
-    #[default]
-    Empty,
-    /// It runs, until then if anything bounds it.
-    Running(Option<Instant>),
-    /// It is held still.
-    Frozen,
-}
-
-/// What happens to a licence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Licensed {
-    /// An actor has been booted or restored, and may run until then.
-    Booted(Option<Instant>),
-    /// What runs may do so until then. What is frozen stays so.
-    Extended(Instant),
-    /// The actor shall be held still.
-    Freeze,
-    /// The actor shall go on, until then if anything bounds it.
-    Thaw(Option<Instant>),
-    /// The actor is gone.
-    Ended,
-}
-
-/// What is to be done to the actor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Do {
-    /// Hold it still.
-    Freeze,
-    /// Let it go on.
-    Thaw,
-}
-
-/// Why a licence wants to be woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Expiry;
-
-impl Licence {
-    /// Whether the actor runs.
-    pub fn hold(&self) -> Hold {
-        self.hold
-    }
-
-    fn freeze(&mut self) {
-        self.hold = Hold::Frozen;
-        self.outputs.push_back(Do::Freeze);
-    }
-}
-
-impl Machine for Licence {
-    type Input = Licensed;
-    type Output = Do;
-    type Timer = Expiry;
-
-    fn handle(&mut self, now: Instant, input: Licensed) {
-        match (self.hold, input) {
-            (_, Licensed::Booted(until)) => {
-                self.hold = Hold::Running(until);
-                self.handle_timeout(now);
-            }
-            (_, Licensed::Ended) => self.hold = Hold::Empty,
-            (Hold::Running(before), Licensed::Extended(until)) => {
-                // The first bound may come after the boot; a later word never shortens an earlier one.
-                self.hold = Hold::Running(Some(before.map_or(until, |before| before.max(until))));
-                self.handle_timeout(now);
-            }
-            (Hold::Running(_), Licensed::Freeze) => self.freeze(),
-            (Hold::Frozen, Licensed::Thaw(until)) if until.is_none_or(|until| now < until) => {
-                self.hold = Hold::Running(until);
-                self.outputs.push_back(Do::Thaw);
-            }
-            (Hold::Running(before), Licensed::Thaw(until)) => {
-                self.hold = Hold::Running(before.max(until));
-            }
-            (Hold::Empty | Hold::Frozen, _) => {}
-        }
-    }
-
-    fn poll_output(&mut self) -> Option<Do> {
-        self.outputs.pop_front()
-    }
-
-    fn poll_timeout(&self) -> Option<(Instant, Expiry)> {
-        match self.hold {
-            Hold::Running(Some(until)) => Some((until, Expiry)),
-            Hold::Running(None) | Hold::Frozen | Hold::Empty => None,
-        }
-    }
-
-    fn handle_timeout(&mut self, now: Instant) {
-        if matches!(self.hold, Hold::Running(Some(until)) if now >= until) {
-            self.freeze();
         }
     }
 }
@@ -262,31 +228,27 @@ mod tests {
         Instant::from_micros(secs * 1_000_000)
     }
 
-    fn drain(licence: &mut Licence) -> Vec<Do> {
-        core::iter::from_fn(|| licence.poll_output()).collect()
-    }
-
     #[test]
     fn a_session_counts_from_when_its_report_was_sent_and_a_late_answer_renews_nothing() {
         let mut session = Session::new(OnLapse::Freeze, 0);
         let ttl = Duration::from_secs(10);
-        session.granted(at(5), at(1), ttl);
+        assert!(session.granted(at(5), at(1), ttl).is_some());
         assert_eq!(session.covers(1, at(10)), Some(at(11)));
         assert_eq!(session.covers(1, at(11)), None);
-        assert!(session.expire(at(11)) && !session.expire(at(12)));
-        session.granted(at(20), at(9), ttl);
+        assert!(session.expire(at(11)).is_some() && session.expire(at(12)).is_none());
+        assert_eq!(session.granted(at(20), at(9), ttl), None);
         assert_eq!(session.term(), Term::Lapsed);
-        session.granted(at(20), at(12), ttl);
+        assert!(session.granted(at(20), at(12), ttl).is_some());
         assert_eq!(session.covers(1, at(20)), Some(at(22)));
     }
 
     #[test]
     fn what_was_declared_over_goes_on_under_the_next_number_only() {
         let mut session = Session::new(OnLapse::Freeze, 3);
-        session.granted(at(0), at(0), Duration::from_secs(10));
-        session.over(7);
+        assert!(session.granted(at(0), at(0), Duration::from_secs(10)).is_some());
+        assert!(session.over(7).is_some());
         assert_eq!((session.number(), session.covers(3, at(1))), (8, None));
-        session.granted(at(1), at(1), Duration::from_secs(10));
+        assert!(session.granted(at(1), at(1), Duration::from_secs(10)).is_some());
         assert_eq!(session.covers(3, at(1)), None);
         assert_eq!(session.covers(8, at(1)), Some(at(11)));
     }
@@ -294,56 +256,8 @@ mod tests {
     #[test]
     fn a_node_that_keeps_its_sandboxes_has_no_session() {
         let mut session = Session::new(OnLapse::Keep, 3);
-        session.granted(at(0), at(0), Duration::from_secs(10));
-        session.over(5);
+        assert_eq!(session.granted(at(0), at(0), Duration::from_secs(10)), None);
+        assert_eq!(session.over(5), None);
         assert_eq!((session.number(), session.ends()), (0, None));
-    }
-
-    #[test]
-    fn a_worker_freezes_at_the_end_of_its_licence_and_only_a_thaw_lets_it_go_on() {
-        let mut licence = Licence::default();
-        licence.handle(at(0), Licensed::Booted(Some(at(10))));
-        licence.handle(at(5), Licensed::Extended(at(20)));
-        licence.handle(at(6), Licensed::Extended(at(15)));
-        assert_eq!(licence.poll_timeout(), Some((at(20), Expiry)));
-        licence.handle_timeout(at(19));
-        assert_eq!(drain(&mut licence), []);
-        licence.handle_timeout(at(20));
-        assert_eq!(drain(&mut licence), [Do::Freeze]);
-        licence.handle(at(21), Licensed::Extended(at(40)));
-        assert_eq!((licence.hold(), drain(&mut licence)), (Hold::Frozen, [].into()));
-        licence.handle(at(41), Licensed::Thaw(Some(at(41))));
-        assert_eq!(
-            drain(&mut licence),
-            [],
-            "a thaw that comes too late thaws nothing"
-        );
-        licence.handle(at(41), Licensed::Thaw(Some(at(50))));
-        assert_eq!(drain(&mut licence), [Do::Thaw]);
-    }
-
-    #[test]
-    fn a_boot_that_ends_after_its_licence_is_frozen_at_once() {
-        let mut licence = Licence::default();
-        licence.handle(at(11), Licensed::Booted(Some(at(10))));
-        assert_eq!(drain(&mut licence), [Do::Freeze]);
-        licence.handle(at(12), Licensed::Ended);
-        licence.handle(at(12), Licensed::Freeze);
-        assert_eq!((licence.hold(), drain(&mut licence)), (Hold::Empty, [].into()));
-    }
-
-    #[test]
-    fn what_no_session_bounds_runs_until_it_is_told_otherwise() {
-        let mut licence = Licence::default();
-        licence.handle(at(0), Licensed::Booted(None));
-        assert_eq!(licence.poll_timeout(), None);
-        licence.handle(at(1), Licensed::Freeze);
-        licence.handle(at(2), Licensed::Freeze);
-        assert_eq!(drain(&mut licence), [Do::Freeze]);
-        licence.handle(at(3), Licensed::Thaw(None));
-        assert_eq!(
-            (licence.hold(), drain(&mut licence)),
-            (Hold::Running(None), [Do::Thaw].into())
-        );
     }
 }

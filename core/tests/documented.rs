@@ -4,7 +4,7 @@
 
 use holdfast_core::node::operation;
 use holdfast_core::table::{Kind, Table};
-use holdfast_core::{actor, bounds, lease, pull, worker};
+use holdfast_core::{actor, bounds, lease, licence, pull, session, worker};
 use std::path::Path;
 
 #[test]
@@ -18,6 +18,8 @@ fn what_the_documentation_says_of_states_is_what_the_tables_say() {
             section(&lease::TABLE),
             section(&pull::TABLE),
             section(&operation::TABLE),
+            section(&session::TABLE),
+            section(&licence::TABLE),
         ],
     );
 }

@@ -3,7 +3,7 @@
 mod walk;
 
 use holdfast_core::node::operation;
-use holdfast_core::{actor, lease, pull, worker};
+use holdfast_core::{actor, lease, licence, pull, session, worker};
 use proptest::prelude::*;
 
 #[test]
@@ -29,6 +29,16 @@ fn a_pull_becomes_what_its_table_says_and_nothing_else() {
 #[test]
 fn an_operation_becomes_what_its_table_says_and_nothing_else() {
     walk::operation::walk().agrees_with(&operation::TABLE);
+}
+
+#[test]
+fn a_session_becomes_what_its_table_says_and_nothing_else() {
+    walk::session::walk().agrees_with(&session::TABLE);
+}
+
+#[test]
+fn a_licence_becomes_what_its_table_says_and_nothing_else() {
+    walk::licence::walk().agrees_with(&licence::TABLE);
 }
 
 #[test]

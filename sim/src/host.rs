@@ -3,11 +3,11 @@
 use holdfast_core::effect::{Place, Verb};
 use holdfast_core::failure::Code;
 use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, NodeName, OpId, PodUid, WorkerKey};
+use holdfast_core::licence::{Hold, Licence};
 use holdfast_core::node::{
     Alive, Described, Entry, Kept, Node, Sandbox, Work, WorkFailure, WorkFailureKind, WorkResult,
 };
 use holdfast_core::pull::Attempt;
-use holdfast_core::session::{Hold, Licence};
 use holdfast_core::worker::Duty;
 use std::collections::{BTreeMap, BTreeSet};
 

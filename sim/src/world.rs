@@ -22,13 +22,13 @@ use holdfast_core::catalog::{
 };
 use holdfast_core::effect::{NodeCall, NodeReply, StoreOp};
 use holdfast_core::id::{ActorKey, EffectId, Name, PodUid, RequestId, WorkerKey};
+use holdfast_core::licence::Licensed;
 use holdfast_core::machine::Machine;
 use holdfast_core::node::{self, Kept, Order, Tend, Work};
 use holdfast_core::pull::Attempt;
 use holdfast_core::registry::Report;
 use holdfast_core::replica;
 use holdfast_core::request::Verdict;
-use holdfast_core::session::Licensed;
 use holdfast_core::table::Moved;
 use holdfast_core::time::Instant;
 use knife::{Knife, Mishap, Who};

@@ -7,7 +7,7 @@ mod walk;
 
 use holdfast_core::node::operation;
 use holdfast_core::time::Duration;
-use holdfast_core::{actor, lease, pull, worker};
+use holdfast_core::{actor, lease, licence, pull, session, worker};
 use holdfast_sim::ledger::{Ledger, Seen, UNEXPLAINED, reasons};
 use holdfast_sim::plan::{Fault, Plan, SECOND};
 use holdfast_sim::world::run;
@@ -28,6 +28,8 @@ fn every_state_with_every_event_is_as_the_ledger_says() {
     ledger.add(&lease::TABLE, &seen);
     ledger.add(&pull::TABLE, &seen);
     ledger.add(&operation::TABLE, &seen);
+    ledger.add(&session::TABLE, &seen);
+    ledger.add(&licence::TABLE, &seen);
     let expected = ledger.text();
     if std::env::var_os("REWRITE").is_some() {
         std::fs::write(&path, &expected).unwrap();
@@ -64,6 +66,8 @@ fn seen() -> Seen {
         (lease::TABLE.record(), walk::lease::walk()),
         (pull::TABLE.record(), walk::pull::walk()),
         (operation::TABLE.record(), walk::operation::walk()),
+        (session::TABLE.record(), walk::session::walk()),
+        (licence::TABLE.record(), walk::licence::walk()),
     ] {
         let Walk { made, refused } = walk;
         seen.walked.extend(made);

@@ -8,8 +8,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use holdfast_core::licence::{Licence, Licensed};
 use holdfast_core::machine::Machine;
-use holdfast_core::session::{Licence, Licensed};
 use holdfast_core::time::Instant;
 use holdfast_rpc::holdfast_v1::worker_state::Hosted as HostedState;
 use holdfast_rpc::holdfast_v1::{SandboxState, WorkerState};

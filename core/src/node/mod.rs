@@ -104,7 +104,7 @@ pub enum Output {
     },
     /// Something worth a line in the log.
     Note(String),
-    /// The pull of this image has come into another state.
+    /// The operation on this worker, the pull of this image, or this node's session has come into another state.
     Moved(Name, Moved),
 }
 

@@ -8,6 +8,7 @@ use crate::node::admission::failure;
 use crate::node::order::Order;
 use crate::node::work::Work;
 use crate::session::{Answered, Eviction, Session};
+use crate::table::Moved;
 use crate::time::{Duration, Instant};
 use alloc::format;
 use alloc::string::String;
@@ -24,7 +25,8 @@ impl Node {
         let pause = match answer {
             Ok(Answered::Granted(grant)) => {
                 let believed = self.settings.session_believed_for(grant.ttl);
-                self.session.granted(now, sent_at, believed);
+                let moved = self.session.granted(now, sent_at, believed);
+                self.tell(moved);
                 self.tend_all(now);
                 for eviction in grant.evict {
                     self.evict(now, &eviction);
@@ -36,7 +38,8 @@ impl Node {
                 }
             }
             Ok(Answered::Over { lapsed }) => {
-                self.session.over(lapsed);
+                let moved = self.session.over(lapsed);
+                self.tell(moved);
                 self.outputs.push_back(Output::Note(format!(
                     "the control plane has declared sessions up to {lapsed} over; what runs is held still until it agrees"
                 )));
@@ -51,13 +54,20 @@ impl Node {
 
     /// The session ends unless it was renewed.
     pub(super) fn session_ends(&mut self, now: Instant) {
-        if self.session.expire(now) {
+        let moved = self.session.expire(now);
+        if moved.is_some() {
+            self.tell(moved);
             self.outputs.push_back(Output::Note(
                 "no control plane has answered for too long; what runs is held still until one does".into(),
             ));
             self.tend_all(now);
         }
         self.timers.set(Timer::Session, self.session.ends());
+    }
+
+    fn tell(&mut self, moved: Option<Moved>) {
+        let node = self.row.name.clone();
+        self.outputs.extend(moved.map(|moved| Output::Moved(node, moved)));
     }
 
     /// This node's session.

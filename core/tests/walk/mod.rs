@@ -12,8 +12,10 @@ use std::hash::Hash;
 
 pub mod actor;
 pub mod lease;
+pub mod licence;
 pub mod operation;
 pub mod pull;
+pub mod session;
 pub mod worker;
 
 /// What a walk has seen.

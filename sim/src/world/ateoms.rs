@@ -8,9 +8,9 @@ use crate::host::{Act, Ateom, Live, fails};
 use crate::plan::MILLI;
 use holdfast_core::effect::Verb;
 use holdfast_core::id::{ActorKey, EffectId, OpId, PodUid};
+use holdfast_core::licence::{Do, Licensed};
 use holdfast_core::machine::Machine;
 use holdfast_core::node::{Input, Order, Tend, Work, WorkFailureKind, WorkResult};
-use holdfast_core::session::{Do, Licensed};
 use std::sync::Arc;
 
 /// Who waits for an ateom: its run, the operation, the atelet's life and effect.
@@ -287,6 +287,10 @@ impl World {
             };
             let (output, wake) = (ateom.licence.poll_output(), ateom.licence.poll_timeout());
             let actor = ateom.sandbox.as_ref().map(|live| live.actor.clone());
+            if let Some(Do::Moved(moved)) = output {
+                self.fact(Fact::Moved(moved));
+                continue;
+            }
             let (Some(output), Some(actor)) = (output, actor) else {
                 if let Some((at, _)) = wake {
                     self.at(
@@ -298,10 +302,11 @@ impl World {
             };
             has_changed = true;
             let worker = uid.clone();
-            self.fact(match output {
-                Do::Freeze => Fact::Frozen { worker, actor },
-                Do::Thaw => Fact::Thawed { worker, actor },
-            });
+            match output {
+                Do::Freeze => self.fact(Fact::Frozen { worker, actor }),
+                Do::Thaw => self.fact(Fact::Thawed { worker, actor }),
+                Do::Moved(moved) => self.fact(Fact::Moved(moved)),
+            }
         }
         if has_changed {
             self.describe(index, uid);

@@ -8,9 +8,9 @@ use holdfast_core::actor::{Actor, Boot, Snapshot, State};
 use holdfast_core::catalog::Selector;
 use holdfast_core::failure::{Code, Failure};
 use holdfast_core::id::{ActorKey, NodeName, PodUid, RequestId};
+use holdfast_core::licence::Hold;
 use holdfast_core::replica::Input;
 use holdfast_core::request::{Answer, Request, Verdict};
-use holdfast_core::session::Hold;
 
 /// How often a caller repeats a request before it gives up.
 const TRIES_MAX: u32 = 12;

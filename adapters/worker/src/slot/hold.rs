@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use holdfast_core::licence::{Hold, Licensed};
 use holdfast_core::machine::Machine;
-use holdfast_core::session::{Hold, Licensed};
 use holdfast_core::time::Duration;
 use holdfast_rpc::holdfast_v1::SandboxState;
 use holdfast_runtime::clock;
