@@ -8,6 +8,7 @@
 
 mod free;
 mod repair;
+mod strays;
 
 use self::free::{FreeLists, Groups, pick};
 use self::repair::{awaits, end_of_promise, is_stray, promise_of, repair};
@@ -15,7 +16,6 @@ use crate::actor::Assignment;
 use crate::catalog::PoolKey;
 use crate::effect::NodeRow;
 use crate::id::{ActorKey, Fence, Incarnation, Name, NodeName, PodUid, Version, WorkerKey};
-use crate::session::Eviction;
 use crate::settings::Settings;
 use crate::sweep::Promises;
 use crate::time::{Instant, mix};
@@ -481,6 +481,18 @@ impl Registry {
         }
     }
 
+    /// A node has answered that it has vacated a worker, and its next report may take a while: what it said
+    /// there of that promise is out of date. The worker is free when its row is.
+    pub fn vacated(&mut self, on: &Assignment) {
+        if let Some(entry) = self.workers.get_mut(&on.worker)
+            && let Seen::Here(sighting) = &mut entry.seen
+            && sighting.pod_uid == on.pod_uid
+            && sighting.highest_fence <= on.fence
+        {
+            Arc::make_mut(sighting).hosting = None;
+        }
+    }
+
     /// When a node falls silent for too long.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let next = [self.silence.next(), self.sessions.next()];
@@ -563,51 +575,6 @@ impl Registry {
         {
             self.heard(now, row);
         }
-    }
-
-    /// Workers that host what their rows know nothing of.
-    pub fn strays(&self) -> &BTreeSet<WorkerKey> {
-        &self.strays
-    }
-
-    /// The actor that a stray worker hosts.
-    pub fn stray(&self, key: &WorkerKey) -> Option<&Hosting> {
-        self.strays.get(key)?;
-        match &self.workers.get(key)?.seen {
-            Seen::Here(sighting) => sighting.hosting.as_ref(),
-            Seen::Never | Seen::Gone => None,
-        }
-    }
-
-    /// The record of the actor that a stray worker hosts knows nothing of it: its node is told to end it.
-    pub fn condemn(&mut self, key: &WorkerKey) {
-        if self.strays.contains(key) {
-            self.condemned.insert(key.clone());
-        }
-    }
-
-    /// What a node is to end.
-    pub fn evictions(&self, node: &NodeName) -> Vec<Eviction> {
-        let Some(node) = self.nodes.get(node).filter(|_| !self.condemned.is_empty()) else {
-            return Vec::new();
-        };
-        let named = node.said.iter().map(|sighting| &sighting.key);
-        let keys: BTreeSet<&WorkerKey> = named
-            .chain(&node.gone)
-            .filter(|key| self.condemned.contains(*key))
-            .collect();
-        let rows = keys
-            .into_iter()
-            .filter_map(|key| self.workers.get(key)?.row.as_ref());
-        rows.map(|row| Eviction {
-            pod_uid: row.pod_uid.clone(),
-            fence: Fence(
-                row.hosts
-                    .as_ref()
-                    .map_or(row.version.0, |hosted| hosted.fence.0 - 1),
-            ),
-        })
-        .collect()
     }
 
     /// The row of a worker.

@@ -394,6 +394,11 @@ impl Replica {
             return;
         };
         flow.call = None;
+        if reply.is_ok()
+            && let Some(on) = flow.workflow.vacating()
+        {
+            self.registry.vacated(on);
+        }
         let world = World {
             registry: &self.registry,
             catalog: &self.catalog,

@@ -9,7 +9,7 @@ mod answers;
 
 use crate::actor::{Actor, Assignment, State};
 use crate::catalog::Catalog;
-use crate::effect::{NodeCall, NodeFailureKind, NodeReply, StoreError, StoreOp, StoreReply};
+use crate::effect::{NodeCall, NodeFailureKind, NodeReply, StoreError, StoreOp, StoreReply, Verb};
 use crate::failure::Failure;
 use crate::id::{ActorKey, Fence, LeaseToken, OpId, Version, WorkerKey};
 use crate::lease::{self, Keeper};
@@ -206,6 +206,17 @@ impl Workflow {
             Step::Rest => "Rest",
             Step::Release => "Release",
             Step::Over => "Over",
+        }
+    }
+
+    /// The worker that is being vacated by the call that is under way.
+    pub fn vacating(&self) -> Option<&Assignment> {
+        let actor = self.actor.as_deref()?;
+        match &self.step {
+            Step::Call(call, _) if matches!(call.verb, Verb::Checkpoint { .. } | Verb::Stop) => {
+                actor.assignment()
+            }
+            _ => None,
         }
     }
 
