@@ -5,6 +5,7 @@ mod check;
 mod cuts;
 mod demo;
 mod model;
+mod mutants;
 mod say;
 mod setup;
 mod step;
@@ -64,6 +65,8 @@ enum Task {
         #[arg(trailing_var_arg = true)]
         options: Vec<OsString>,
     },
+    /// Change the core in hundreds of small ways, one at a time, and see whether its tests notice
+    Mutants(mutants::Args),
     /// Write images of a counter, and manifests that go with them, to a directory: something for `ate dev`
     Images {
         /// The directory, made if there is none
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         Task::Cuts { options } => cuts::run(&options),
         Task::Model { options } => model::run(&options),
         Task::Bench { options } => bench::run(&options),
+        Task::Mutants(args) => mutants::run(&args),
         Task::Images { dir, release } => demo::images(&dir, release),
         Task::Test => check::test(),
         Task::Lint => check::lint(),
