@@ -23,7 +23,7 @@ mod trial;
 mod values;
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -119,6 +119,10 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
 
+    let lock = File::create(directory.join("lock"))?;
+    if lock.try_lock().is_err() {
+        bail!("{} is in use by another run", directory.display());
+    }
     say::heading(&format!("{} mutants in one copy", sources.mutants.len()));
     let copy = directory.join("copy");
     let unviable = settle(&sources, &copy, &directory.join("unviable.json"))?;
