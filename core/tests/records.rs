@@ -1,0 +1,414 @@
+//! What each change makes of a record: of all that it carries, what is said here and nothing else.
+
+mod hand;
+
+use hand::{actor_key, template, worker_key};
+use holdfast_core::actor::*;
+use holdfast_core::catalog::Selector;
+use holdfast_core::id::{Fence, Incarnation, LeaseToken, Name, OpId, ReplicaId, Version};
+use holdfast_core::worker::{self, Duty, Hosted, Sight, Worker};
+
+const OLD: LeaseToken = LeaseToken {
+    replica: ReplicaId(1),
+    seq: 1,
+};
+
+/// An actor with everything that one can have, at version 9.
+fn actor(state: State) -> Actor {
+    let actor = Actor::create(actor_key("a"), Incarnation(7), template(), Selector::default());
+    Actor {
+        version: Version(9),
+        state,
+        claim: Some(Claim {
+            token: OLD,
+            fence: Fence(8),
+        }),
+        latest: Some(Snapshot::External("latest".into())),
+        last_external: Some("latest".into()),
+        fallback: Some("fallback".into()),
+        in_progress: Some("in progress".into()),
+        loss: Some(loss("an old loss")),
+        ..actor
+    }
+}
+
+fn loss(reason: &str) -> Loss {
+    Loss {
+        worker: worker_key("w"),
+        reason: reason.into(),
+    }
+}
+
+fn op(seq: u64) -> OpId {
+    OpId {
+        replica: ReplicaId(1),
+        seq,
+    }
+}
+
+fn on() -> Assignment {
+    Assignment {
+        worker: worker_key("w"),
+        pod_uid: "uid".into(),
+        incarnation: "run".into(),
+        ip: "ip".into(),
+        node: "node".into(),
+        fence: Fence(3),
+        session: 1,
+    }
+}
+
+fn resuming() -> State {
+    State::Resuming {
+        op: op(1),
+        on: on(),
+        boot: Boot::Golden,
+    }
+}
+
+fn suspending() -> State {
+    State::Suspending {
+        op: op(1),
+        from: Source::Worker(on()),
+        snapshot: "new".into(),
+    }
+}
+
+fn pausing() -> State {
+    State::Pausing {
+        op: op(1),
+        on: on(),
+        snapshot: "new".into(),
+    }
+}
+
+fn crashed(during: Transition) -> Crash {
+    Crash {
+        during,
+        reason: "runsc".into(),
+        node: "node".into(),
+    }
+}
+
+fn local(name: &str) -> Option<Snapshot> {
+    Some(Snapshot::Local {
+        name: name.into(),
+        nodes: vec!["node".into()],
+    })
+}
+
+/// The record after this change by the workflow that wrote it before, and the same record one version on.
+fn changed(before: Actor, change: &Change) -> (Actor, Actor) {
+    let after = before.after(change, Some(OLD), Version::FIRST).unwrap();
+    let next = Actor {
+        version: Version(10),
+        ..before
+    };
+    (after, next)
+}
+
+#[test]
+fn the_first_write_under_a_lease_claims_the_record_at_its_version() {
+    let before = actor(State::Suspended);
+    let token = LeaseToken {
+        replica: ReplicaId(2),
+        seq: 1,
+    };
+    let claim = Some(Claim {
+        token,
+        fence: Fence(20),
+    });
+    let after = before.after(&Change::Claim, Some(token), Version(20)).unwrap();
+    assert_eq!(
+        after,
+        Actor {
+            version: Version(20),
+            claim,
+            ..before
+        }
+    );
+    let second = after.after(&Change::Claim, Some(token), Version::FIRST).unwrap();
+    assert_eq!((second.version, second.claim), (Version(21), claim));
+    let by_nobody = after.after(&Change::Claim, None, Version::FIRST).unwrap();
+    assert_eq!(by_nobody.claim, claim);
+}
+
+#[test]
+fn a_resume_names_its_operation_and_its_worker() {
+    let resume = Change::Resume {
+        op: op(1),
+        on: on(),
+        boot: Boot::Golden,
+    };
+    for asleep in [State::Suspended, State::Paused] {
+        let (after, next) = changed(actor(asleep), &resume);
+        assert_eq!(
+            after,
+            Actor {
+                state: resuming(),
+                ..next
+            }
+        );
+    }
+}
+
+#[test]
+fn an_actor_that_serves_has_nothing_in_progress_and_no_loss_to_tell() {
+    let (after, next) = changed(actor(resuming()), &Change::Ran);
+    assert_eq!(
+        after,
+        Actor {
+            state: State::Running { on: on() },
+            in_progress: None,
+            loss: None,
+            ..next
+        }
+    );
+}
+
+#[test]
+fn a_thaw_names_the_session_and_changes_nothing_else() {
+    let (after, next) = changed(actor(State::Running { on: on() }), &Change::Thaw { session: 5 });
+    let on = Assignment { session: 5, ..on() };
+    assert_eq!(
+        after,
+        Actor {
+            state: State::Running { on },
+            ..next
+        }
+    );
+}
+
+#[test]
+fn a_checkpoint_that_begins_names_the_snapshot_and_moves_no_pointer() {
+    let (op, snapshot) = (op(1), Name::from("new"));
+    let suspend = Change::Suspend {
+        op,
+        snapshot: snapshot.clone(),
+    };
+    let pause = Change::Pause {
+        op,
+        snapshot: snapshot.clone(),
+    };
+    for (change, state) in [(suspend, suspending()), (pause, pausing())] {
+        let (after, next) = changed(actor(State::Running { on: on() }), &change);
+        assert_eq!(
+            after,
+            Actor {
+                state,
+                in_progress: Some(snapshot.clone()),
+                ..next
+            }
+        );
+    }
+}
+
+#[test]
+fn a_committed_snapshot_is_the_latest_and_the_one_before_it_the_fallback() {
+    let uploaded = Change::Uploaded {
+        snapshot: "new".into(),
+    };
+    let paused = Actor {
+        latest: local("local"),
+        ..actor(State::Paused)
+    };
+    for (before, change) in [(actor(suspending()), Change::Suspended), (paused, uploaded)] {
+        let (after, next) = changed(before, &change);
+        assert_eq!(
+            after,
+            Actor {
+                state: State::Suspended,
+                latest: Some(Snapshot::External("new".into())),
+                last_external: Some("new".into()),
+                fallback: Some("latest".into()),
+                in_progress: None,
+                ..next
+            }
+        );
+    }
+}
+
+#[test]
+fn a_paused_actor_sleeps_where_it_was_and_keeps_what_is_in_the_object_store() {
+    let (after, next) = changed(actor(pausing()), &Change::Paused);
+    assert_eq!(
+        after,
+        Actor {
+            state: State::Paused,
+            latest: local("new"),
+            in_progress: None,
+            ..next
+        }
+    );
+}
+
+#[test]
+fn a_reset_drops_what_was_in_progress_and_forgets_no_loss() {
+    for (latest, state) in [
+        (None, State::Suspended),
+        (Some(Snapshot::External("latest".into())), State::Suspended),
+        (local("local"), State::Paused),
+    ] {
+        for (lost, told) in [(None, "an old loss"), (Some(loss("a new loss")), "a new loss")] {
+            let before = Actor {
+                latest: latest.clone(),
+                ..actor(suspending())
+            };
+            let (after, next) = changed(before, &Change::Reset { loss: lost });
+            assert_eq!(
+                after,
+                Actor {
+                    state: state.clone(),
+                    in_progress: None,
+                    loss: Some(loss(told)),
+                    ..next
+                }
+            );
+        }
+    }
+}
+
+#[test]
+fn a_crash_keeps_everything_for_those_who_investigate() {
+    let crash = crashed(Transition::Suspend);
+    let (after, next) = changed(actor(suspending()), &Change::Crash(crash.clone()));
+    assert_eq!(
+        after,
+        Actor {
+            state: State::Crashed(crash),
+            ..next
+        }
+    );
+}
+
+#[test]
+fn a_revert_goes_back_to_the_last_good_snapshot_with_nothing_left_to_tell() {
+    let (latest, fallback) = (Some(Name::from("latest")), Some(Name::from("fallback")));
+    let last = Some(Snapshot::External("latest".into()));
+    for (state, pointer, good, kept) in [
+        // What could not be written says nothing against what was.
+        (
+            State::Crashed(crashed(Transition::Suspend)),
+            last.clone(),
+            &latest,
+            &fallback,
+        ),
+        (State::Paused, local("local"), &latest, &fallback),
+        // What could not be restored is not good, and nothing is left before the one that is taken instead.
+        (
+            State::Crashed(crashed(Transition::Resume)),
+            last,
+            &fallback,
+            &None,
+        ),
+        // It was the local one that could not be restored.
+        (
+            State::Crashed(crashed(Transition::Resume)),
+            local("local"),
+            &latest,
+            &fallback,
+        ),
+    ] {
+        let before = Actor {
+            latest: pointer,
+            ..actor(state)
+        };
+        let (after, next) = changed(before, &Change::Revert);
+        assert_eq!(
+            after,
+            Actor {
+                state: State::Suspended,
+                latest: good.clone().map(Snapshot::External),
+                last_external: good.clone(),
+                fallback: kept.clone(),
+                in_progress: None,
+                loss: None,
+                ..next
+            }
+        );
+    }
+}
+
+#[test]
+fn the_only_snapshot_may_be_tried_again() {
+    let before = Actor {
+        fallback: None,
+        ..actor(State::Crashed(crashed(Transition::Resume)))
+    };
+    let (after, _) = changed(before, &Change::Revert);
+    assert_eq!(after.latest, Some(Snapshot::External("latest".into())));
+}
+
+#[test]
+fn another_selector_changes_nothing_else() {
+    let mut selector = Selector::default();
+    selector.match_labels.insert("zone".into(), "a".into());
+    let (after, next) = changed(actor(resuming()), &Change::Select(selector.clone()));
+    assert_eq!(after, Actor { selector, ..next });
+}
+
+fn sight(run: &str, duty: Duty) -> Sight {
+    Sight {
+        pod_uid: format!("uid of {run}").into(),
+        incarnation: run.into(),
+        ip: format!("ip of {run}").into(),
+        node: format!("node of {run}").into(),
+        duty,
+    }
+}
+
+fn promise() -> worker::Change {
+    worker::Change::Promise {
+        actor: actor_key("a"),
+        incarnation: Incarnation(7),
+        template: ("ns".into(), "counter".into()),
+        session: 3,
+    }
+}
+
+#[test]
+fn a_promise_names_the_actor_under_the_version_that_it_is_written_at() {
+    let free = Worker::appear(worker_key("w"), sight("run", Duty::Serving), Fence(0));
+    let promised = free.after(promise(), Version(1 << 50)).unwrap();
+    let hosts = Hosted {
+        actor: actor_key("a"),
+        incarnation: Incarnation(7),
+        template_namespace: "ns".into(),
+        template_name: "counter".into(),
+        fence: Fence(1 << 50),
+        session: 3,
+    };
+    assert_eq!(
+        promised,
+        Worker {
+            version: Version(1 << 50),
+            hosts: Some(hosts),
+            ..free.clone()
+        }
+    );
+    let freed = promised.after(worker::Change::Free, Version::FIRST).unwrap();
+    let version = promised.version.next();
+    assert_eq!(freed, Worker { version, ..free });
+}
+
+#[test]
+fn a_sighting_is_taken_over_and_the_promise_stays() {
+    let free = Worker::appear(worker_key("w"), sight("run", Duty::Serving), Fence(0));
+    let promised = free.after(promise(), Version::FIRST).unwrap();
+    let seen = sight("another", Duty::Draining);
+    let after = promised
+        .after(worker::Change::Sight(seen), Version::FIRST)
+        .unwrap();
+    assert_eq!(
+        after,
+        Worker {
+            version: promised.version.next(),
+            pod_uid: "uid of another".into(),
+            incarnation: "another".into(),
+            ip: "ip of another".into(),
+            node: "node of another".into(),
+            duty: Duty::Draining,
+            ..promised
+        }
+    );
+}
