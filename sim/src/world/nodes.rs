@@ -184,13 +184,15 @@ impl World {
                 self.hosts[index].pulls.remove(&attempt);
             }
             Output::Reply(RequestId(call), reply) => {
-                // One that is told to wait, or that there is no such worker, has not been heeded either.
+                // One that is told to wait, that there is no such worker, or that it is taken, has not been
+                // heeded either: what was there before may still be ended under its own fence.
                 let is_refused = reply.as_ref().is_err_and(|failure| {
                     matches!(
                         failure.kind,
                         NodeFailureKind::StaleFence { .. }
                             | NodeFailureKind::Busy
                             | NodeFailureKind::SessionOver
+                            | NodeFailureKind::Occupied
                             | NodeFailureKind::SandboxGone
                     )
                 });
