@@ -21,6 +21,11 @@ pub fn run(args: &Args) -> Result<()> {
             cluster.sandbox.describe(),
             cluster.dir().display()
         ));
+        cluster.client.create_atespace()?;
+        // First of all: what has grown already would hide how much it takes.
+        if args.large_image {
+            scenes::pulls::large(&cluster)?;
+        }
         scenes::lifecycle::first_requests(&cluster, args, &mut figures)?;
         scenes::lifecycle::rounds(&cluster, args, &mut figures)?;
         scenes::pulls::slow(&cluster)?;
@@ -29,9 +34,6 @@ pub fn run(args: &Args) -> Result<()> {
         scenes::deaths::of_a_worker(&cluster)?;
         scenes::deaths::of_the_control_plane(&mut cluster)?;
         scenes::corruption::corrupted_snapshot(&cluster)?;
-        if args.large_image {
-            scenes::pulls::large(&cluster)?;
-        }
         figures.measure_bare(&cluster)?;
         cluster.stop().context("the cluster did not stop cleanly")?;
     }

@@ -34,7 +34,6 @@ pub fn first_requests(cluster: &Cluster, args: &Args, figures: &mut Figures) -> 
             args.actors, args.workers
         ),
     );
-    cluster.client.create_atespace()?;
     for turn in turns(args, |actor| {
         let mut turn = Turn::default();
         let began = Instant::now();

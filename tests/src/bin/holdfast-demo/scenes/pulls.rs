@@ -117,7 +117,7 @@ pub fn hung(cluster: &Cluster) -> Result<()> {
 const MEMORY_BOUND: u64 = 64 << 20;
 
 pub fn large(cluster: &Cluster) -> Result<()> {
-    say::title("An image of 1.5 GB");
+    say::title("An image of 1.5 GB, in processes that have just started");
     cluster.client.create("heavy", "large")?;
     let (idle, _) = cluster.memory()?;
     let began = Instant::now();
