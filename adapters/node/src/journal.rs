@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use holdfast_core::id::{ActorKey, EffectId, Fence, Incarnation, PodUid};
 use holdfast_core::node::{Entry, Kept};
@@ -103,16 +102,25 @@ pub(crate) struct Journal {
 impl Journal {
     /// Opens the journal at `path`, readable only for its owner, and makes it if there is none. Blocks.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let mut options = OpenOptions::new();
+        Self::opened(path, options.create(true).mode(0o600))
+    }
+
+    /// Opens the journal that has been there before: one that is gone is not begun anew, because it would have
+    /// forgotten every fence.
+    fn reopen(path: &Path) -> Result<Self, JournalError> {
+        Self::opened(path, &mut OpenOptions::new())
+    }
+
+    fn opened(path: &Path, options: &mut OpenOptions) -> Result<Self, JournalError> {
         let io = |source| JournalError::Io {
             path: path.into(),
             source,
         };
-        let file = OpenOptions::new()
+        let file = options
             .read(true)
             .write(true)
-            .create(true)
             .truncate(false)
-            .mode(0o600)
             .open(path)
             .map_err(io)?;
         let database = FileBackend::new(file)
@@ -225,7 +233,8 @@ pub(crate) async fn keep(
     mut arriving: mpsc::UnboundedReceiver<(EffectId, Kept)>,
     tell: impl Fn(EffectId, Result<(), String>),
 ) {
-    let journal = Arc::new(journal);
+    let path = journal.path.clone();
+    let (mut journal, mut is_failing) = (Some(journal), false);
     while let Some((effect, kept)) = arriving.recv().await {
         let (mut effects, mut batch) = (vec![effect], vec![kept]);
         while batch.len() < BATCH_MAX
@@ -234,22 +243,54 @@ pub(crate) async fn keep(
             effects.push(effect);
             batch.push(kept);
         }
-        let writer = journal.clone();
-        let written = spawn_blocking(move || writer.write(&batch)).await;
+        let (open, file) = (journal.take(), path.clone());
+        let written = spawn_blocking(move || write(open, &file, &batch)).await;
         let result = match written {
-            Ok(result) => result.map_err(|error| format!("{}: {error}", journal.path.display())),
-            Err(_) => Err(format!("{}: writing was cut short", journal.path.display())),
+            Ok((open, result)) => {
+                journal = open;
+                result
+            }
+            Err(_) => Err(format!("{}: writing was cut short", path.display())),
         };
+        match &result {
+            Ok(()) if is_failing => tracing::info!("the journal can be written again"),
+            Err(error) if !is_failing => {
+                tracing::error!(
+                    error,
+                    "the journal cannot be written: this node takes no orders until it can"
+                );
+            }
+            Ok(()) | Err(_) => {}
+        }
+        is_failing = result.is_err();
         for effect in effects {
             tell(effect, result.clone());
         }
     }
 }
 
+/// Writes to the journal. Once the disk has failed redb refuses everything until the file is opened anew, which
+/// the next write then does. Blocks.
+fn write(open: Option<Journal>, path: &Path, batch: &[Kept]) -> (Option<Journal>, Result<(), String>) {
+    let journal = match open.map_or_else(|| Journal::reopen(path), Ok) {
+        Ok(journal) => journal,
+        Err(error) => return (None, Err(error.to_string())),
+    };
+    match journal.write(batch) {
+        Ok(()) => (Some(journal), Ok(())),
+        Err(error) => (None, Err(format!("{}: {error}", path.display()))),
+    }
+}
+
 fn unusable(path: &Path, error: impl Into<redb::Error>) -> JournalError {
-    JournalError::Unusable {
-        path: path.into(),
-        source: Box::new(error.into()),
+    let path = path.into();
+    match error.into() {
+        // It is the disk that is full or failing, and not the journal that is damaged.
+        redb::Error::Io(source) => JournalError::Io { path, source },
+        source => JournalError::Unusable {
+            path,
+            source: Box::new(source),
+        },
     }
 }
 

@@ -215,6 +215,95 @@ fn a_fence_that_nobody_can_have_counted_up_to_is_a_row_that_cannot_be_read() {
     }
 }
 
+/// A disk on which nothing can be written any more.
+#[derive(Debug)]
+struct Full(std::fs::File);
+
+impl redb::StorageBackend for Full {
+    fn len(&self) -> std::io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.0, out, offset)
+    }
+
+    fn set_len(&self, _len: u64) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+
+    fn write(&self, _offset: u64, _data: &[u8]) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+}
+
+/// What becomes of an entry that is to be kept.
+async fn kept(journal: Journal, fences: &[u64]) -> Vec<Result<(), String>> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let (told, mut results) = mpsc::unbounded_channel();
+    let keeping = keep(journal, receiver, move |_, result| told.send(result).unwrap());
+    let asking = async move {
+        let mut all = Vec::new();
+        for fence in fences {
+            let entry = Entry {
+                highest: Fence(*fence),
+                ..Entry::default()
+            };
+            let kept = Kept {
+                worker: "uid-1".into(),
+                entry,
+                fence: None,
+            };
+            sender.send((EffectId(*fence), kept)).unwrap();
+            all.push(results.recv().await.unwrap());
+        }
+        all
+    };
+    futures_util::future::join(keeping, asking).await.1
+}
+
+#[tokio::test]
+async fn a_disk_that_was_full_for_a_while_is_written_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.redb");
+    drop(Journal::open(&path).unwrap());
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path);
+    let full = Journal {
+        path: path.clone(),
+        database: Builder::new().create_with_backend(Full(file.unwrap())).unwrap(),
+    };
+    let results = kept(full, &[1, 2]).await;
+    assert!(
+        results[0]
+            .as_ref()
+            .is_err_and(|error| error.contains("journal.redb")),
+        "{results:?}"
+    );
+    assert_eq!(results[1], Ok(()));
+    let memory = Journal::open(&path).unwrap().load().unwrap();
+    assert_eq!(memory.entries[&PodUid::from("uid-1")].highest, Fence(2));
+}
+
+#[tokio::test]
+async fn a_journal_that_has_vanished_is_not_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.redb");
+    drop(Journal::open(&path).unwrap());
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path);
+    let full = Journal {
+        path: path.clone(),
+        database: Builder::new().create_with_backend(Full(file.unwrap())).unwrap(),
+    };
+    std::fs::remove_file(&path).unwrap();
+    let results = kept(full, &[1, 2]).await;
+    assert!(results.iter().all(Result::is_err), "{results:?}");
+    assert!(!path.exists());
+}
+
 const CHILD: &str = "HOLDFAST_JOURNAL_OF_CHILD";
 
 /// The other half of the next test: keeps one entry after another and says when each is durable, until
