@@ -11,6 +11,8 @@
 mod address;
 mod channel;
 mod deadline;
+#[cfg(not(madsim))]
+mod keep_alive;
 mod server;
 mod socket;
 mod time;

@@ -53,6 +53,8 @@ impl Socket {
                 Address::Tcp { host, port } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     stream.set_nodelay(true)?;
+                    #[cfg(not(madsim))]
+                    super::keep_alive::set(&stream)?;
                     Ok(Stream::Tcp(stream))
                 }
                 #[cfg(not(madsim))]
