@@ -18,6 +18,7 @@ mod sandbox;
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -243,9 +244,13 @@ async fn serve(args: Dev, plan: Plan) -> Result<()> {
     outcome
 }
 
-/// Makes a directory of the cluster, and sees that it can be written.
+/// Makes a directory of the cluster, which only its owner can look into (there is the memory of actors in it),
+/// and sees that it can be written.
 fn make_dir(dir: &Path) -> Result<()> {
-    std::fs::create_dir_all(dir)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
         .and_then(|()| Ok(access(dir, Access::WRITE_OK)?))
         .with_context(|| {
             format!(
