@@ -12,13 +12,14 @@ use crate::failure::Failure;
 use crate::id::{
     ActorKey, EffectId, Incarnation, LeaseToken, Name, NodeName, ReplicaId, RequestId, WorkerKey,
 };
+use crate::lease;
 use crate::machine::Machine;
 use crate::plan::{Goal, Unfinished};
 use crate::registry::{Registry, Reservation};
 use crate::request::{Answer, Errand, Request, Step, Verdict};
 use crate::settings::Settings;
 use crate::sweep::Sweep;
-use crate::table::Moved;
+use crate::table::{Kind, Moved};
 use crate::time::{Instant, jittered, mix};
 use crate::timers::{Deadlines, Timers};
 use crate::trie::Trie;
@@ -317,13 +318,6 @@ impl Replica {
                     return self.wakes.change(number, before, flow.due);
                 }
                 Some(workflow::Output::Store(lane, op)) => {
-                    if lane == Lane::Renewal {
-                        let event = Event::Renewed {
-                            actor: flow.workflow.key().clone(),
-                            step: flow.workflow.step(),
-                        };
-                        self.outputs.push_back(Output::Event(event));
-                    }
                     self.store_for(now, number, lane, op);
                 }
                 Some(workflow::Output::Node(call)) => self.node_for(now, number, call),
@@ -335,6 +329,11 @@ impl Replica {
                 }
                 Some(workflow::Output::Moved(moved)) => {
                     let actor = flow.workflow.key().clone();
+                    if moved.event == lease::Event::Renewed.name() {
+                        let (actor, step) = (actor.clone(), flow.workflow.step());
+                        self.outputs
+                            .push_back(Output::Event(Event::Renewed { actor, step }));
+                    }
                     self.outputs
                         .push_back(Output::Event(Event::Moved { actor, moved }));
                 }
