@@ -3,7 +3,7 @@
 use holdfast_sim::cuts::{Depth, SCENES, Slice, Strike, Tally, explore};
 
 /// Of how many slices of the pairs a run of the tests plays one. `cargo xtask cuts` plays all.
-const PAIRS_SLICES: u64 = 40;
+const PAIRS_SLICES: u64 = 200;
 
 #[test]
 fn every_workflow_converges_from_every_cut_of_every_effect() {

@@ -65,7 +65,7 @@ async fn an_actor_whose_session_was_declared_over_goes_on_only_when_the_control_
     let late = rig.thaw(in_session(1, 2)).await.unwrap_err();
     assert_eq!(
         (late.code(), reasons(&late)),
-        (Code::Unavailable, vec![Reason::Busy])
+        (Code::Unavailable, vec![Reason::SessionOver])
     );
     assert_eq!(sandbox(&ateom), Some(SandboxState::Frozen));
     assert!(!ateom.calls().contains(&"thaw".into()), "{:?}", ateom.calls());
