@@ -242,7 +242,7 @@ impl redb::StorageBackend for Full {
 }
 
 /// What becomes of an entry that is to be kept.
-async fn kept(journal: Journal, fences: &[u64]) -> Vec<Result<(), String>> {
+async fn outcomes(journal: Journal, fences: &[u64]) -> Vec<Result<(), String>> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let (told, mut results) = mpsc::unbounded_channel();
     let keeping = keep(journal, receiver, move |_, result| told.send(result).unwrap());
@@ -276,7 +276,7 @@ async fn a_disk_that_was_full_for_a_while_is_written_again() {
         path: path.clone(),
         database: Builder::new().create_with_backend(Full(file.unwrap())).unwrap(),
     };
-    let results = kept(full, &[1, 2]).await;
+    let results = outcomes(full, &[1, 2]).await;
     assert!(
         results[0]
             .as_ref()
@@ -299,7 +299,7 @@ async fn a_journal_that_has_vanished_is_not_begun_anew() {
         database: Builder::new().create_with_backend(Full(file.unwrap())).unwrap(),
     };
     std::fs::remove_file(&path).unwrap();
-    let results = kept(full, &[1, 2]).await;
+    let results = outcomes(full, &[1, 2]).await;
     assert!(results.iter().all(Result::is_err), "{results:?}");
     assert!(!path.exists());
 }
