@@ -286,7 +286,7 @@ fn unusable(path: &Path, error: impl Into<redb::Error>) -> JournalError {
     let path = path.into();
     match error.into() {
         // It is the disk that is full or failing, and not the journal that is damaged.
-        redb::Error::Io(source) => JournalError::Io { path, source },
+        redb::Error::Io(source) if source.raw_os_error().is_some() => JournalError::Io { path, source },
         source => JournalError::Unusable {
             path,
             source: Box::new(source),

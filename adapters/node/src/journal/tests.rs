@@ -5,7 +5,10 @@ use holdfast_core::failure::Code;
 use holdfast_core::id::{OpId, ReplicaId};
 use holdfast_core::node::{Done, Hosted, Pending, Sandbox};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn op(seq: u64) -> OpId {
     OpId {
@@ -215,29 +218,58 @@ fn a_fence_that_nobody_can_have_counted_up_to_is_a_row_that_cannot_be_read() {
     }
 }
 
-/// A disk on which nothing can be written any more.
+/// A file on a disk that is full from some moment on.
 #[derive(Debug)]
-struct Full(std::fs::File);
+struct Filling {
+    file: std::fs::File,
+    is_full: Arc<AtomicBool>,
+}
 
-impl redb::StorageBackend for Full {
+impl Filling {
+    /// A journal that has been opened, and then the disk was full.
+    fn journal(path: &Path) -> Journal {
+        drop(Journal::open(path).unwrap());
+        let is_full = Arc::new(AtomicBool::new(false));
+        let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let backend = Filling {
+            file,
+            is_full: is_full.clone(),
+        };
+        let database = Builder::new().create_with_backend(backend).unwrap();
+        is_full.store(true, Ordering::Relaxed);
+        Journal {
+            path: path.into(),
+            database,
+        }
+    }
+
+    fn room(&self) -> std::io::Result<&std::fs::File> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        Ok(&self.file)
+    }
+}
+
+impl redb::StorageBackend for Filling {
     fn len(&self) -> std::io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(&self.0, out, offset)
+        self.file.read_exact_at(out, offset)
     }
 
-    fn set_len(&self, _len: u64) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::StorageFull.into())
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.room()?.set_len(len)
     }
 
     fn sync_data(&self) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::StorageFull.into())
+        self.room()?.sync_data()
     }
 
-    fn write(&self, _offset: u64, _data: &[u8]) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::StorageFull.into())
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.room()?.write_all_at(data, offset)
     }
 }
 
@@ -270,12 +302,7 @@ async fn outcomes(journal: Journal, fences: &[u64]) -> Vec<Result<(), String>> {
 async fn a_disk_that_was_full_for_a_while_is_written_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal.redb");
-    drop(Journal::open(&path).unwrap());
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path);
-    let full = Journal {
-        path: path.clone(),
-        database: Builder::new().create_with_backend(Full(file.unwrap())).unwrap(),
-    };
+    let full = Filling::journal(&path);
     let results = outcomes(full, &[1, 2]).await;
     assert!(
         results[0]
@@ -292,12 +319,7 @@ async fn a_disk_that_was_full_for_a_while_is_written_again() {
 async fn a_journal_that_has_vanished_is_not_begun_anew() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal.redb");
-    drop(Journal::open(&path).unwrap());
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path);
-    let full = Journal {
-        path: path.clone(),
-        database: Builder::new().create_with_backend(Full(file.unwrap())).unwrap(),
-    };
+    let full = Filling::journal(&path);
     std::fs::remove_file(&path).unwrap();
     let results = outcomes(full, &[1, 2]).await;
     assert!(results.iter().all(Result::is_err), "{results:?}");
