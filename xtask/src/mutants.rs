@@ -36,7 +36,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::say;
 use crate::step::root;
 use accepted::Accepted;
-use copy::Sources;
+use copy::{MEMBERS, SUBJECT, Sources};
 use judge::{Fate, Judge};
 use report::Report;
 use trial::Trial;
@@ -62,6 +62,9 @@ pub struct Args {
     /// Try those that the last run missed
     #[arg(long)]
     missed: bool,
+    /// Ask model checker and simulator, too, about what the core's own tests miss
+    #[arg(long)]
+    wide: bool,
     /// How many are tried at a time
     #[arg(long, default_value_t = 1, value_name = "N")]
     jobs: usize,
@@ -126,7 +129,8 @@ pub fn run(args: &Args) -> Result<()> {
     say::heading(&format!("{} mutants in one copy", sources.mutants.len()));
     let copy = directory.join("copy");
     let unviable = settle(&sources, &copy, &directory.join("unviable.json"))?;
-    let trials = trials(&copy, &directory.join("seen.txt"))?;
+    let members = if args.wide { &MEMBERS[..] } else { &[SUBJECT] };
+    let trials = trials(&copy, members, &directory.join("seen.txt"))?;
     say::ok(&format!(
         "{} tests, none of which fails ({})",
         trials.len(),
@@ -190,10 +194,10 @@ fn settle(sources: &Sources, copy: &Path, kept: &Path) -> Result<BTreeSet<usize>
 }
 
 /// Compiles the tests, and runs each of them once.
-fn trials(copy: &Path, notes: &Path) -> Result<Vec<Trial>> {
+fn trials(copy: &Path, members: &[&str], notes: &Path) -> Result<Vec<Trial>> {
     anstream::eprintln!("  compiling the tests");
     let mut trials = Vec::new();
-    for program in build::programs(copy)? {
+    for program in build::programs(copy, members)? {
         if !LEFT_OUT.contains(&(program.member, program.name.as_str())) {
             trials.extend(trial::list(&program, copy)?);
         }

@@ -54,14 +54,16 @@ pub fn settle(
     bail!("the copy does not compile after {ROUNDS_MAX} rounds of taking out mutants");
 }
 
-/// Compiles all tests in the copy, and says where they are.
-pub fn programs(copy: &Path) -> Result<Vec<Program>> {
-    let packages = MEMBERS.map(|member| format!("--package=holdfast-{member}"));
-    let arguments = [
-        &["test", "--no-run"],
-        packages.each_ref().map(String::as_str).as_slice(),
-    ]
-    .concat();
+/// Compiles the tests of these members of the copy, and says where they are.
+pub fn programs(copy: &Path, members: &[&str]) -> Result<Vec<Program>> {
+    let packages = members
+        .iter()
+        .map(|member| format!("--package=holdfast-{member}"));
+    let packages: Vec<String> = packages.collect();
+    let arguments = ["test", "--no-run"]
+        .into_iter()
+        .chain(packages.iter().map(String::as_str));
+    let arguments: Vec<&str> = arguments.collect();
     let output = cargo(copy, &arguments)?;
     if !output.is_done {
         let errors = output.messages.iter().filter_map(Complaint::read);

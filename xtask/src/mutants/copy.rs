@@ -13,9 +13,9 @@ use crate::mutants::mutant::Mutant;
 use crate::mutants::rewrite::{Place, rewrite};
 use crate::mutants::values::Types;
 
-/// Whose mutants are tried.
+/// Whose mutants are tried, and whose tests judge them.
 pub const SUBJECT: &str = "core";
-/// Whose tests judge them, in this order.
+/// The members of the copy: the subject, and those whose tests may be asked about what it misses, in this order.
 pub const MEMBERS: [&str; 3] = [SUBJECT, "model", "sim"];
 
 /// What the mutants in the copy ask.

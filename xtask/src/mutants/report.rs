@@ -81,7 +81,7 @@ impl Report<'_> {
             self.chosen
         );
         anstream::println!(
-            "caught {caught} ({}.{} %), of which {elsewhere} only by simulator or model and {late} by their time",
+            "caught {caught} ({}.{} %), of which {late} by the time they take and {elsewhere} only by model or simulator",
             percent / 10,
             percent % 10
         );
