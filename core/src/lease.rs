@@ -419,6 +419,14 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_is_believed_in_up_to_its_end_and_not_at_it() {
+        let k = held_since(0);
+        assert_eq!(k.valid_until(), Some(at(28_700)));
+        assert!(k.is_valid(at(28_699)));
+        assert!(!k.is_valid(at(28_700)));
+    }
+
+    #[test]
     fn an_error_is_not_a_loss_until_the_lease_runs_out() {
         let mut k = held_since(0);
         let mut renewals = 0;

@@ -5,6 +5,7 @@ mod hand;
 use hand::{actor_key, template, worker_key};
 use holdfast_core::actor::*;
 use holdfast_core::catalog::Selector;
+use holdfast_core::effect::NodeRow;
 use holdfast_core::id::{Fence, Incarnation, LeaseToken, Name, OpId, ReplicaId, Version};
 use holdfast_core::worker::{self, Duty, Hosted, Sight, Worker};
 
@@ -411,4 +412,69 @@ fn a_sighting_is_taken_over_and_the_promise_stays() {
             ..promised
         }
     );
+}
+
+/// The row of a node at this report of a run of atelet, in this session.
+fn node(run: &str, sequence: u64, session: u64, lapsed: u64) -> NodeRow {
+    NodeRow {
+        name: "node".into(),
+        address: format!("address of {run} at {sequence}").into(),
+        incarnation: run.into(),
+        sequence,
+        session,
+        lapsed,
+    }
+}
+
+#[test]
+fn of_two_reports_of_a_run_the_later_one_counts() {
+    let stored = node("run", 5, 0, 0);
+    assert_eq!(NodeRow::after(None, &stored), Some(stored.clone()));
+    for (sequence, counts) in [(4, false), (5, true), (6, true)] {
+        let heard = NodeRow {
+            address: "another".into(),
+            ..node("run", sequence, 0, 0)
+        };
+        let expected = if counts { &heard } else { &stored };
+        assert_eq!(
+            NodeRow::after(Some(&stored), &heard).as_ref(),
+            Some(expected),
+            "{sequence}"
+        );
+    }
+    let anew = node("another run", 1, 0, 0);
+    assert_eq!(NodeRow::after(Some(&stored), &anew), Some(anew));
+}
+
+#[test]
+fn a_session_that_was_declared_over_is_over_for_good() {
+    let stored = node("run", 5, 2, 2);
+    for (session, is_heard) in [(0, true), (1, false), (2, false), (3, true)] {
+        let heard = node("run", 6, session, 0);
+        let expected = is_heard.then(|| NodeRow {
+            lapsed: 2,
+            ..heard.clone()
+        });
+        assert_eq!(NodeRow::after(Some(&stored), &heard), expected, "{session}");
+    }
+    let knows_more = node("run", 6, 4, 3);
+    assert_eq!(NodeRow::after(Some(&stored), &knows_more), Some(knows_more));
+}
+
+#[test]
+fn a_session_is_declared_over_only_if_nothing_was_heard_since() {
+    let row = node("run", 5, 3, 2);
+    assert!(row.has_session());
+    let over = row.lapse(&"run".into(), 5).unwrap();
+    assert_eq!(
+        over,
+        NodeRow {
+            lapsed: 3,
+            ..row.clone()
+        }
+    );
+    assert!(!over.has_session());
+    assert_eq!(row.lapse(&"run".into(), 4), None);
+    assert_eq!(row.lapse(&"run".into(), 6), None);
+    assert_eq!(row.lapse(&"another run".into(), 5), None);
 }

@@ -187,8 +187,8 @@ impl Complaint {
 }
 
 /// The mutants that the compiler complains about: those in whose own text an error is, else those whose text it
-/// mentions, else the innermost one around it that has another value to offer, else the first between the places that
-/// it mentions, which uses up something only if it is off.
+/// mentions, else the innermost one around it that has another value to offer, else the one nearest to the places that
+/// it mentions that uses up or replaces something only if it is off.
 pub fn blame(complaints: &[Complaint], places: &BTreeMap<String, Vec<Place>>) -> BTreeSet<usize> {
     complaints
         .iter()
@@ -217,20 +217,25 @@ fn culprits(complaint: &Complaint, places: &BTreeMap<String, Vec<Place>>) -> Vec
             .min_by_key(|place| place.whole().len())
             .map(|place| place.number)
     };
-    let between = || {
-        let spots = || complaint.at.iter().chain(&complaint.because_of);
+    let nearest = || {
         let (file, _) = complaint.at.first()?;
+        let spots = || complaint.at.iter().chain(&complaint.because_of);
         let here = || spots().filter(|(other, _)| other == file).map(|(_, at)| at);
-        let hull = here().map(|at| at.start).min()?..here().map(|at| at.end).max()?;
-        let mut inside =
-            among(file).filter(|place| place.role == Role::Condition && is_within(&hull, &place.whole()));
-        inside.next().map(|place| place.number)
+        let (start, end) = (here().map(|at| at.start).min()?, here().map(|at| at.end).max()?);
+        let conditions = among(file).filter(|place| place.role == Role::Condition);
+        let distance = |place: &&Place| {
+            let whole = place.whole();
+            start
+                .saturating_sub(whole.end)
+                .max(whole.start.saturating_sub(end))
+        };
+        conditions.min_by_key(distance).map(|place| place.number)
     };
     let ways: [&dyn Fn() -> Vec<usize>; 4] = [
         &|| owners(&complaint.at),
         &|| owners(&complaint.because_of),
         &|| complaint.at.iter().filter_map(around).collect(),
-        &|| between().into_iter().collect(),
+        &|| nearest().into_iter().collect(),
     ];
     ways.iter()
         .map(|way| way())
