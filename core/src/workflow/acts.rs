@@ -17,8 +17,6 @@ use alloc::vec::Vec;
 
 impl Workflow {
     pub(super) fn decide(&mut self, now: Instant, world: World<'_>) {
-        self.step = Step::Rest;
-        self.wake = None;
         let Some(actor) = self.actor.clone() else {
             return self.decide_on_nothing(now, world);
         };

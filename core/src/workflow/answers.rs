@@ -13,17 +13,19 @@ use alloc::boxed::Box;
 
 impl Workflow {
     pub(super) fn replied(&mut self, now: Instant, reply: StoreReply, world: World<'_>) {
-        match (core::mem::replace(&mut self.step, Step::Over), reply) {
+        if matches!(self.step, Step::Over) {
+            return;
+        }
+        match (core::mem::replace(&mut self.step, Step::Rest), reply) {
             (Step::Load, StoreReply::Actor(actor)) => self.loaded(now, actor, world),
             (Step::Acquire { .. }, reply) if self.verdict.is_some() => match reply {
                 StoreReply::Acquired(_) => self.enter(now, Step::Release),
                 _ => self.over(),
             },
             (Step::Acquire { .. }, StoreReply::Acquired(actor)) => {
+                // Decided when the keeper confirms that the grant came in time.
                 self.lease.handle(now, lease::Input::Granted);
                 self.actor = actor;
-                // Decided when the keeper confirms that the grant came in time.
-                self.step = Step::Rest;
             }
             (Step::Acquire { .. }, StoreReply::Held(holder)) => self.held(now, holder),
             (Step::AskHolder(holder), StoreReply::Missing) => {
@@ -79,7 +81,6 @@ impl Workflow {
                 }
             }
             (Step::Release, _) => self.over(),
-            (Step::Over, _) => {}
             // An answer that does not fit its question is a defect of the store; ask again.
             (step, _) => {
                 self.step = step;

@@ -186,11 +186,6 @@ impl Workflow {
         self.token
     }
 
-    /// Whether it has asked for the lease.
-    pub fn is_exclusive(&self) -> bool {
-        !matches!(self.step, Step::Load | Step::Over)
-    }
-
     /// What it is doing, for those who ask.
     pub fn step(&self) -> &'static str {
         match self.step {
@@ -246,10 +241,7 @@ impl Workflow {
                 },
             ),
             Lane::Step => match answer {
-                Ok(reply) => {
-                    self.failures = 0;
-                    self.replied(now, reply, world);
-                }
+                Ok(reply) => self.replied(now, reply, world),
                 Err(error) => self.store_failed(now, &error, world),
             },
         }
@@ -476,7 +468,6 @@ impl Workflow {
 
     fn over(&mut self) {
         self.step = Step::Over;
-        self.wake = None;
         self.pass_on_moves();
         if !core::mem::replace(&mut self.is_told, true) {
             let verdict = self.verdict.clone().unwrap_or(Ok(()));

@@ -9,7 +9,7 @@ use holdfast_core::failure::Code;
 use holdfast_core::id::*;
 use holdfast_core::machine::Machine;
 use holdfast_core::registry::{Hosting, Report, Sighting};
-use holdfast_core::replica::{Input, Output, Replica};
+use holdfast_core::replica::{Event, Input, Output, Replica};
 use holdfast_core::request::{Request, Verdict};
 use holdfast_core::settings::Settings;
 use holdfast_core::time::{Duration, Instant};
@@ -38,6 +38,10 @@ pub struct Seat {
     /// The store operations that have been performed, without those of its own session and of nodes.
     pub performed: Vec<StoreOp>,
     pub verdicts: BTreeMap<RequestId, Verdict>,
+    /// What it has told those who watch.
+    pub events: Vec<Event>,
+    /// How often it has said that it serves.
+    pub ready: u32,
 }
 
 #[derive(Default)]
@@ -154,6 +158,8 @@ impl Cluster {
             calls: VecDeque::new(),
             performed: Vec::new(),
             verdicts: BTreeMap::new(),
+            events: Vec::new(),
+            ready: 0,
         });
         let index = self.replicas.len() - 1;
         self.input(index, Input::Start);
@@ -202,7 +208,9 @@ impl Cluster {
                         "{id} was answered twice"
                     );
                 }
-                Output::Ready | Output::Left | Output::Event(_) => {}
+                Output::Event(event) => seat.events.push(event),
+                Output::Ready => seat.ready += 1,
+                Output::Left => {}
             }
         }
     }
@@ -260,7 +268,7 @@ impl Cluster {
 
     /// Performs store operations until there are none.
     pub fn run(&mut self, index: usize) {
-        for _ in 0..200 {
+        for _ in 0..10_000 {
             if self.step(index).is_none() {
                 return;
             }
@@ -286,6 +294,15 @@ impl Cluster {
             .expect("no node call waits");
         self.input(index, Input::Called(effect, reply));
         self.run(index);
+    }
+
+    /// Answers the node call that waits, and performs nothing that is asked for then.
+    pub fn answer_unheard(&mut self, index: usize, reply: NodeReply) {
+        let (effect, _) = self.replicas[index]
+            .calls
+            .pop_front()
+            .expect("no node call waits");
+        self.input(index, Input::Called(effect, reply));
     }
 
     /// Turns the clock to the replica's next timer, and fires it; what it asks for then waits.
