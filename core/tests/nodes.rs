@@ -1,0 +1,808 @@
+//! A node by hand, step by step: which orders it lets in, what it believes of what ateom says, and what it gives up.
+
+mod hand;
+
+use hand::{actor_key, catalog, template, worker_key};
+use holdfast_core::catalog::{Container, Scope, Workload};
+use holdfast_core::effect::*;
+use holdfast_core::failure::Code;
+use holdfast_core::id::*;
+use holdfast_core::machine::Machine;
+use holdfast_core::node::*;
+use holdfast_core::pull::{self, Attempt};
+use holdfast_core::registry::Hosting;
+use holdfast_core::session::{Answered, Eviction, Grant};
+use holdfast_core::settings::Settings;
+use holdfast_core::time::{Duration, Instant};
+use holdfast_core::worker::Duty;
+use std::sync::Arc;
+
+const SETTINGS: Settings = Settings::DEFAULT;
+
+/// A node with one worker, which does what it is told and no more.
+struct Seat {
+    node: Node,
+    now: Instant,
+    /// Steps, journal writes and pulls that have been asked for and have not ended.
+    work: Vec<(EffectId, Work)>,
+    keeps: Vec<(EffectId, Kept)>,
+    pulls: Vec<(Name, Attempt)>,
+    /// Everything else that it has said.
+    said: Vec<Output>,
+    next: u64,
+}
+
+impl Seat {
+    /// It starts with this in its journal.
+    fn started(entry: Option<Entry>, fences: &[(&str, u64)]) -> Seat {
+        let row = NodeRow {
+            name: "node".into(),
+            address: "address".into(),
+            incarnation: "atelet".into(),
+            sequence: 0,
+            session: 0,
+            lapsed: 0,
+        };
+        let mut seat = Seat {
+            node: Node::new(row, SETTINGS),
+            now: Instant::from_micros(1_000_000),
+            work: Vec::new(),
+            keeps: Vec::new(),
+            pulls: Vec::new(),
+            said: Vec::new(),
+            next: 1,
+        };
+        let fences = fences
+            .iter()
+            .map(|(actor, fence)| ((actor_key(actor), Incarnation(7)), Fence(*fence)));
+        seat.input(Input::Start {
+            entries: entry
+                .into_iter()
+                .map(|entry| (Name::from("uid"), entry))
+                .collect(),
+            fences: fences.collect(),
+        });
+        seat
+    }
+
+    /// Its worker is there, with nothing in it.
+    fn idle() -> Seat {
+        let mut seat = Seat::started(None, &[]);
+        seat.describe(None, None);
+        seat.answered(grant());
+        seat
+    }
+
+    /// Its worker runs actor a, which came with operation 1 under session 1.
+    fn running() -> Seat {
+        let mut seat = Seat::idle();
+        let id = seat.order(|order| order.session = 1);
+        seat.finish();
+        assert_eq!(seat.reply(id), Some(Ok(())));
+        seat.describe(Some(("a", 1, Sandbox::Running)), Some(1));
+        seat.said.clear();
+        seat
+    }
+
+    fn input(&mut self, input: Input) {
+        self.node.handle(self.now, input);
+        self.collect();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now.plus(time);
+        self.node.handle_timeout(self.now);
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Work(effect, work, _) => self.work.push((effect, work)),
+                Output::Keep(effect, kept) => self.keeps.push((effect, *kept)),
+                Output::Pull(image, attempt) => self.pulls.push((image, attempt)),
+                output => self.said.push(output),
+            }
+        }
+    }
+
+    /// An order to boot actor a as operation 1, or something else.
+    fn order(&mut self, change: impl Fn(&mut Order)) -> RequestId {
+        let mut order = Order {
+            worker: "uid".into(),
+            worker_fence: Fence(5),
+            actor: actor_key("a"),
+            incarnation: Incarnation(7),
+            fence: Fence(10),
+            op: Some(op(1)),
+            template: ("ns".into(), "counter".into()),
+            workload: Arc::new(template().workload.clone()),
+            session: 0,
+            verb: run(),
+        };
+        change(&mut order);
+        let id = RequestId(self.next);
+        self.next += 1;
+        self.input(Input::Order(id, Box::new(order)));
+        id
+    }
+
+    /// What an order was answered, if it was.
+    fn reply(&self, id: RequestId) -> Option<NodeReply> {
+        self.said.iter().find_map(|output| match output {
+            Output::Reply(to, reply) if *to == id => Some(reply.clone()),
+            _ => None,
+        })
+    }
+
+    fn refusal(&self, id: RequestId) -> Option<NodeFailureKind> {
+        self.reply(id).map(|reply| reply.unwrap_err().kind)
+    }
+
+    /// The disk has everything that it was asked to keep.
+    fn kept(&mut self) {
+        for (effect, _) in std::mem::take(&mut self.keeps) {
+            self.input(Input::Kept(effect, Ok(())));
+        }
+    }
+
+    fn pulled(&mut self) {
+        for (_, attempt) in std::mem::take(&mut self.pulls) {
+            self.input(Input::Pull(pull::Input::Ended(attempt, Ok(()))));
+        }
+    }
+
+    /// The oldest step ends like this.
+    fn worked(&mut self, result: WorkResult) -> Work {
+        let (effect, work) = self.work.remove(0);
+        self.input(Input::Worked(effect, result));
+        work
+    }
+
+    fn fails(&mut self, kind: WorkFailureKind) -> Work {
+        self.worked(Err(WorkFailure {
+            code: Code::Unavailable,
+            message: "it said so".into(),
+            kind,
+        }))
+    }
+
+    /// Everything succeeds until nothing is asked for.
+    fn finish(&mut self) {
+        while !(self.work.is_empty() && self.keeps.is_empty() && self.pulls.is_empty()) {
+            self.pulled();
+            self.kept();
+            if !self.work.is_empty() {
+                self.worked(Ok(Vec::new()));
+            }
+        }
+    }
+
+    fn working(&self) -> Vec<&Work> {
+        self.work.iter().map(|(_, work)| work).collect()
+    }
+
+    /// What ateom says: which actor is alive there, by which operation, and which it heard of last.
+    fn describe(&mut self, alive: Option<(&str, u64, Sandbox)>, last_op: Option<u64>) {
+        let described = Described {
+            key: worker_key("w"),
+            ip: "ip".into(),
+            incarnation: "run".into(),
+            duty: Duty::Serving,
+            sandbox: alive.map(|(actor, seq, sandbox)| Alive {
+                actor: actor.into(),
+                op: Some(op(seq)),
+                sandbox,
+            }),
+            last_op: last_op.map(op),
+        };
+        self.input(Input::Worker("uid".into(), described));
+    }
+
+    /// Lets the node report, and answers.
+    fn answered(&mut self, answer: Answered) {
+        self.report();
+        self.input(Input::Reported(Ok(answer)));
+    }
+
+    /// The node's next report: what it says of its worker.
+    fn report(&mut self) -> Option<(Fence, Option<Hosting>)> {
+        self.said.retain(|output| !matches!(output, Output::Report(_)));
+        self.pass(Duration::from_secs(30));
+        let report = self.said.iter().find_map(|output| match output {
+            Output::Report(report) => Some(report),
+            _ => None,
+        });
+        let worker = report.expect("it reports").workers.first()?;
+        Some((worker.highest_fence, worker.hosting.clone()))
+    }
+
+    /// What it would report that its worker hosts: the actor's name.
+    fn hosts(&mut self) -> Option<String> {
+        self.input(Input::Reported(Ok(grant())));
+        let (_, hosting) = self.report()?;
+        hosting.map(|hosting| hosting.actor.name.to_string())
+    }
+
+    fn tends(&self) -> Vec<Tend> {
+        let tends = self.said.iter().filter_map(|output| match output {
+            Output::Tend { tend, .. } => Some(*tend),
+            _ => None,
+        });
+        tends.collect()
+    }
+
+    fn cancelled(&self) -> usize {
+        self.said
+            .iter()
+            .filter(|output| matches!(output, Output::Cancel(_)))
+            .count()
+    }
+
+    fn moves(&self) -> Vec<String> {
+        let moves = self.said.iter().filter_map(|output| match output {
+            Output::Moved(_, moved) => Some(moved.to_string()),
+            _ => None,
+        });
+        moves.collect()
+    }
+}
+
+fn op(seq: u64) -> OpId {
+    OpId {
+        replica: ReplicaId(1),
+        seq,
+    }
+}
+
+fn run() -> Verb {
+    let assets = catalog(None).assets(&("ns".into(), "pool".into())).unwrap();
+    Verb::Run { assets }
+}
+
+fn checkpoint() -> Verb {
+    Verb::Checkpoint {
+        to: Place::External("mem://1".into()),
+        scope: Scope::Full,
+    }
+}
+
+fn grant() -> Answered {
+    Answered::Granted(Grant {
+        ttl: SETTINGS.node.session_ttl,
+        heartbeat_every: SETTINGS.node.heartbeat_every,
+        evict: Vec::new(),
+    })
+}
+
+/// What the journal has of a worker that hosts actor a.
+fn entry(sandbox: Sandbox) -> Entry {
+    Entry {
+        highest: Fence(5),
+        hosted: Some(Hosted {
+            actor: actor_key("a"),
+            incarnation: Incarnation(7),
+            template: ("ns".into(), "counter".into()),
+            op: op(1),
+            session: 1,
+            sandbox,
+        }),
+        current: None,
+        last: None,
+    }
+}
+
+/// A checkpoint of actor a, as the journal has it.
+fn pending(seq: u64, captured: Option<Vec<Name>>) -> Pending {
+    Pending {
+        op: op(seq),
+        actor: actor_key("a"),
+        incarnation: Incarnation(7),
+        template: ("ns".into(), "counter".into()),
+        verb: checkpoint(),
+        captured,
+    }
+}
+
+#[test]
+fn an_order_without_a_fence_is_let_in_and_lowers_none() {
+    let mut seat = Seat::started(Some(entry(Sandbox::Running)), &[("a", 10)]);
+    seat.describe(Some(("a", 1, Sandbox::Running)), Some(1));
+    let original = seat.order(|order| {
+        (order.fence, order.worker_fence) = (Fence(0), Fence(0));
+        (order.verb, order.op) = (checkpoint(), None);
+    });
+    assert_eq!(seat.reply(original), None, "it is let in");
+    assert_eq!(
+        seat.keeps
+            .last()
+            .unwrap()
+            .1
+            .fence
+            .as_ref()
+            .map(|(.., fence)| *fence),
+        Some(Fence(10))
+    );
+    seat.finish();
+    let late = seat.order(|order| (order.fence, order.op) = (Fence(9), Some(op(2))));
+    let stale = NodeFailureKind::StaleFence {
+        of: Fenced::Actor,
+        highest: Fence(10),
+    };
+    assert_eq!(seat.refusal(late), Some(stale));
+}
+
+#[test]
+fn a_control_plane_without_fences_leaves_none_behind() {
+    let mut seat = Seat::idle();
+    let boot = |order: &mut Order| (order.fence, order.worker_fence) = (Fence(0), Fence(0));
+    seat.order(boot);
+    seat.finish();
+    seat.describe(Some(("a", 1, Sandbox::Running)), Some(1));
+    assert_eq!(seat.keeps.iter().find_map(|(_, kept)| kept.fence.clone()), None);
+    seat.order(|order| {
+        boot(order);
+        (order.verb, order.op) = (Verb::Stop, Some(op(2)));
+    });
+    seat.finish();
+    seat.describe(None, Some(2));
+    assert_eq!(seat.report(), Some((Fence(0), None)));
+}
+
+#[test]
+fn what_is_not_named_is_not_compared() {
+    // Whoever knows no lives speaks of the actor by its name; of what was found nobody knows the life.
+    for (hosted, ordered) in [(7, 0), (0, 7), (0, 0), (7, 7)] {
+        let mut known = entry(Sandbox::Running);
+        known.hosted.as_mut().unwrap().incarnation = Incarnation(hosted);
+        let mut seat = Seat::started(Some(known), &[]);
+        seat.describe(Some(("a", 1, Sandbox::Running)), Some(1));
+        seat.order(|order| {
+            (order.verb, order.op) = (Verb::Stop, Some(op(2)));
+            order.incarnation = Incarnation(ordered);
+        });
+        seat.kept();
+        assert_eq!(seat.working(), [&Work::Stop], "{hosted} {ordered}");
+    }
+    let mut seat = Seat::running();
+    let stop = seat.order(|order| {
+        (order.verb, order.op) = (Verb::Stop, Some(op(2)));
+        order.incarnation = Incarnation(8);
+    });
+    assert_eq!(seat.reply(stop), Some(Ok(())), "another life of it is not there");
+    assert_eq!(seat.working(), [] as [&Work; 0]);
+}
+
+#[test]
+fn an_order_to_stop_what_is_not_there_is_done_and_touches_nobody_else() {
+    let mut seat = Seat::running();
+    let stop = seat.order(|order| {
+        (order.actor, order.op) = (actor_key("b"), Some(op(2)));
+        order.verb = Verb::Stop;
+    });
+    assert_eq!(seat.reply(stop), Some(Ok(())));
+    assert_eq!(seat.working(), [] as [&Work; 0]);
+    assert_eq!(seat.hosts().as_deref(), Some("a"));
+}
+
+#[test]
+fn an_order_that_names_no_operation_joins_the_same_wish_and_no_other() {
+    let mut seat = Seat::idle();
+    let nameless = |seat: &mut Seat, change: fn(&mut Order)| {
+        seat.order(|order| {
+            order.op = None;
+            change(order);
+        })
+    };
+    let first = nameless(&mut seat, |_| {});
+    let same = nameless(&mut seat, |_| {});
+    let other_verb = nameless(&mut seat, |order| order.verb = checkpoint());
+    let other_actor = nameless(&mut seat, |order| order.actor = actor_key("b"));
+    assert_eq!((seat.reply(first), seat.reply(same)), (None, None));
+    for refused in [other_verb, other_actor] {
+        assert!(seat.refusal(refused).is_some());
+    }
+    seat.finish();
+    assert_eq!(
+        (seat.reply(first), seat.reply(same)),
+        (Some(Ok(())), Some(Ok(())))
+    );
+}
+
+#[test]
+fn a_boot_that_ateom_has_made_although_nobody_heard_is_not_made_again() {
+    let mut seat = Seat::idle();
+    let boot = seat.order(|_| {});
+    seat.pulled();
+    seat.kept();
+    while !matches!(seat.work[0].1, Work::Boot { .. }) {
+        seat.worked(Ok(Vec::new()));
+    }
+    while seat.reply(boot).is_none() {
+        match seat.work.is_empty() {
+            false => drop(seat.fails(WorkFailureKind::Unreachable)),
+            true => seat.pass(SETTINGS.workflow.retry_to),
+        }
+        seat.kept();
+    }
+    assert_eq!(seat.refusal(boot), Some(NodeFailureKind::Failed));
+    assert_eq!(seat.hosts().as_deref(), Some("a"), "it may be there after all");
+    // An ateom that does not say of which operation it heard last.
+    seat.describe(Some(("a", 1, Sandbox::Running)), None);
+    let again = seat.order(|_| {});
+    assert_eq!(seat.reply(again), Some(Ok(())));
+}
+
+#[test]
+fn what_was_captured_for_one_operation_is_saved_for_no_other() {
+    for (seq, expected) in [(8, Work::Save(vec!["files".into()])), (9, Work::Capture)] {
+        let mut known = entry(Sandbox::Busy);
+        known.current = Some(pending(8, Some(vec!["files".into()])));
+        let mut seat = Seat::started(Some(known), &[]);
+        seat.describe(None, Some(8));
+        seat.order(|order| (order.verb, order.op) = (checkpoint(), Some(op(seq))));
+        seat.kept();
+        assert_eq!(seat.working(), [&expected]);
+    }
+}
+
+#[test]
+fn a_node_that_starts_again_goes_on_in_the_session_under_which_its_actors_came() {
+    let mut known = entry(Sandbox::Running);
+    known.hosted.as_mut().unwrap().session = 6;
+    let seat = Seat::started(Some(known), &[]);
+    assert_eq!(seat.node.session().number(), 6);
+    assert_eq!(Seat::started(None, &[]).node.session().number(), 1);
+}
+
+#[test]
+fn what_becomes_of_a_session_and_of_a_pull_is_told() {
+    let mut seat = Seat::started(None, &[]);
+    seat.describe(None, None);
+    seat.answered(grant());
+    assert_eq!(seat.moves(), ["session Ungranted -> Granted by Grant"]);
+    seat.said.clear();
+    seat.pass(SETTINGS.node.session_ttl);
+    assert_eq!(seat.moves(), ["session Granted -> Lapsed by Expiry"]);
+    seat.said.clear();
+    seat.input(Input::Reported(Ok(Answered::Over { lapsed: 1 })));
+    assert_eq!(seat.moves(), ["session Lapsed -> Lapsed by Over"]);
+    seat.answered(grant());
+    seat.said.clear();
+    seat.order(|order| order.session = 2);
+    let moves = seat.moves();
+    assert!(
+        moves.iter().any(|moved| moved.starts_with("pull absent -> ")),
+        "{moves:?}"
+    );
+}
+
+#[test]
+fn an_eviction_is_noted_for_those_who_wonder() {
+    let mut seat = Seat::running();
+    let evict = vec![Eviction {
+        pod_uid: "uid".into(),
+        fence: Fence(5),
+    }];
+    seat.answered(Answered::Granted(Grant {
+        ttl: SETTINGS.node.session_ttl,
+        heartbeat_every: SETTINGS.node.heartbeat_every,
+        evict,
+    }));
+    let is_told = |output: &Output| matches!(output, Output::Note(text) if text.contains("no record knows of actor space/a"));
+    assert!(seat.said.iter().any(is_told));
+    seat.kept();
+    assert_eq!(seat.working(), [&Work::Stop]);
+}
+
+#[test]
+fn what_has_frozen_itself_is_thawed_as_soon_as_that_is_heard_if_its_session_goes_on() {
+    let mut seat = Seat::running();
+    seat.describe(Some(("a", 1, Sandbox::Frozen)), Some(1));
+    assert!(matches!(seat.tends()[..], [Tend::Thaw(_)]), "{:?}", seat.tends());
+}
+
+#[test]
+fn what_ateom_said_before_it_heard_of_an_operation_is_old_news() {
+    let mut seat = Seat::running();
+    // It has not heard of operation 1 yet, and of course nothing is alive there.
+    seat.describe(None, Some(0));
+    assert_eq!(seat.hosts().as_deref(), Some("a"));
+    seat.describe(None, Some(1));
+    assert_eq!(seat.hosts(), None);
+}
+
+#[test]
+fn a_sandbox_that_is_gone_after_a_checkpoint_has_become_a_snapshot() {
+    let mut known = entry(Sandbox::Busy);
+    known.current = Some(pending(8, None));
+    let mut seat = Seat::started(Some(known), &[]);
+    seat.describe(None, Some(8));
+    seat.kept();
+    assert_eq!(seat.hosts().as_deref(), Some("a"));
+    seat.order(|order| (order.verb, order.op) = (checkpoint(), Some(op(8))));
+    seat.kept();
+    assert_eq!(seat.working(), [&Work::Capture], "which finds out");
+}
+
+#[test]
+fn what_ateom_runs_is_believed_rather_than_what_is_remembered() {
+    let mut seat = Seat::started(Some(entry(Sandbox::Running)), &[]);
+    seat.describe(Some(("b", 3, Sandbox::Running)), Some(3));
+    let (_, hosting) = seat.report().unwrap();
+    let found = Hosting {
+        actor: ActorKey::new("", "b"),
+        incarnation: Incarnation(0),
+        session: 0,
+    };
+    assert_eq!(hosting, Some(found));
+
+    // The same actor by another operation: an order under that one has been carried out.
+    let mut seat = Seat::started(Some(entry(Sandbox::Running)), &[]);
+    seat.describe(Some(("a", 3, Sandbox::Running)), Some(3));
+    seat.kept();
+    let repeated = seat.order(|order| order.op = Some(op(3)));
+    assert_eq!(seat.reply(repeated), Some(Ok(())));
+}
+
+#[test]
+fn a_worker_is_kept_for_an_actor_that_could_not_be_booted() {
+    let mut seat = Seat::started(Some(entry(Sandbox::Stopped)), &[]);
+    seat.describe(None, Some(1));
+    assert_eq!(seat.hosts().as_deref(), Some("a"));
+}
+
+/// A boot whose result is being kept on disk, while ateom says something.
+fn ending(alive: Option<(&str, u64, Sandbox)>) -> Seat {
+    let mut seat = Seat::idle();
+    seat.order(|order| order.session = 1);
+    seat.pulled();
+    seat.kept();
+    while !seat.work.is_empty() {
+        seat.worked(Ok(Vec::new()));
+    }
+    seat.describe(alive, Some(1));
+    seat.said.clear();
+    seat.kept();
+    seat
+}
+
+#[test]
+fn what_ateom_says_while_a_result_is_being_kept_is_the_truth_afterwards() {
+    let mut seat = ending(Some(("a", 1, Sandbox::Running)));
+    assert_eq!((seat.keeps.len(), seat.hosts().as_deref()), (0, Some("a")));
+
+    let mut seat = ending(Some(("a", 1, Sandbox::Frozen)));
+    assert!(matches!(seat.tends()[..], [Tend::Thaw(_)]), "{:?}", seat.tends());
+    let kept = seat.keeps.pop().expect("the disk hears of it").1;
+    assert_eq!(kept.entry.hosted.unwrap().sandbox, Sandbox::Frozen);
+
+    let mut seat = ending(None);
+    let kept = seat.keeps.pop().expect("the disk hears of it").1;
+    assert_eq!((kept.entry.hosted, kept.entry.highest), (None, Fence(6)));
+    assert_eq!(seat.hosts(), None);
+
+    // What another operation brought, or what is being done to it, says nothing.
+    for alive in [("a", 2, Sandbox::Frozen), ("a", 1, Sandbox::Busy)] {
+        let mut seat = ending(Some(alive));
+        assert!(
+            matches!(seat.tends()[..], [Tend::Extend(_)]),
+            "{:?}",
+            seat.tends()
+        );
+        assert_eq!((seat.keeps.len(), seat.hosts().as_deref()), (0, Some("a")));
+    }
+}
+
+#[test]
+fn the_attempts_of_one_step_do_not_count_for_the_next() {
+    let mut seat = Seat::running();
+    let id = seat.order(|order| (order.verb, order.op) = (checkpoint(), Some(op(2))));
+    seat.kept();
+    for _ in 0..3 {
+        assert_eq!(seat.fails(WorkFailureKind::Unreachable), Work::Capture);
+        seat.pass(SETTINGS.workflow.retry_to);
+    }
+    assert_eq!(seat.worked(Ok(vec!["files".into()])), Work::Capture);
+    seat.kept();
+    for _ in 0..7 {
+        assert_eq!(
+            seat.fails(WorkFailureKind::Transient),
+            Work::Save(vec!["files".into()])
+        );
+        seat.pass(SETTINGS.workflow.retry_to);
+    }
+    seat.finish();
+    assert_eq!(seat.reply(id), Some(Ok(())));
+}
+
+#[test]
+fn where_no_worker_is_nothing_has_to_be_stopped() {
+    let mut seat = Seat::running();
+    let id = seat.order(|order| (order.verb, order.op) = (Verb::Stop, Some(op(2))));
+    seat.kept();
+    seat.input(Input::WorkerLost("uid".into()));
+    assert_eq!(seat.fails(WorkFailureKind::Unreachable), Work::Stop);
+    seat.kept();
+    assert_eq!(seat.reply(id), Some(Ok(())));
+}
+
+#[test]
+fn only_a_crash_is_a_loss_of_data() {
+    for (kind, expected) in [
+        (WorkFailureKind::Fatal, (NodeFailureKind::Crash, Code::DataLoss)),
+        (
+            WorkFailureKind::Transient,
+            (NodeFailureKind::Failed, Code::Unavailable),
+        ),
+    ] {
+        let mut seat = Seat::idle();
+        let id = seat.order(|order| {
+            order.verb = Verb::Restore {
+                from: Place::External("mem://1".into()),
+                scope: Scope::Full,
+            };
+        });
+        seat.pulled();
+        seat.kept();
+        while seat.work[0].1 != Work::Fetch {
+            seat.worked(Ok(Vec::new()));
+        }
+        seat.fails(kind);
+        seat.kept();
+        let failure = seat.reply(id).unwrap().unwrap_err();
+        assert_eq!((failure.kind, failure.code), expected);
+    }
+}
+
+#[test]
+fn what_could_not_be_done_to_a_sandbox_leaves_it_as_it_was_or_still() {
+    // A thaw that fails leaves it frozen, a checkpoint running; what should be stopped serves nobody.
+    for (verb, left) in [
+        (Verb::Thaw, Sandbox::Frozen),
+        (checkpoint(), Sandbox::Running),
+        (Verb::Stop, Sandbox::Stopped),
+    ] {
+        let mut seat = Seat::running();
+        let id = seat.order(|order| {
+            (order.verb, order.op) = (verb.clone(), Some(op(2)));
+            order.session = 1;
+        });
+        match verb {
+            // What cannot be remembered is not begun.
+            Verb::Checkpoint { .. } => {
+                let (effect, _) = seat.keeps.remove(0);
+                seat.input(Input::Kept(effect, Err("full".into())));
+            }
+            _ => {
+                seat.kept();
+                while !seat.work.is_empty() {
+                    seat.fails(WorkFailureKind::Transient);
+                    seat.pass(SETTINGS.workflow.retry_to);
+                }
+            }
+        }
+        let kept = seat.keeps.last().expect("how it ended is kept").1.clone();
+        assert_eq!(
+            kept.entry.hosted.map(|hosted| hosted.sandbox),
+            Some(left),
+            "{verb:?}"
+        );
+        seat.kept();
+        assert_eq!(seat.refusal(id), Some(NodeFailureKind::Failed));
+    }
+}
+
+#[test]
+fn an_upload_leaves_the_worker_that_it_names_alone() {
+    let mut seat = Seat::running();
+    let id = seat.order(|order| {
+        order.op = Some(op(2));
+        order.verb = Verb::Upload {
+            name: "local".into(),
+            to: "mem://1".into(),
+        };
+    });
+    seat.finish();
+    assert_eq!(seat.reply(id), Some(Ok(())));
+    assert_eq!(seat.hosts().as_deref(), Some("a"));
+}
+
+/// A boot that waits for an image, and for its directories to be emptied.
+fn waiting_for_an_image() -> (Seat, RequestId) {
+    let mut seat = Seat::idle();
+    let container = Container {
+        name: "main".into(),
+        image: "large".into(),
+        command: Vec::new(),
+        env: Vec::new(),
+        readyz: None,
+        mounts: Vec::new(),
+    };
+    let workload = Arc::new(Workload {
+        pause_image: "large".into(),
+        containers: vec![container],
+        durable_volumes: Vec::new(),
+    });
+    let id = seat.order(|order| order.workload = workload.clone());
+    seat.kept();
+    assert_eq!(seat.pulls.len(), 1);
+    (seat, id)
+}
+
+/// The image goes on coming in, and nobody wants it any more.
+fn is_given_up_in_time(seat: &mut Seat) {
+    let (_, attempt) = seat.pulls[0];
+    let is_cancelled = |output: &Output| *output == Output::CancelPull(attempt);
+    let step = Duration::from_secs(5);
+    let grace = SETTINGS.pull.abandon_grace;
+    let mut waited = Duration::ZERO;
+    while waited + step < grace {
+        waited += step;
+        seat.pass(step);
+        let moved = pull::Input::Progress(attempt, waited.as_secs());
+        seat.input(Input::Pull(moved));
+        assert!(!seat.said.iter().any(is_cancelled), "after {waited:?}");
+    }
+    assert_eq!(
+        seat.node
+            .poll_timeout()
+            .map(|(at, _)| at <= seat.now.plus(grace - waited)),
+        Some(true)
+    );
+    seat.pass(grace - waited);
+    assert!(seat.said.iter().any(is_cancelled));
+}
+
+#[test]
+fn a_pull_whose_boot_has_failed_is_given_up_when_nobody_wants_it() {
+    let (mut seat, id) = waiting_for_an_image();
+    assert_eq!(seat.fails(WorkFailureKind::Fatal), Work::Clear);
+    seat.kept();
+    assert_eq!(seat.refusal(id), Some(NodeFailureKind::Failed));
+    is_given_up_in_time(&mut seat);
+}
+
+#[test]
+fn a_pull_whose_boot_was_overtaken_is_given_up_when_nobody_wants_it() {
+    let (mut seat, id) = waiting_for_an_image();
+    seat.order(|order| (order.verb, order.op, order.fence) = (Verb::Stop, Some(op(2)), Fence(11)));
+    assert_eq!(seat.refusal(id), Some(NodeFailureKind::Failed));
+    assert_eq!(seat.cancelled(), 1, "emptying directories, too, is ended");
+    is_given_up_in_time(&mut seat);
+}
+
+#[test]
+fn a_boot_that_was_about_to_be_tried_again_is_not_when_it_was_overtaken() {
+    let mut seat = Seat::idle();
+    seat.order(|_| {});
+    seat.pulled();
+    seat.kept();
+    while !matches!(seat.work[0].1, Work::Boot { .. }) {
+        seat.worked(Ok(Vec::new()));
+    }
+    seat.fails(WorkFailureKind::Unreachable);
+    seat.order(|order| (order.verb, order.op, order.fence) = (Verb::Stop, Some(op(2)), Fence(11)));
+    seat.kept();
+    assert_eq!(seat.working(), [&Work::Stop]);
+    seat.pass(SETTINGS.workflow.retry_to);
+    assert_eq!(seat.working(), [&Work::Stop], "it is asked once");
+}
+
+#[test]
+fn a_snapshot_is_where_its_order_says() {
+    let place = Place::Local("s".into());
+    let restore = Verb::Restore {
+        from: place.clone(),
+        scope: Scope::Full,
+    };
+    let upload = Verb::Upload {
+        name: "s".into(),
+        to: "mem://1".into(),
+    };
+    assert_eq!(place_of(&restore), Some(&place));
+    assert_eq!(place_of(&checkpoint()), Some(&Place::External("mem://1".into())));
+    for none in [run(), upload, Verb::Stop, Verb::Thaw] {
+        assert_eq!(place_of(&none), None);
+    }
+}
