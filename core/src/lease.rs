@@ -427,6 +427,22 @@ mod tests {
     }
 
     #[test]
+    fn a_renewal_that_would_be_due_at_the_very_end_is_the_end() {
+        let failed = |when| {
+            let mut k = held_since(0);
+            k.handle_timeout(at(10_000));
+            k.handle(when, Input::Failed);
+            k.poll_timeout().unwrap()
+        };
+        let pause = failed(at(11_000)).0.since(at(11_000));
+        let (end, moment) = (at(28_700), Duration::from_micros(1));
+        let last = end.minus(pause);
+        assert_eq!(failed(last.minus(moment)), (end.minus(moment), Timer::Renew));
+        assert_eq!(failed(last), (end, Timer::Expiry));
+        assert_eq!(failed(last.plus(moment)), (end, Timer::Expiry));
+    }
+
+    #[test]
     fn an_error_is_not_a_loss_until_the_lease_runs_out() {
         let mut k = held_since(0);
         let mut renewals = 0;

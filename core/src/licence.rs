@@ -235,6 +235,24 @@ mod tests {
     }
 
     #[test]
+    fn a_first_bound_that_is_past_freezes_at_once() {
+        let mut licence = Licence::default();
+        licence.handle(at(0), Licensed::Booted(None));
+        licence.handle(at(5), Licensed::Extended(at(6)));
+        assert_eq!(
+            (licence.hold(), drain(&mut licence)),
+            (Hold::Running(Some(at(6))), [].into())
+        );
+        let mut licence = Licence::default();
+        licence.handle(at(0), Licensed::Booted(None));
+        licence.handle(at(5), Licensed::Extended(at(5)));
+        assert_eq!(
+            (licence.hold(), drain(&mut licence)),
+            (Hold::Frozen, [Do::Freeze].into())
+        );
+    }
+
+    #[test]
     fn a_worker_freezes_at_the_end_of_its_licence_and_only_a_thaw_lets_it_go_on() {
         let mut licence = Licence::default();
         licence.handle(at(0), Licensed::Booted(Some(at(10))));

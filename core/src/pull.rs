@@ -614,4 +614,18 @@ mod tests {
         pulls.handle(at(30), Input::Progress(attempt, 99));
         assert_eq!(pulls, before);
     }
+
+    #[test]
+    fn what_nobody_wants_and_stalls_at_the_same_moment_is_not_tried_again() {
+        let (mut pulls, attempt) = started("a");
+        pulls.handle(at(0), Input::Unwant(Waiter(1)));
+        let moved_at = at(0).plus(S.abandon_grace).minus(S.stall_after);
+        for seconds in (10..=moved_at.as_micros() / 1_000_000).step_by(10) {
+            pulls.handle(at(seconds), Input::Progress(attempt, seconds));
+        }
+        let end = at(0).plus(S.abandon_grace);
+        assert_eq!(pulls.poll_timeout(), Some((end, Timer::Abandon("a".into()))));
+        pulls.handle_timeout(end);
+        assert_eq!(drain(&mut pulls), [Output::Cancel(attempt)]);
+    }
 }

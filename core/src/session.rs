@@ -243,6 +243,15 @@ mod tests {
     }
 
     #[test]
+    fn a_session_lapses_when_one_looks_at_its_end_or_later_and_no_earlier() {
+        for (looked_at, lapses) in [(10, false), (11, true), (12, true)] {
+            let mut session = Session::new(OnLapse::Freeze, 0);
+            assert!(session.granted(at(1), at(1), Duration::from_secs(10)).is_some());
+            assert_eq!(session.expire(at(looked_at)).is_some(), lapses, "{looked_at}");
+        }
+    }
+
+    #[test]
     fn what_was_declared_over_goes_on_under_the_next_number_only() {
         let mut session = Session::new(OnLapse::Freeze, 3);
         assert!(session.granted(at(0), at(0), Duration::from_secs(10)).is_some());

@@ -103,6 +103,24 @@ mod tests {
     }
 
     #[test]
+    fn a_duration_that_no_clock_can_count_is_the_longest_that_one_can() {
+        assert_eq!(
+            Instant::ORIGIN.plus(Duration::MAX),
+            Instant::from_micros(u64::MAX)
+        );
+        assert_eq!(fraction(Duration::MAX, 1, 1), Duration::from_micros(u64::MAX));
+        assert_eq!(fraction(Duration::MAX, 3, 2), Duration::from_micros(u64::MAX));
+    }
+
+    #[test]
+    fn an_instant_is_shown_in_seconds() {
+        assert_eq!(
+            alloc::format!("{:?}", Instant::from_micros(12_000_345)),
+            "12.000345s"
+        );
+    }
+
+    #[test]
     fn one_percent_of_thirty_seconds_is_three_hundred_milliseconds() {
         assert_eq!(
             fraction(Duration::from_secs(30), 10_000, 1_000_000),

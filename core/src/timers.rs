@@ -239,4 +239,47 @@ mod tests {
         assert!(expired.eq([1, 2, 3]));
         assert_eq!(timers, Timers::default());
     }
+
+    #[test]
+    fn timers_that_differ_are_not_equal() {
+        let of = |deadlines: &[(u64, u64)]| {
+            let mut timers = Timers::default();
+            for (key, at) in deadlines {
+                timers.set(*key, Some(Instant::from_micros(*at)));
+            }
+            timers
+        };
+        let one = of(&[(1, 10), (2, 20)]);
+        assert_eq!(
+            (&one, hash(&one)),
+            (&of(&[(2, 20), (1, 10)]), hash(&of(&[(2, 20), (1, 10)])))
+        );
+        for other in [
+            of(&[]),
+            of(&[(1, 10)]),
+            of(&[(1, 10), (2, 21)]),
+            of(&[(1, 10), (3, 20)]),
+        ] {
+            assert_ne!(one, other);
+            assert_ne!(hash(&one), hash(&other), "{other:?}");
+        }
+    }
+
+    /// FNV-1a, so that two hashes can be compared at all.
+    fn hash(timers: &Timers<u64>) -> u64 {
+        struct Fnv(u64);
+        impl Hasher for Fnv {
+            fn write(&mut self, bytes: &[u8]) {
+                for byte in bytes {
+                    self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+                }
+            }
+            fn finish(&self) -> u64 {
+                self.0
+            }
+        }
+        let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+        timers.hash(&mut hasher);
+        hasher.finish()
+    }
 }

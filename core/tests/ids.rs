@@ -2,6 +2,7 @@
 
 use holdfast_core::digits::{Digits, Filed};
 use holdfast_core::id::*;
+use holdfast_core::sweep::Promise;
 use holdfast_core::time::Instant;
 use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
@@ -38,6 +39,33 @@ fn keys_that_differ_are_filed_apart() {
         assert_eq!((filed.digits(), filed.key()), (actor.digits(), actor));
         assert_eq!(format!("{filed:?}"), format!("{actor:?}"));
     }
+}
+
+#[test]
+fn what_a_machine_waits_for_is_filed_apart() {
+    let worker = |name: &str| (ActorKey::new("space", name), WorkerKey::new("ns", "pool", "w"));
+    use holdfast_core::{node, replica};
+    assert!(are_spread(&[
+        replica::Timer::Session,
+        replica::Timer::Registry,
+        replica::Timer::Sweep,
+        replica::Timer::Relist,
+        replica::Timer::Settle(Box::new(worker("a"))),
+        replica::Timer::Settle(Box::new(worker("b"))),
+    ]));
+    assert!(are_spread(&[replica::Timer::Flow(1), replica::Timer::Flow(2)]));
+    assert!(are_spread(&[
+        node::Timer::Pulls,
+        node::Timer::Report,
+        node::Timer::Session,
+        node::Timer::Retry("a".into()),
+        node::Timer::Retry("b".into()),
+    ]));
+    let promise = |name: &str| Promise {
+        actor: Filed::new(ActorKey::new("space", name)),
+        worker: WorkerKey::new("ns", "pool", "w"),
+    };
+    assert!(are_spread(&[promise("a"), promise("b"), promise("c")]));
 }
 
 #[test]

@@ -71,6 +71,12 @@ fn a_label_key_is_told_everything_that_is_wrong_with_it() {
     let long = fault("x", &format!("{name}n"));
     assert!(long.ends_with(": must be no more than 63 bytes"), "{long}");
 
+    let wrong = fault(&format!("{}P/x", "p".repeat(252)), "");
+    assert!(
+        wrong.contains("prefix part a lowercase RFC 1123 subdomain"),
+        "{wrong}"
+    );
+
     let both = fault("/", "");
     assert!(
         both.contains("prefix part must be non-empty; name part must be non-empty; name part must consist"),

@@ -393,6 +393,37 @@ fn a_promise_names_the_actor_under_the_version_that_it_is_written_at() {
 }
 
 #[test]
+fn a_promise_is_to_one_life_of_one_actor() {
+    let free = Worker::appear(worker_key("w"), sight("run", Duty::Serving), Fence(0));
+    let promised = free.after(promise(), Version::FIRST).unwrap();
+    assert!(promised.is_promised_to(&actor_key("a"), Incarnation(7)));
+    assert!(!promised.is_promised_to(&actor_key("b"), Incarnation(7)));
+    assert!(!promised.is_promised_to(&actor_key("a"), Incarnation(8)));
+    assert!(!free.is_promised_to(&actor_key("a"), Incarnation(7)));
+}
+
+#[test]
+fn a_row_begins_well_above_every_promise_that_its_node_has_seen() {
+    let appear = |highest| Worker::appear(worker_key("w"), sight("run", Duty::Serving), Fence(highest));
+    let own = appear(0).version;
+    assert!(own > Version(1 << 16) && own < Version(1 << 50));
+    assert_eq!(appear(own.0 / 2).version, own);
+    assert_eq!(appear(1 << 50).version, Version((1 << 50) + (1 << 16)));
+    assert_eq!(appear(Fence::MAX.0).version, Version::MAX);
+}
+
+#[test]
+fn what_the_table_does_not_have_is_refused_in_its_words() {
+    let refused = actor(State::Suspended)
+        .after(&Change::Ran, None, Version::FIRST)
+        .unwrap_err();
+    assert_eq!(refused.to_string(), "no transition Ran from SUSPENDED");
+    let free = Worker::appear(worker_key("w"), sight("run", Duty::Serving), Fence(0));
+    let refused = free.after(worker::Change::Free, Version::FIRST).unwrap_err();
+    assert_eq!(refused.to_string(), "no transition Free from Free");
+}
+
+#[test]
 fn a_sighting_is_taken_over_and_the_promise_stays() {
     let free = Worker::appear(worker_key("w"), sight("run", Duty::Serving), Fence(0));
     let promised = free.after(promise(), Version::FIRST).unwrap();

@@ -443,6 +443,25 @@ fn of_two_nodes_that_name_one_worker_the_last_word_counts() {
 }
 
 #[test]
+fn a_node_that_says_again_what_another_has_denied_is_believed() {
+    let here = row("w", 10);
+    let elsewhere = Sighting {
+        node: "n2".into(),
+        highest_fence: Fence(3),
+        hosting: Some(hosting(0)),
+        ..seen(&here)
+    };
+    let mut ear = Ear::listed(std::slice::from_ref(&here));
+    ear.reports("n1", &[seen(&here)]);
+    assert_eq!(ear.free(), Some(here.key.clone()));
+    ear.reports("n2", &[elsewhere]);
+    ear.registry.repair_failed(&here.key);
+    assert_eq!(ear.free(), None);
+    ear.reports("n1", &[seen(&here)]);
+    assert_eq!(ear.free(), Some(here.key));
+}
+
+#[test]
 fn a_worker_that_a_node_names_for_another_is_its_last_word_every_time() {
     let there = Worker {
         node: "n2".into(),

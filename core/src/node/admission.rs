@@ -77,17 +77,13 @@ impl Node {
                 }
             }
             Verb::Checkpoint { .. } | Verb::Thaw => {
-                let is_captured = slot
-                    .entry
-                    .current
-                    .as_ref()
-                    .is_some_and(|p| Some(p.op) == order.op && p.captured.is_some());
+                // An actor that has been captured is there until its files are stored.
                 let is_here = slot
                     .entry
                     .hosted
                     .as_ref()
                     .is_some_and(|h| h.is_of(order) && h.sandbox != Sandbox::Stopped);
-                if is_captured || is_here {
+                if is_here {
                     Ok(())
                 } else {
                     let message = format!("worker {} has no sandbox of actor {}", order.worker, order.actor);

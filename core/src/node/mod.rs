@@ -18,7 +18,7 @@ pub mod work;
 use crate::digits::Digits;
 use crate::effect::{NodeFailureKind, NodeReply, NodeRow, Verb};
 use crate::failure::Code;
-use crate::id::{ActorKey, EffectId, Fence, Incarnation, Name, NodeName, OpId, PodUid, ReplicaId, RequestId};
+use crate::id::{ActorKey, EffectId, Fence, Incarnation, Name, OpId, PodUid, ReplicaId, RequestId};
 use crate::machine::Machine;
 use crate::pull::{self, Attempt, PullFailure, Pulls, Waiter};
 use crate::registry::Report;
@@ -231,16 +231,6 @@ impl Node {
             is_changed: true,
             outputs: VecDeque::new(),
         }
-    }
-
-    /// The pulls under way: image and bytes so far.
-    pub fn pulls(&self) -> impl Iterator<Item = (&Name, u64)> {
-        self.pulls.under_way()
-    }
-
-    /// The node's name.
-    pub fn name(&self) -> &NodeName {
-        &self.row.name
     }
 
     fn start(

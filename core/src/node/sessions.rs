@@ -62,7 +62,6 @@ impl Node {
             ));
             self.tend_all(now);
         }
-        self.timers.set(Timer::Session, self.session.ends());
     }
 
     fn tell(&mut self, moved: Option<Moved>) {
@@ -163,7 +162,6 @@ impl Node {
             replica: ReplicaId(0),
             seq: self.next,
         };
-        self.next += 1;
         let life = (hosted.actor.clone(), hosted.incarnation);
         let order = Order {
             worker: eviction.pod_uid.clone(),

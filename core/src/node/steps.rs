@@ -49,8 +49,10 @@ impl Node {
                 },
                 work @ (Work::Assemble | Work::Fetch),
             ) => {
-                *is_assembled |= *work == Work::Assemble;
-                *is_fetched |= *work == Work::Fetch;
+                match work {
+                    Work::Fetch => *is_fetched = true,
+                    _ => *is_assembled = true,
+                }
                 if *is_assembled && *is_fetched {
                     self.enter(now, uid, Stage::Booting);
                 }
@@ -147,8 +149,7 @@ impl Node {
             return;
         };
         let Some(running) = &mut slot.running else { return };
-        let others: Vec<EffectId> = running.pending.keys().copied().collect();
-        running.pending.clear();
+        let others = core::mem::take(&mut running.pending);
         let waiter = running.waiter;
         let sets_running = matches!(
             running.order.verb,
@@ -199,7 +200,7 @@ impl Node {
         }
         running.stage = Stage::Ending(result);
         self.timers.set(Timer::Retry(uid.clone()), None);
-        for effect in others {
+        for effect in others.into_keys() {
             self.effects.remove(&effect);
             self.outputs.push_back(Output::Cancel(effect));
         }
@@ -309,5 +310,105 @@ impl Node {
                 },
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::{NodeRow, Place};
+    use crate::id::{ActorKey, Fence, Incarnation, OpId, ReplicaId, RequestId, WorkerKey};
+    use crate::node::{Described, Input, Order};
+    use crate::settings::Settings;
+    use crate::worker::Duty;
+    use alloc::boxed::Box;
+    use alloc::sync::Arc;
+
+    const NOW: Instant = Instant::from_micros(1_000_000);
+
+    fn order(seq: u64, verb: Verb) -> Input {
+        let order = Order {
+            worker: "uid".into(),
+            worker_fence: Fence(1),
+            actor: ActorKey::new("space", "a"),
+            incarnation: Incarnation(1),
+            fence: Fence(seq),
+            op: Some(OpId {
+                replica: ReplicaId(1),
+                seq,
+            }),
+            template: Default::default(),
+            workload: Arc::default(),
+            session: 0,
+            verb,
+        };
+        Input::Order(RequestId(seq), Box::new(order))
+    }
+
+    /// A node whose worker restores an actor: bundles are laid out, and the snapshot is fetched.
+    fn assembling() -> (Node, Vec<(EffectId, Work)>) {
+        let row = NodeRow {
+            name: "node".into(),
+            address: "address".into(),
+            incarnation: "atelet".into(),
+            sequence: 0,
+            session: 0,
+            lapsed: 0,
+        };
+        let mut node = Node::new(row, Settings::DEFAULT);
+        let described = Described {
+            key: WorkerKey::new("ns", "pool", "w"),
+            ip: "ip".into(),
+            incarnation: "run".into(),
+            duty: Duty::Serving,
+            sandbox: None,
+            last_op: None,
+        };
+        node.handle(NOW, Input::Worker("uid".into(), described));
+        let verb = Verb::Restore {
+            from: Place::Local("s".into()),
+            scope: crate::catalog::Scope::Full,
+        };
+        node.handle(NOW, order(1, verb));
+        let mut steps = Vec::new();
+        while let Some(output) = node.poll_output() {
+            match output {
+                Output::Work(effect, Work::Clear, _) => {
+                    node.handle(NOW, Input::Worked(effect, Ok(Vec::new())))
+                }
+                Output::Work(effect, work, _) => steps.push((effect, work)),
+                Output::Keep(effect, _) => node.handle(NOW, Input::Kept(effect, Ok(()))),
+                Output::Pull(_, attempt) => {
+                    node.handle(NOW, Input::Pull(pull::Input::Ended(attempt, Ok(()))))
+                }
+                _ => {}
+            }
+        }
+        assert_eq!((steps.len(), node.effects.len()), (2, 2));
+        (node, steps)
+    }
+
+    #[test]
+    fn steps_that_were_ended_are_forgotten() {
+        let (mut node, steps) = assembling();
+        let (fetch, _) = steps
+            .iter()
+            .find(|(_, work)| *work == Work::Fetch)
+            .expect("it fetches");
+        let failure = WorkFailure {
+            code: Code::Unavailable,
+            message: String::new(),
+            kind: WorkFailureKind::Transient,
+        };
+        node.handle(NOW, Input::Worked(*fetch, Err(failure)));
+        assert_eq!(node.effects.len(), 1, "the journal's, and not the other step's");
+
+        let (mut node, _) = assembling();
+        node.handle(NOW, order(2, Verb::Stop));
+        assert_eq!(
+            node.effects.len(),
+            1,
+            "the journal's, and none of what was overtaken"
+        );
     }
 }
