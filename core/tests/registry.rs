@@ -574,15 +574,20 @@ fn of_a_worker_that_nobody_knows_the_session_of_its_node_tells() {
 fn a_row_of_another_pod_or_run_tells_that_a_worker_was_restarted_unless_it_has_the_same_promise() {
     let known = promised(row("w", 10), 10, 0);
     let mine = on(&known);
-    let changes: [(fn(&mut Assignment), bool); 4] = [
-        (|_| {}, false),
-        (|on| on.pod_uid = "another".into(), true),
-        (|on| on.incarnation = "run-0".into(), true),
-        (|on| on.incarnation = Name::default(), false),
-    ];
-    for (change, is_other) in changes {
-        let mut on = mine.clone();
-        change(&mut on);
+    let pod_uid = || Assignment {
+        pod_uid: "another".into(),
+        ..mine.clone()
+    };
+    let run = |incarnation: &str| Assignment {
+        incarnation: incarnation.into(),
+        ..mine.clone()
+    };
+    for (on, is_other) in [
+        (mine.clone(), false),
+        (pod_uid(), true),
+        (run("run-0"), true),
+        (run(""), false),
+    ] {
         let fact = |known: &Worker| Ear::listed(std::slice::from_ref(known)).registry.fact(&on);
         assert_eq!(fact(&known), Fact::Present, "the promise stands: {on:?}");
         let restarted = match is_other {

@@ -59,11 +59,12 @@ fn wake_workflow(c: &mut Cluster) -> Duration {
 }
 
 fn last_move(c: &Cluster) -> String {
-    let moves = c.replicas[0].events.iter().filter_map(|event| match event {
+    let events = c.replicas[0].events.iter().rev();
+    let mut moves = events.filter_map(|event| match event {
         Event::Moved { moved, .. } => Some(moved.to_string()),
         _ => None,
     });
-    moves.last().unwrap_or_default()
+    moves.next().unwrap_or_default()
 }
 
 #[test]
