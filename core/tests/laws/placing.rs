@@ -2,6 +2,7 @@
 
 use crate::history::{EXACT, Happening, holds, play_one};
 use crate::registry::{News, Subject};
+use holdfast_core::effect::NodeRow;
 use holdfast_core::id::{Name, NodeName, WorkerKey};
 use holdfast_core::registry::{Registry, Report};
 use holdfast_core::time::Instant;
@@ -41,7 +42,7 @@ impl Memory {
                 {
                     return;
                 }
-                self.heard.insert(node.name.clone(), (now, node.sequence));
+                self.hear(now, node);
                 // A report names every worker of its node, except that the first may come too soon for that.
                 let unsaid = if node.sequence <= 1 {
                     Said::Nothing
@@ -64,9 +65,7 @@ impl Memory {
             }
             News::Heard(node) => {
                 let known = self.heard.get(&node.name).map(|(_, sequence)| *sequence);
-                if known.is_none_or(|known| known <= node.sequence) {
-                    self.heard.insert(node.name.clone(), (now, node.sequence));
-                }
+                self.hear(now, node);
                 if known.is_some_and(|known| known < node.sequence) {
                     for (_, said) in self.said.iter_mut().filter(|(key, _)| is_on(key, &node.name)) {
                         *said = Said::Nothing;
@@ -80,6 +79,14 @@ impl Memory {
                 self.reserved.remove(key);
             }
             _ => {}
+        }
+    }
+
+    /// What is known already is no sign of life.
+    fn hear(&mut self, now: Instant, node: &NodeRow) {
+        let known = self.heard.get(&node.name).map(|(_, sequence)| *sequence);
+        if known.is_none_or(|known| known < node.sequence) {
+            self.heard.insert(node.name.clone(), (now, node.sequence));
         }
     }
 
