@@ -10,6 +10,7 @@ mod admission;
 pub mod journal;
 pub mod operation;
 pub mod order;
+mod recall;
 mod sessions;
 mod sightings;
 mod steps;
@@ -35,6 +36,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use operation::Event;
+use recall::Owed;
 
 pub use journal::{Done, Entry, Hosted, Kept, Pending, Sandbox};
 pub use order::{Alive, Described, Order, place_of};
@@ -150,8 +152,12 @@ pub struct Node {
     row: NodeRow,
     slots: BTreeMap<PodUid, Slot>,
     fences: BTreeMap<(ActorKey, Incarnation), Fence>,
+    /// Those of them that the disk has not been given.
+    unkept: BTreeSet<(ActorKey, Incarnation)>,
     pulls: Pulls,
     effects: BTreeMap<EffectId, PodUid>,
+    /// Answers that wait for the disk.
+    owed: BTreeMap<EffectId, Owed>,
     timers: Timers<Timer>,
     next: u64,
     session: Session,
@@ -168,6 +174,8 @@ struct Slot {
     running: Option<Running>,
     /// The journal knows it, and nobody has said yet whether it is still there.
     is_awaited: bool,
+    /// The disk has not been given its highest fence.
+    is_unkept: bool,
 }
 
 /// An operation under way.
@@ -225,6 +233,8 @@ impl Node {
             session: Session::new(settings.node.on_lapse, 0),
             settings,
             effects: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            unkept: BTreeSet::new(),
             timers: Timers::default(),
             next: 1,
             reporting: None,
@@ -268,12 +278,10 @@ impl Node {
             seq: self.next,
         });
         self.next += 1;
-        if order.fence > Fence(0) {
-            self.fences
-                .insert((order.actor.clone(), order.incarnation), order.fence);
-        }
-        let slot = self.slots.entry(uid.clone()).or_default();
-        slot.entry.highest = slot.entry.highest.max(order.worker_fence);
+        self.raise_fences(&order);
+        let Some(slot) = self.slots.get(&uid) else {
+            return;
+        };
 
         // While something else is under way, what was done before it may be about to be undone.
         if let Some(done) = &slot.entry.last
@@ -281,7 +289,7 @@ impl Node {
             && slot.running.as_ref().is_none_or(|running| running.op == op)
         {
             let result = done.result.clone();
-            return self.reply(Some(id), result);
+            return self.recall(Some(id), &order, result);
         }
         if let Some(running) = &slot.running {
             let is_same_wish = running.order.actor == order.actor && running.order.verb == order.verb;
@@ -316,7 +324,7 @@ impl Node {
         };
         let hosts_other = slot.entry.hosted.as_ref().is_some_and(|h| !h.is_of(&order));
         if order.verb == Verb::Stop && hosts_other {
-            return self.reply(caller, Ok(()));
+            return self.recall(caller, &order, Ok(()));
         }
         // A boot whose sandbox is alive has happened; only its answer was lost (S04).
         let is_booted = matches!(order.verb, Verb::Run { .. } | Verb::Restore { .. })
@@ -326,14 +334,14 @@ impl Node {
                 .as_ref()
                 .is_some_and(|h| h.op == op && matches!(h.sandbox, Sandbox::Running | Sandbox::Frozen));
         if is_booted {
-            return self.reply(caller, Ok(()));
+            return self.recall(caller, &order, Ok(()));
         }
         // Nothing is cleared under the feet of what is alive there: begun before this atelet was, or not
         // yet ended by what was to end it.
         let alive = slot.described.as_ref().and_then(|d| d.sandbox.as_ref());
         if let (Verb::Run { .. } | Verb::Restore { .. }, Some(alive)) = (&order.verb, alive) {
             if alive.op == Some(op) && matches!(alive.sandbox, Sandbox::Running | Sandbox::Frozen) {
-                return self.reply(caller, Ok(()));
+                return self.recall(caller, &order, Ok(()));
             }
             let message = format!("worker {uid} is busy with actor {}", alive.actor);
             return self.reply(
@@ -464,24 +472,32 @@ impl Node {
     }
 
     fn keep(&mut self, uid: &PodUid) {
-        let effect = self.effect(uid);
-        let Some(slot) = self.slots.get_mut(uid) else {
+        let running = self.running(uid);
+        let life = running.map(|r| (r.order.actor.clone(), r.order.incarnation));
+        let Some(effect) = self.keep_with(uid, life) else {
             return;
         };
-        let actor = slot
-            .running
-            .as_ref()
-            .map(|r| (r.order.actor.clone(), r.order.incarnation));
-        if let Some(running) = &mut slot.running {
+        if let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) {
             running.pending.insert(effect, Step::Keep);
         }
-        let fence = actor.and_then(|key| self.fences.get(&key).map(|fence| (key.0, key.1, *fence)));
+    }
+
+    /// Has the disk take what is known of a worker, and the fence of this life of an actor.
+    fn keep_with(&mut self, uid: &PodUid, life: Option<(ActorKey, Incarnation)>) -> Option<EffectId> {
+        let slot = self.slots.get_mut(uid)?;
+        slot.is_unkept = false;
+        if let Some(life) = &life {
+            self.unkept.remove(life);
+        }
+        let fence = life.and_then(|key| self.fences.get(&key).map(|fence| (key.0, key.1, *fence)));
         let kept = Kept {
             worker: uid.clone(),
             entry: slot.entry.clone(),
             fence,
         };
+        let effect = self.effect(uid);
         self.outputs.push_back(Output::Keep(effect, Box::new(kept)));
+        Some(effect)
     }
 
     fn effect(&mut self, uid: &PodUid) -> EffectId {
@@ -561,6 +577,7 @@ impl Machine for Node {
             Input::Order(id, order) => self.order(now, id, *order),
             Input::CallerGone(id) => {
                 // The operation goes on: whoever asks next joins it, or gets its result.
+                self.forgive(id);
                 for slot in self.slots.values_mut() {
                     if let Some(running) = &mut slot.running {
                         running.callers.remove(&id);

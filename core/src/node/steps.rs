@@ -235,6 +235,9 @@ impl Node {
     }
 
     pub(super) fn kept(&mut self, now: Instant, effect: EffectId, result: Result<(), String>) {
+        if self.pay(effect, &result) {
+            return;
+        }
         let Some(uid) = self.effects.remove(&effect) else {
             return;
         };

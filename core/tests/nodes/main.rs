@@ -83,6 +83,7 @@ fn what_is_not_named_is_not_compared() {
         (order.verb, order.op) = (Verb::Stop, Some(op(2)));
         order.incarnation = Incarnation(8);
     });
+    seat.kept();
     assert_eq!(seat.reply(stop), Some(Ok(())), "another life of it is not there");
     assert_eq!(seat.working(), [] as [&Work; 0]);
 }
@@ -94,9 +95,27 @@ fn an_order_to_stop_what_is_not_there_is_done_and_touches_nobody_else() {
         (order.actor, order.op) = (actor_key("b"), Some(op(2)));
         order.verb = Verb::Stop;
     });
+    assert_eq!(seat.reply(stop), None, "its fence is not on disk yet");
+    seat.kept();
     assert_eq!(seat.reply(stop), Some(Ok(())));
     assert_eq!(seat.working(), [] as [&Work; 0]);
     assert_eq!(seat.hosts().as_deref(), Some("a"));
+}
+
+#[test]
+fn what_is_answered_from_memory_is_not_answered_while_the_disk_has_no_room_for_its_fence() {
+    let mut seat = Seat::running();
+    let again = |seat: &mut Seat| seat.order(|order| (order.session, order.fence) = (1, Fence(11)));
+    let (first, left) = (again(&mut seat), again(&mut seat));
+    seat.input(Input::CallerGone(left));
+    for (effect, _) in core::mem::take(&mut seat.keeps) {
+        seat.input(Input::Kept(effect, Err("disk full".into())));
+    }
+    assert_eq!(seat.refusal(first), Some(NodeFailureKind::Busy));
+    assert_eq!(seat.reply(left), None);
+    let second = again(&mut seat);
+    seat.kept();
+    assert_eq!(seat.reply(second), Some(Ok(())));
 }
 
 #[test]
@@ -256,6 +275,7 @@ fn what_ateom_runs_is_believed_rather_than_what_is_remembered() {
     seat.describe(Some(("a", 3, Sandbox::Running)), Some(3));
     seat.kept();
     let repeated = seat.order(|order| order.op = Some(op(3)));
+    seat.kept();
     assert_eq!(seat.reply(repeated), Some(Ok(())));
 }
 
