@@ -4,6 +4,7 @@
 //! write one that has not, and a snapshot pointer moves only along [`Change`].
 
 use crate::catalog::{Selector, Template};
+use crate::effect::Grave;
 use crate::id::{ActorKey, Fence, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, Version, WorkerKey};
 use crate::table::{self, Kind, Row, Table, begins, ends, kinds, moves, stays};
 use crate::worker::Worker;
@@ -44,7 +45,13 @@ pub struct Actor {
     pub in_progress: Option<Name>,
     /// State that was lost since the last successful Resume, and has not been told to anybody.
     pub loss: Option<Loss>,
+    /// Snapshots that this record has let go of and that have not been collected yet, oldest first.
+    pub garbage: Vec<Snapshot>,
 }
+
+/// How many snapshots a record remembers to have let go of. A node or an object store that stays away for
+/// longer than it takes to let go of so many leaves the oldest behind.
+pub const GARBAGE_MAX: usize = 32;
 
 /// The workflow that last wrote a record: who holds, or held, the lease, and its fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -153,7 +160,7 @@ impl Assignment {
 }
 
 /// A committed snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Snapshot {
     /// In the object store, under this URI prefix.
     External(Name),
@@ -164,6 +171,15 @@ pub enum Snapshot {
         /// The nodes that have it.
         nodes: Vec<NodeName>,
     },
+}
+
+impl Snapshot {
+    fn local(name: Name, node: NodeName) -> Snapshot {
+        Snapshot::Local {
+            name,
+            nodes: vec![node],
+        }
+    }
 }
 
 /// Why an actor's state could not be carried forward.
@@ -230,6 +246,8 @@ kinds! {
         Pause,
         /// It sleeps there.
         Paused,
+        /// It is given a place in the object store for its local snapshot.
+        Reserve,
         /// Its local snapshot is in the object store too.
         Uploaded,
         /// It falls back to the last committed snapshot.
@@ -238,6 +256,8 @@ kinds! {
         Crash,
         /// It is sent back to the last good snapshot.
         Revert,
+        /// What it let go of is gone.
+        Collected,
         /// It is deleted.
         Delete,
     }
@@ -300,6 +320,11 @@ pub const TABLE: Table<Status, Event> = {
             &[S::Paused],
             "`latest` becomes that local snapshot, on that node",
         ),
+        stays(
+            &[S::Paused],
+            E::Reserve,
+            "names where the copy of the local snapshot is written",
+        ),
         moves(
             &[S::Paused],
             E::Uploaded,
@@ -324,7 +349,16 @@ pub const TABLE: Table<Status, Event> = {
             &[S::Suspended],
             "back to the last good external snapshot, or to the initial state if there is none",
         ),
-        ends(&[S::Suspended, S::Crashed], E::Delete, "its snapshots stay"),
+        stays(
+            <S as Kind>::ALL,
+            E::Collected,
+            "forgets snapshots that it had let go of",
+        ),
+        ends(
+            &[S::Suspended, S::Crashed],
+            E::Delete,
+            "leaves a note of its snapshots",
+        ),
     ];
     Table::new("actor", ROWS)
 };
@@ -362,11 +396,13 @@ pub enum Change {
     },
     /// It sleeps at the snapshot that was being written, which has been read back complete.
     Suspended,
-    /// It sleeps at the copy of its local snapshot, which has been read back complete.
-    Uploaded {
-        /// The URI prefix that was written.
+    /// It is given a place in the object store for the copy of its local snapshot.
+    Reserve {
+        /// The URI prefix to write.
         snapshot: Name,
     },
+    /// It sleeps at the copy of its local snapshot, which has been read back complete.
+    Uploaded,
     /// It is to sleep on its node's disk.
     Pause {
         /// The operation.
@@ -387,6 +423,8 @@ pub enum Change {
     Revert,
     /// Other worker pools.
     Select(Selector),
+    /// Any state: these snapshots are gone, and nothing pointed at them.
+    Collected(Vec<Snapshot>),
 }
 
 impl Actor {
@@ -414,6 +452,7 @@ impl Actor {
             fallback: None,
             in_progress: None,
             loss: None,
+            garbage: Vec::new(),
         }
     }
 
@@ -443,6 +482,7 @@ impl Actor {
         match (&self.state, change) {
             (_, Change::Claim) => {}
             (_, Change::Select(selector)) => next.selector = selector.clone(),
+            (_, Change::Collected(gone)) => next.garbage.retain(|snapshot| !gone.contains(snapshot)),
             (_, Change::Resume { op, on, boot }) => {
                 next.state = State::Resuming {
                     op: *op,
@@ -470,12 +510,12 @@ impl Actor {
                 };
                 next.in_progress = Some(snapshot.clone());
             }
-            (State::Suspending { snapshot, .. }, Change::Suspended)
-            | (State::Paused, Change::Uploaded { snapshot }) => {
-                next.state = State::Suspended;
-                next.latest = Some(Snapshot::External(snapshot.clone()));
-                next.fallback = next.last_external.replace(snapshot.clone());
-                next.in_progress = None;
+            (State::Suspending { snapshot, .. }, Change::Suspended) => next.commit(snapshot.clone()),
+            (State::Paused, Change::Reserve { snapshot }) => next.in_progress = Some(snapshot.clone()),
+            (State::Paused, Change::Uploaded) if self.in_progress.is_some() => {
+                self.in_progress
+                    .iter()
+                    .for_each(|snapshot| next.commit(snapshot.clone()));
             }
             (State::Running { on }, Change::Pause { op, snapshot }) => {
                 next.state = State::Pausing {
@@ -516,8 +556,41 @@ impl Actor {
             // A state that lacks what the change works on; the table has no such row either.
             _ => return Err(Illegal { from, event }),
         }
+        let kept = next.snapshots();
+        let let_go = self
+            .snapshots()
+            .into_iter()
+            .filter(|snapshot| !kept.contains(snapshot));
+        next.garbage.extend(let_go);
+        let excess = next.garbage.len().saturating_sub(GARBAGE_MAX);
+        next.garbage.drain(..excess);
         TABLE.made(from, event, Some(next.status()));
         Ok(next)
+    }
+
+    /// Asleep at a snapshot in the object store.
+    fn commit(&mut self, snapshot: Name) {
+        self.state = State::Suspended;
+        self.latest = Some(Snapshot::External(snapshot.clone()));
+        self.fallback = self.last_external.replace(snapshot);
+        self.in_progress = None;
+    }
+
+    /// Every snapshot that this record points at, complete or not.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        let external = [&self.last_external, &self.fallback];
+        let committed = external.into_iter().flatten().cloned().map(Snapshot::External);
+        let mut all: Vec<Snapshot> = self.latest.iter().cloned().chain(committed).collect();
+        all.extend(self.in_progress.clone().map(|name| match &self.state {
+            State::Pausing { on, .. } => Snapshot::local(name, on.node.clone()),
+            State::Crashed(crash) if crash.during == Transition::Pause => {
+                Snapshot::local(name, crash.node.clone())
+            }
+            _ => Snapshot::External(name),
+        }));
+        all.sort();
+        all.dedup();
+        all
     }
 
     /// The snapshot that Revert goes back to. One from which the actor could not be resumed is not
@@ -539,6 +612,24 @@ impl Actor {
             Some(Snapshot::Local { .. }) => State::Paused,
             Some(Snapshot::External(_)) | None => State::Suspended,
         }
+    }
+
+    /// What this actor leaves behind when it is deleted, if anything.
+    pub fn grave(&self) -> Option<Grave> {
+        let mut snapshots = self.snapshots();
+        snapshots.extend(self.garbage.iter().cloned());
+        (!snapshots.is_empty()).then(|| Grave {
+            actor: self.key.clone(),
+            incarnation: self.incarnation,
+            version: self.version,
+            template: self.template(),
+            snapshots,
+        })
+    }
+
+    /// The namespace and name of its template.
+    pub fn template(&self) -> (Name, Name) {
+        (self.template_namespace.clone(), self.template_name.clone())
     }
 
     /// The worker that this record points at.
@@ -607,13 +698,15 @@ impl Change {
             Change::Thaw { .. } => Event::Thaw,
             Change::Suspend { .. } => Event::Suspend,
             Change::Suspended => Event::Suspended,
-            Change::Uploaded { .. } => Event::Uploaded,
+            Change::Reserve { .. } => Event::Reserve,
+            Change::Uploaded => Event::Uploaded,
             Change::Pause { .. } => Event::Pause,
             Change::Paused => Event::Paused,
             Change::Reset { .. } => Event::Reset,
             Change::Crash(_) => Event::Crash,
             Change::Revert => Event::Revert,
             Change::Select(_) => Event::Select,
+            Change::Collected(_) => Event::Collected,
         }
     }
 }

@@ -343,6 +343,12 @@ impl Catalog {
         self.templates.get(&(namespace.clone(), name.clone()))
     }
 
+    /// Whether new actors of some template start from this snapshot.
+    pub fn is_golden(&self, snapshot: &Name) -> bool {
+        let mut golden = self.templates.values().filter_map(|t| t.golden_snapshot.as_ref());
+        golden.any(|name| name == snapshot)
+    }
+
     /// All templates, by namespace and name.
     pub fn templates(&self) -> impl Iterator<Item = &Arc<Template>> {
         self.templates.values()

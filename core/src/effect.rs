@@ -1,6 +1,6 @@
 //! What a replica asks of the outside, and what it hears back: plain data, in both directions.
 
-use crate::actor::Actor;
+use crate::actor::{Actor, Snapshot};
 use crate::catalog::{SandboxAssets, Scope, Template};
 use crate::failure::Code;
 use crate::id::{
@@ -133,6 +133,26 @@ pub enum StoreOp {
     GetSession(ReplicaId),
     /// Ends a replica's own session. Answer: [`StoreReply::Done`].
     DropSession(ReplicaId),
+    /// Notes what a deleted actor leaves behind, in place of an earlier note of the same life and version of
+    /// it. Answer: [`StoreReply::Done`].
+    PutGrave(Box<Grave>),
+    /// Lists what deleted actors have left behind, in an order of the store's own. What is there throughout is
+    /// on at least one page. Answer: [`StoreReply::Graves`].
+    ListGraves {
+        /// The token of the page before; none for the first.
+        after: Option<Name>,
+        /// About how many of them to a page; at least 1.
+        limit: u32,
+    },
+    /// Forgets what one attempt at deleting an actor has noted. Answer: [`StoreReply::Done`], in any case.
+    DropGrave {
+        /// The actor.
+        key: ActorKey,
+        /// Which life of it.
+        incarnation: Incarnation,
+        /// Which note of it.
+        version: Version,
+    },
 }
 
 /// What the store answers.
@@ -167,6 +187,13 @@ pub enum StoreReply {
     Nodes(Vec<NodeRow>),
     /// Nothing was written; this is what is stored.
     NodeConflict(Option<NodeRow>),
+    /// A page of what deleted actors have left behind, and the token of the next one if there is more.
+    Graves {
+        /// What they have left.
+        graves: Vec<Grave>,
+        /// Where the next page begins.
+        next: Option<Name>,
+    },
     /// All atespaces, in order.
     Atespaces(Vec<Name>),
     /// It exists.
@@ -274,6 +301,32 @@ pub struct NodeCall {
     pub op: OpId,
     /// What is wanted.
     pub verb: Verb,
+}
+
+/// What a deleted actor leaves behind. Each attempt at deleting it leaves a note of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Grave {
+    /// The actor.
+    pub actor: ActorKey,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// The version that its record must have had to be deleted.
+    pub version: Version,
+    /// The template's namespace and name, which name its directory on nodes.
+    pub template: (Name, Name),
+    /// Its snapshots.
+    pub snapshots: Vec<Snapshot>,
+}
+
+/// Snapshots that nothing points at, to be deleted. It is fine when they are gone already.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Discard {
+    /// Whose they were.
+    pub actor: ActorKey,
+    /// The template's namespace and name, which name the actor's directory on the node.
+    pub template: (Name, Name),
+    /// Where they are.
+    pub snapshots: Vec<Place>,
 }
 
 /// A worker as a node call names it.

@@ -23,6 +23,7 @@ extern crate alloc;
 pub mod actor;
 pub mod bounds;
 pub mod catalog;
+mod collection;
 pub mod digits;
 pub mod effect;
 pub mod failure;

@@ -134,8 +134,8 @@ pub enum WishedChange {
     Suspend,
     /// A Pause under a new operation.
     Pause,
-    /// The local snapshot of this name has been uploaded.
-    Uploaded(Name),
+    /// A place for a copy of the local snapshot.
+    Reserve,
 }
 
 /// What follows a write.
@@ -152,8 +152,6 @@ pub enum Then {
 pub enum CallVerb {
     /// Boot from the images, in a sandbox of the worker's pool.
     Boot(WorkerKey),
-    /// Upload this local snapshot to where the template's snapshots go.
-    Upload(Name),
     /// As it stands.
     Exactly(Verb),
 }
@@ -240,14 +238,15 @@ fn upload(actor: &Actor, facts: &Facts<'_>) -> Next {
     let Some(node) = nodes.first() else {
         return refuse(Failure::local_snapshot_unreachable(&actor.key.name, "none"));
     };
+    // Another place each time that one is reserved: what was let go of is never pointed at again.
+    let Some(to) = &actor.in_progress else {
+        return begin(WishedChange::Reserve);
+    };
     if !actor.is_claimed_by(facts.token) {
         return write(Change::Claim, Then::GoOn);
     }
     match facts.outcome {
-        Some((CallOf::Upload, Ok(()))) => Next::Write {
-            change: WishedChange::Uploaded(name.clone()),
-            then: Then::GoOn,
-        },
+        Some((CallOf::Upload, Ok(()))) => write(Change::Uploaded, Then::GoOn),
         Some((CallOf::Upload, Err(failure))) => match failure.kind {
             NodeFailureKind::StaleFence {
                 of: Fenced::Actor,
@@ -265,7 +264,10 @@ fn upload(actor: &Actor, facts: &Facts<'_>) -> Next {
             call: CallOf::Upload,
             node: node.clone(),
             worker: None,
-            verb: CallVerb::Upload(name.clone()),
+            verb: CallVerb::Exactly(Verb::Upload {
+                name: name.clone(),
+                to: to.clone(),
+            }),
         },
     }
 }

@@ -162,6 +162,8 @@ pub struct Registry {
     silence: Timers<NodeName>,
     /// When the session of a silent node is surely over.
     sessions: Timers<NodeName>,
+    /// The node that was heard last.
+    heard_last: Option<NodeName>,
     workers: Trie<WorkerKey, Box<Entry>>,
     /// The workers whose rows are on a node, whether or not it has been heard.
     rows_on: Groups<NodeName>,
@@ -233,6 +235,7 @@ impl Registry {
             nodes: Trie::default(),
             silence: Timers::default(),
             sessions: Timers::default(),
+            heard_last: None,
             workers: Trie::default(),
             rows_on: Groups::default(),
             promises: Promises::default(),
@@ -423,6 +426,14 @@ impl Registry {
     /// The promises of all workers.
     pub fn promises(&self) -> &Promises {
         &self.promises
+    }
+
+    /// Where the atelet of this node listens, or the one that was heard last if none is named; none if it
+    /// has not been heard for long.
+    pub fn in_reach(&self, node: Option<&NodeName>) -> Option<&Name> {
+        let name = node.or(self.heard_last.as_ref())?;
+        let node = self.nodes.get(name).filter(|node| !node.is_stale)?;
+        Some(&node.row.address)
     }
 
     /// Where a node's atelet listens.

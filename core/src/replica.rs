@@ -3,11 +3,14 @@
 //! It routes. Each request becomes an errand or a workflow; each answer of the store or a node goes
 //! back to whoever asked; the registry's wishes and the sweep become workflows that nobody waits for.
 
+mod collect;
 mod reconcile;
 
+use self::collect::Leftovers;
 use crate::catalog::Catalog;
+use crate::collection::Collection;
 use crate::digits::{Digits, Filed};
-use crate::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
+use crate::effect::{Discard, NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
 use crate::failure::Failure;
 use crate::id::{
     ActorKey, EffectId, Incarnation, LeaseToken, Name, NodeName, ReplicaId, RequestId, WorkerKey,
@@ -27,6 +30,7 @@ use crate::workflow::{self, Lane, Workflow, World};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// One replica.
@@ -42,6 +46,7 @@ pub struct Replica {
     /// The workflow of this replica that has, or asks for, an actor's lease.
     exclusive: Trie<Filed<ActorKey>, u64>,
     sweep: Sweep,
+    leftovers: Leftovers,
     /// Workers that were stray at the last sweep.
     suspects: BTreeSet<WorkerKey>,
     effects: Trie<EffectId, Origin>,
@@ -93,6 +98,8 @@ enum Origin {
     Repair(WorkerKey, Note),
     Lapse(NodeName, Name, u64),
     Stray(WorkerKey),
+    Collection(Box<Collection>),
+    ListGraves,
     Session,
     ListWorkers,
     ListNodes,
@@ -122,6 +129,10 @@ pub enum Timer {
     Settle(Box<(ActorKey, WorkerKey)>),
     /// The lists could not be read; they are asked for again.
     Relist,
+    /// What an actor has let go of may be deleted.
+    Collect,
+    /// What deleted actors have left behind is looked at.
+    Graves,
 }
 
 impl Digits for Timer {
@@ -131,6 +142,8 @@ impl Digits for Timer {
             Timer::Registry => 1,
             Timer::Sweep => 2,
             Timer::Relist => 3,
+            Timer::Collect => 4,
+            Timer::Graves => 5,
             Timer::Flow(number) => *number,
             Timer::Settle(of) => of.0.digits(),
         }
@@ -150,6 +163,8 @@ pub enum Input {
     Stored(EffectId, Result<StoreReply, StoreError>),
     /// A node answered.
     Called(EffectId, NodeReply),
+    /// A node has deleted what it was asked to, or not.
+    Discarded(EffectId, Result<(), String>),
     /// The store's watch has news.
     Watched(StoreEvent),
     /// The operators have declared something else.
@@ -165,6 +180,8 @@ pub enum Output {
     Store(EffectId, StoreOp),
     /// A node call, to the atelet at this address.
     Node(EffectId, Name, Box<NodeCall>),
+    /// Have the atelet at this address delete what nothing points at.
+    Discard(EffectId, Name, Discard),
     /// The answer to an effect no longer matters; end it if that can be done.
     Cancel(EffectId),
     /// A caller's verdict.
@@ -216,6 +233,7 @@ impl Replica {
             exclusive: Trie::default(),
             sweep: Sweep::default(),
             suspects: BTreeSet::new(),
+            leftovers: Leftovers::default(),
             effects: Trie::default(),
             wakes: Deadlines::default(),
             timers: Timers::default(),
@@ -420,6 +438,10 @@ impl Replica {
         if self.exclusive.get(&key) == Some(&number) {
             self.exclusive.remove(&key);
         }
+        let written = workflow.actor();
+        if let Some(actor) = written.filter(|actor| actor.is_claimed_by(workflow.token())) {
+            self.collect_garbage_of(now, actor);
+        }
         if let (Err(_), Some(actor)) = (&result, workflow.actor()) {
             self.leave_unfinished(now, actor, &workflow);
         }
@@ -524,6 +546,8 @@ impl Replica {
                 }
                 _ => self.relist_later(now),
             },
+            Origin::Collection(collection) => self.collection_stored(now, *collection, answer),
+            Origin::ListGraves => self.graves_listed(answer),
             Origin::DropSession => {
                 self.phase = Phase::Left;
                 self.outputs.push_back(Output::Left);
@@ -576,6 +600,7 @@ impl Replica {
             self.phase = Phase::Serving;
             self.timers
                 .set(Timer::Sweep, Some(now.plus(self.settings.workflow.retry_from)));
+            self.look_at_graves_later(now);
             self.outputs.push_back(Output::Ready);
         }
     }
@@ -671,6 +696,7 @@ impl Machine for Replica {
                     self.answer_call(now, number, reply);
                 }
             }
+            Input::Discarded(effect, result) => self.discarded(now, effect, &result),
             Input::Watched(event) => self.watched(now, event),
             Input::Declared(catalog) => self.catalog = catalog,
             Input::Shutdown => self.shutdown(now),
@@ -719,6 +745,8 @@ impl Machine for Replica {
                     self.settle(now, actor, Goal::Settle { worker, resume });
                 }
                 Timer::Relist => self.relist(),
+                Timer::Collect => self.collect_on(now),
+                Timer::Graves => self.look_at_graves(now),
             }
         }
         self.heed_registry(now);

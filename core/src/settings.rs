@@ -107,6 +107,9 @@ pub struct WorkflowSettings {
     pub settle_after: Duration,
     /// How often each assigned worker's actor is looked at.
     pub sweep_every: Duration,
+    /// How long what nothing points at any more is kept: longer than the store can take to lose the write
+    /// that let go of it.
+    pub collect_after: Duration,
 }
 
 /// All settings of the system.
@@ -156,6 +159,7 @@ impl Settings {
             retry_to: Duration::from_secs(5),
             settle_after: Duration::from_secs(10),
             sweep_every: Duration::from_secs(10),
+            collect_after: Duration::from_secs(60),
         },
     };
 
@@ -216,7 +220,7 @@ impl Settings {
 
     /// Every relation between durations. The periods come first: what they are compared with afterwards
     /// is easier to understand when they are none that nobody can keep.
-    const fn relations(&self) -> [Relation; 17] {
+    const fn relations(&self) -> [Relation; 18] {
         use Setting::*;
         let silence = Term {
             what: What::Silence,
@@ -231,6 +235,7 @@ impl Settings {
             self.period(WorkflowRetryFrom),
             self.period(SettleAfter),
             self.period(SweepEvery),
+            self.period(CollectAfter),
             // Two renewals, and so one that fails, fit into what is believed.
             self.one(LeaseRetryFrom).is_below(self.one(LeaseRenewEvery)),
             self.twice(LeaseRenewEvery).is_below(self.believed(LeaseTtl)),
@@ -326,6 +331,8 @@ pub enum Setting {
     SettleAfter,
     /// `workflow.sweep_every`
     SweepEvery,
+    /// `workflow.collect_after`
+    CollectAfter,
 }
 
 impl Setting {
@@ -349,6 +356,7 @@ impl Setting {
             Setting::WorkflowRetryTo => "workflow.retry_to",
             Setting::SettleAfter => "workflow.settle_after",
             Setting::SweepEvery => "workflow.sweep_every",
+            Setting::CollectAfter => "workflow.collect_after",
         }
     }
 
@@ -377,6 +385,7 @@ impl Setting {
             Setting::WorkflowRetryTo => workflow.retry_to,
             Setting::SettleAfter => workflow.settle_after,
             Setting::SweepEvery => workflow.sweep_every,
+            Setting::CollectAfter => workflow.collect_after,
             Setting::StaleAfter | Setting::PullAttempts => Duration::ZERO,
         }
     }
@@ -550,7 +559,7 @@ mod tests {
 
     #[test]
     fn each_broken_relation_is_named() {
-        let cases: [(Breaks, &str); 24] = [
+        let cases: [(Breaks, &str); 25] = [
             (
                 |s| s.lease.retry_from = Duration::ZERO,
                 "lease.retry_from (0ns) must be 10ms or longer",
@@ -582,6 +591,10 @@ mod tests {
             (
                 |s| s.workflow.sweep_every = Duration::from_nanos(1),
                 "workflow.sweep_every (1ns) must be 10ms or longer",
+            ),
+            (
+                |s| s.workflow.collect_after = Duration::ZERO,
+                "workflow.collect_after (0ns) must be 10ms or longer",
             ),
             (
                 |s| s.lease.retry_from = s.lease.renew_every,

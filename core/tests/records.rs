@@ -98,6 +98,14 @@ fn local(name: &str) -> Option<Snapshot> {
     })
 }
 
+/// These external snapshots, and then these local ones.
+fn garbage(external: &[&str], on_node: &[&str]) -> Vec<Snapshot> {
+    let external = external.iter().map(|name| Snapshot::External((*name).into()));
+    external
+        .chain(on_node.iter().filter_map(|name| local(name)))
+        .collect()
+}
+
 /// The record after this change by the workflow that wrote it before, and the same record one version on.
 fn changed(before: Actor, change: &Change) -> (Actor, Actor) {
     let after = before.after(change, Some(OLD), Version::FIRST).unwrap();
@@ -162,6 +170,7 @@ fn an_actor_that_serves_has_nothing_in_progress_and_no_loss_to_tell() {
             state: State::Running { on: on() },
             in_progress: None,
             loss: None,
+            garbage: garbage(&["in progress"], &[]),
             ..next
         }
     );
@@ -198,6 +207,7 @@ fn a_checkpoint_that_begins_names_the_snapshot_and_moves_no_pointer() {
             Actor {
                 state,
                 in_progress: Some(snapshot.clone()),
+                garbage: garbage(&["in progress"], &[]),
                 ..next
             }
         );
@@ -206,14 +216,19 @@ fn a_checkpoint_that_begins_names_the_snapshot_and_moves_no_pointer() {
 
 #[test]
 fn a_committed_snapshot_is_the_latest_and_the_one_before_it_the_fallback() {
-    let uploaded = Change::Uploaded {
-        snapshot: "new".into(),
-    };
     let paused = Actor {
         latest: local("local"),
+        in_progress: Some("new".into()),
         ..actor(State::Paused)
     };
-    for (before, change) in [(actor(suspending()), Change::Suspended), (paused, uploaded)] {
+    for (before, change, garbage) in [
+        (
+            actor(suspending()),
+            Change::Suspended,
+            garbage(&["fallback", "in progress"], &[]),
+        ),
+        (paused, Change::Uploaded, garbage(&["fallback"], &["local"])),
+    ] {
         let (after, next) = changed(before, &change);
         assert_eq!(
             after,
@@ -223,6 +238,7 @@ fn a_committed_snapshot_is_the_latest_and_the_one_before_it_the_fallback() {
                 last_external: Some("new".into()),
                 fallback: Some("latest".into()),
                 in_progress: None,
+                garbage,
                 ..next
             }
         );
@@ -238,6 +254,45 @@ fn a_paused_actor_sleeps_where_it_was_and_keeps_what_is_in_the_object_store() {
             state: State::Paused,
             latest: local("new"),
             in_progress: None,
+            garbage: garbage(&[], &["in progress"]),
+            ..next
+        }
+    );
+}
+
+#[test]
+fn a_place_for_an_upload_is_in_progress_and_moves_no_pointer() {
+    let reserve = Change::Reserve {
+        snapshot: "new".into(),
+    };
+    let (after, next) = changed(actor(State::Paused), &reserve);
+    assert_eq!(
+        after,
+        Actor {
+            in_progress: Some("new".into()),
+            garbage: garbage(&["in progress"], &[]),
+            ..next
+        }
+    );
+    let without = Actor {
+        in_progress: None,
+        ..actor(State::Paused)
+    };
+    let uploaded = without.after(&Change::Uploaded, Some(OLD), Version::FIRST);
+    assert!(uploaded.is_err(), "nothing was being uploaded");
+}
+
+#[test]
+fn what_is_gone_is_forgotten_and_nothing_else() {
+    let before = Actor {
+        garbage: garbage(&["1", "2"], &["3"]),
+        ..actor(resuming())
+    };
+    let (after, next) = changed(before, &Change::Collected(garbage(&["2", "4", "latest"], &[])));
+    assert_eq!(
+        after,
+        Actor {
+            garbage: garbage(&["1"], &["3"]),
             ..next
         }
     );
@@ -262,6 +317,7 @@ fn a_reset_drops_what_was_in_progress_and_forgets_no_loss() {
                     state: state.clone(),
                     in_progress: None,
                     loss: Some(loss(told)),
+                    garbage: garbage(&["in progress"], &[]),
                     ..next
                 }
             );
@@ -286,21 +342,29 @@ fn a_crash_keeps_everything_for_those_who_investigate() {
 fn a_revert_goes_back_to_the_last_good_snapshot_with_nothing_left_to_tell() {
     let (latest, fallback) = (Some(Name::from("latest")), Some(Name::from("fallback")));
     let last = Some(Snapshot::External("latest".into()));
-    for (state, pointer, good, kept) in [
+    for (state, pointer, good, kept, garbage) in [
         // What could not be written says nothing against what was.
         (
             State::Crashed(crashed(Transition::Suspend)),
             last.clone(),
             &latest,
             &fallback,
+            garbage(&["in progress"], &[]),
         ),
-        (State::Paused, local("local"), &latest, &fallback),
+        (
+            State::Paused,
+            local("local"),
+            &latest,
+            &fallback,
+            garbage(&["in progress"], &["local"]),
+        ),
         // What could not be restored is not good, and nothing is left before the one that is taken instead.
         (
             State::Crashed(crashed(Transition::Resume)),
             last,
             &fallback,
             &None,
+            garbage(&["in progress", "latest"], &[]),
         ),
         // It was the local one that could not be restored.
         (
@@ -308,6 +372,7 @@ fn a_revert_goes_back_to_the_last_good_snapshot_with_nothing_left_to_tell() {
             local("local"),
             &latest,
             &fallback,
+            garbage(&["in progress"], &["local"]),
         ),
     ] {
         let before = Actor {
@@ -324,6 +389,7 @@ fn a_revert_goes_back_to_the_last_good_snapshot_with_nothing_left_to_tell() {
                 fallback: kept.clone(),
                 in_progress: None,
                 loss: None,
+                garbage,
                 ..next
             }
         );

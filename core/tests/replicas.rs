@@ -287,7 +287,10 @@ fn a_replica_with_nothing_to_do_wakes_for_itself_only() {
     let end = c.now.plus(SETTINGS.workflow.deadline * 2);
     while let Some((at, why)) = c.replicas[0].machine.poll_timeout().filter(|(at, _)| *at <= end) {
         assert!(
-            matches!(why, Timer::Session | Timer::Sweep | Timer::Registry),
+            matches!(
+                why,
+                Timer::Session | Timer::Sweep | Timer::Registry | Timer::Graves
+            ),
             "{why:?} at {at:?}"
         );
         c.wake(0);

@@ -10,7 +10,7 @@ use holdfast_core::catalog::{
     Catalog, ConfigRole, Container, LabelSelector, Pool, SandboxAssets, SandboxConfig, Scope, Selector,
     Template, Workload,
 };
-use holdfast_core::effect::{Fenced, NodeFailure, NodeFailureKind, NodeRow};
+use holdfast_core::effect::{Fenced, Grave, NodeFailure, NodeFailureKind, NodeRow};
 use holdfast_core::failure::Code;
 use holdfast_core::id::{
     ActorKey, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, ReplicaId, WorkerKey,
@@ -254,13 +254,7 @@ pub fn actor(feed: &mut Feed<'_>, key: ActorKey) -> Actor {
             token: token(feed),
             fence: feed.count(),
         }),
-        latest: maybe(feed, |feed| match feed.flip() {
-            true => Snapshot::External(name(feed)),
-            false => Snapshot::Local {
-                name: name(feed),
-                nodes: some(feed, 3, node_name),
-            },
-        }),
+        latest: maybe(feed, snapshot),
         last_external: maybe(feed, name),
         fallback: maybe(feed, name),
         in_progress: maybe(feed, name),
@@ -268,6 +262,29 @@ pub fn actor(feed: &mut Feed<'_>, key: ActorKey) -> Actor {
             worker: worker_key(feed),
             reason: name(feed),
         }),
+        garbage: some(feed, 4, snapshot),
+    }
+}
+
+/// Where an actor was saved.
+pub fn snapshot(feed: &mut Feed<'_>) -> Snapshot {
+    match feed.flip() {
+        true => Snapshot::External(name(feed)),
+        false => Snapshot::Local {
+            name: name(feed),
+            nodes: some(feed, 3, node_name),
+        },
+    }
+}
+
+/// What a deleted actor has left behind.
+pub fn grave(feed: &mut Feed<'_>) -> Grave {
+    Grave {
+        actor: actor_key(feed),
+        incarnation: Incarnation(feed.number()),
+        version: feed.count(),
+        template: ("ns".into(), "t0".into()),
+        snapshots: some(feed, 4, snapshot),
     }
 }
 

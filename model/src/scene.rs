@@ -172,6 +172,7 @@ impl<'m> Scene<'m> {
             replica::Output::Cancel(effect) => self.cancel_call(seat, *effect),
             replica::Output::Reply(id, verdict) => self.told(seat, *id, verdict),
             replica::Output::Left => self.remove_replica(seat),
+            replica::Output::Discard(..) => unreachable!("the model's settings put it off for ever"),
             replica::Output::Ready | replica::Output::Event(_) => {}
         }
     }

@@ -160,12 +160,13 @@ impl Budget {
 const NEVER: Duration = Duration::from_secs(1_000_000_000);
 
 /// The default settings, without what would only repeat itself (replicas' sessions are the
-/// model's) and without sessions of nodes.
+/// model's), without sessions of nodes and without collection.
 pub fn settings() -> Settings {
     let mut settings = Settings::DEFAULT;
     settings.node.on_lapse = OnLapse::Keep;
     settings.session.ttl = NEVER;
     settings.session.renew_every = NEVER;
+    settings.workflow.collect_after = NEVER;
     settings
 }
 

@@ -125,7 +125,10 @@ impl Store {
             | StoreOp::CreateAtespace(_)
             | StoreOp::GetAtespace(_)
             | StoreOp::ListAtespaces
-            | StoreOp::DeleteAtespace(_) => unreachable!("no caller of the model asks for it: {op:?}"),
+            | StoreOp::DeleteAtespace(_)
+            | StoreOp::PutGrave(_)
+            | StoreOp::ListGraves { .. }
+            | StoreOp::DropGrave { .. } => unreachable!("no caller of the model asks for it: {op:?}"),
         };
         (reply, None)
     }

@@ -32,7 +32,7 @@ pub fn actor(before: Option<&Actor>, after: Option<&Actor>) -> Option<Moved> {
                 by = after.claim.map(|claim| claim.token);
             }
             let explains = |change: &Change| known.after(change, by, after.version).as_ref() == Ok(after);
-            let mut changes = changes(after);
+            let mut changes = changes(before, after);
             let session = |actor: &Actor| actor.assignment().map(|on| on.session);
             if session(before) == session(after) {
                 changes.retain(|change| !matches!(change, Change::Thaw { .. }));
@@ -82,17 +82,20 @@ pub fn worker(before: Option<&Worker>, after: Option<&Worker>) -> Option<Moved> 
 }
 
 /// Every change that may have led to this record.
-fn changes(after: &Actor) -> Vec<Change> {
+fn changes(before: &Actor, after: &Actor) -> Vec<Change> {
     let mut changes = Vec::new();
     match &after.state {
         State::Suspended => {
-            if let Some(Snapshot::External(snapshot)) = after.latest.clone() {
-                changes.push(Change::Uploaded { snapshot });
-            }
+            changes.push(Change::Uploaded);
             changes.push(Change::Suspended);
             changes.push(Change::Revert);
         }
-        State::Paused => changes.push(Change::Paused),
+        State::Paused => {
+            changes.push(Change::Paused);
+            if let Some(snapshot) = after.in_progress.clone() {
+                changes.push(Change::Reserve { snapshot });
+            }
+        }
         State::Resuming { op, on, boot } => changes.push(Change::Resume {
             op: *op,
             on: on.clone(),
@@ -115,6 +118,9 @@ fn changes(after: &Actor) -> Vec<Change> {
     });
     changes.push(Change::Claim);
     changes.push(Change::Select(after.selector.clone()));
+    let is_gone = |snapshot: &&Snapshot| !after.garbage.contains(snapshot);
+    let gone = before.garbage.iter().filter(is_gone).cloned().collect();
+    changes.push(Change::Collected(gone));
     changes
 }
 

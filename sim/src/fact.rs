@@ -81,6 +81,13 @@ pub enum Fact {
         /// What its counter stands at.
         count: u64,
     },
+    /// A snapshot was deleted.
+    Discarded {
+        /// Its URI prefix, or its name on a node.
+        snapshot: Name,
+        /// The node, for a local one.
+        node: Option<NodeName>,
+    },
     /// The outside damaged a snapshot.
     Damaged {
         /// Its URI prefix, or its name on a node.
@@ -173,4 +180,6 @@ pub struct Still {
     pub sandboxes: BTreeMap<PodUid, ActorKey>,
     /// The workers that are there.
     pub present: Vec<PodUid>,
+    /// Snapshots in the object store that no record and no note knows of.
+    pub forgotten: Vec<Name>,
 }

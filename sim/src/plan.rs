@@ -108,6 +108,7 @@ impl Plan {
         let mut settings = Settings::DEFAULT;
         settings.workflow.deadline = Duration::from_secs(120);
         settings.pull.stall_after = Duration::from_secs(10);
+        settings.workflow.collect_after = Duration::from_secs(10);
         if rng.permille(300) {
             settings = settings.with_lease_ttl(Duration::from_secs(10));
         }

@@ -2,8 +2,8 @@
 //! store's own clock.
 
 use holdfast_core::actor::Actor;
-use holdfast_core::effect::{NodeRow, StoreEvent, StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, LeaseToken, Name, NodeName, ReplicaId, Version, WorkerKey};
+use holdfast_core::effect::{Grave, NodeRow, StoreEvent, StoreOp, StoreReply};
+use holdfast_core::id::{ActorKey, Incarnation, LeaseToken, Name, NodeName, ReplicaId, Version, WorkerKey};
 use holdfast_core::time::{Duration, Instant};
 use holdfast_core::worker::Worker;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,8 @@ pub struct Store {
     pub actors: BTreeMap<ActorKey, Actor>,
     /// Workers.
     pub workers: BTreeMap<WorkerKey, Worker>,
+    /// What deleted actors have left behind.
+    pub graves: BTreeMap<(ActorKey, Incarnation, Version), Grave>,
     nodes: BTreeMap<NodeName, NodeRow>,
     atespaces: BTreeSet<Name>,
     leases: BTreeMap<ActorKey, (LeaseToken, Instant)>,
@@ -132,6 +134,23 @@ impl Store {
             },
             StoreOp::DropSession(replica) => {
                 self.sessions.remove(replica);
+                StoreReply::Done
+            }
+            StoreOp::PutGrave(grave) => {
+                let note = (grave.actor.clone(), grave.incarnation, grave.version);
+                self.graves.insert(note, (**grave).clone());
+                StoreReply::Done
+            }
+            StoreOp::ListGraves { limit, .. } => StoreReply::Graves {
+                graves: self.graves.values().take(*limit as usize).cloned().collect(),
+                next: None,
+            },
+            StoreOp::DropGrave {
+                key,
+                incarnation,
+                version,
+            } => {
+                self.graves.remove(&(key.clone(), *incarnation, *version));
                 StoreReply::Done
             }
         };

@@ -17,10 +17,11 @@ use crate::rng::Rng;
 use crate::store::Store;
 use ateoms::Waiter;
 use callers::{Ask, Caller};
+use holdfast_core::actor::Snapshot;
 use holdfast_core::catalog::{
     Catalog, ConfigRole, Container, LabelSelector, Pool, SandboxConfig, Scope, Template, Workload,
 };
-use holdfast_core::effect::{NodeCall, NodeReply, StoreOp};
+use holdfast_core::effect::{Discard, NodeCall, NodeReply, StoreOp};
 use holdfast_core::id::{ActorKey, EffectId, Name, PodUid, RequestId, WorkerKey};
 use holdfast_core::licence::Licensed;
 use holdfast_core::machine::Machine;
@@ -79,6 +80,7 @@ enum Event {
     NodeStarts(usize),
     OrderArrives(u64, Box<NodeCall>),
     CallEnds(u64, NodeReply),
+    DiscardArrives(usize, u32, EffectId, Name, Discard),
     ReportArrives(usize, u32, Report),
     ReportWaits(RequestId, usize, u32, Report, usize),
     Step(usize, u32, EffectId, Work, Arc<Order>),
@@ -232,6 +234,9 @@ impl World {
             Event::NodeStarts(node) => self.start_node(node),
             Event::OrderArrives(call, order) => self.order_arrives(call, order),
             Event::CallEnds(call, reply) => self.call_ends(call, reply),
+            Event::DiscardArrives(replica, life, effect, address, discard) => {
+                self.discard_arrives(replica, life, effect, &address, &discard);
+            }
             Event::ReportArrives(node, life, report) => self.report_arrives(node, life, report),
             Event::ReportWaits(id, node, life, report, tries) => {
                 self.report_waits(id, node, life, report, tries)
@@ -308,8 +313,28 @@ impl World {
         }
     }
 
+    /// Snapshots in the object store that will never be collected.
+    fn forgotten(&self) -> Vec<Name> {
+        let of_actors = self
+            .store
+            .actors
+            .values()
+            .flat_map(|actor| actor.snapshots().into_iter().chain(actor.garbage.iter().cloned()));
+        let of_graves = self
+            .store
+            .graves
+            .values()
+            .flat_map(|grave| grave.snapshots.iter().cloned());
+        let known: BTreeSet<Snapshot> = of_actors.chain(of_graves).collect();
+        let is_forgotten = |name: &&Name| {
+            !known.contains(&Snapshot::External((*name).clone())) && !self.catalog.is_golden(name)
+        };
+        self.objects.keys().filter(is_forgotten).cloned().collect()
+    }
+
     fn look_around(&mut self) {
-        let still = self.still();
+        let mut still = self.still();
+        still.forgotten = self.forgotten();
         self.fact(Fact::Calm(Box::new(still)));
     }
 }

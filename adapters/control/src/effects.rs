@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use holdfast_core::id::EffectId;
 use holdfast_core::replica::{Event, Input, Output, Replica};
@@ -47,6 +48,8 @@ pub struct ReplicaEffects {
     desk: Desk,
     inbox: Inbox<Input>,
     calls: BTreeMap<EffectId, AbortHandle>,
+    /// How long a node may take to delete what it is told to.
+    discarded_within: Duration,
     ready: Option<oneshot::Sender<()>>,
     left: Option<oneshot::Sender<()>>,
 }
@@ -58,6 +61,7 @@ impl ReplicaEffects {
         desk: Desk,
         inbox: Inbox<Input>,
         manifests: Arc<Manifests>,
+        discarded_within: Duration,
     ) -> (ReplicaEffects, Signals) {
         let (ready_sender, ready) = oneshot::channel();
         let (left_sender, left) = oneshot::channel();
@@ -68,6 +72,7 @@ impl ReplicaEffects {
             desk,
             inbox,
             calls: BTreeMap::new(),
+            discarded_within,
             ready: Some(ready_sender),
             left: Some(left_sender),
         };
@@ -99,6 +104,18 @@ impl Effects<Replica> for ReplicaEffects {
                     inbox.send(Input::Called(effect, reply));
                 });
                 self.calls.insert(effect, task.abort_handle());
+            }
+            Output::Discard(effect, address, discard) => {
+                let (inbox, within) = (self.inbox.clone(), self.discarded_within);
+                let channel = self.nodes.channel(&address);
+                tokio::spawn(async move {
+                    let result = crate::nodes::discard(channel, &discard, within).await;
+                    if let Err(error) = &result {
+                        let (actor, snapshots) = (&discard.actor, &discard.snapshots);
+                        tracing::warn!(%actor, %address, ?snapshots, error, "snapshots not deleted yet");
+                    }
+                    inbox.send(Input::Discarded(effect, result));
+                });
             }
             Output::Cancel(effect) => {
                 if let Some(task) = self.calls.remove(&effect) {

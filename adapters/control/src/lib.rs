@@ -84,6 +84,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         desk.clone(),
         inbox.clone(),
         manifests.current().clone(),
+        settings.workflow.deadline,
     );
     let secrets = effects.manifests();
     let machine = tokio::spawn(driver::drive(replica, queue, clock.clone(), effects));

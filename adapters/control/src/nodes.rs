@@ -1,9 +1,10 @@
 //! Calls to nodes: what the core wants of one, as the original's requests with our metadata.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use holdfast_core::catalog::Scope;
-use holdfast_core::effect::{NodeCall, NodeFailure, NodeFailureKind, NodeReply, Place, Verb};
+use holdfast_core::effect::{Discard, NodeCall, NodeFailure, NodeFailureKind, NodeReply, Place, Verb};
 use holdfast_core::id::{Fence, Name};
 use holdfast_manifests::Secrets;
 use holdfast_rpc::atelet::ateom_herder_client::AteomHerderClient;
@@ -12,9 +13,10 @@ use holdfast_rpc::atelet::{
 };
 use holdfast_rpc::failure::{from_tonic, node_from_status};
 use holdfast_rpc::holdfast_v1::node_control_client::NodeControlClient;
-use holdfast_rpc::holdfast_v1::{StopRequest, ThawRequest, UploadRequest};
+use holdfast_rpc::holdfast_v1::{DiscardRequest, StopRequest, ThawRequest, UploadRequest};
 use holdfast_rpc::metadata::Credentials;
 use holdfast_runtime::net::{Address, Channel, Transport};
+use holdfast_runtime::tokio::time::timeout;
 use tonic::{Request, Status};
 
 use crate::workload::{self, EnvPolicy};
@@ -60,6 +62,33 @@ pub async fn call(channel: Connected, call: &NodeCall, secrets: &Secrets) -> Nod
             message: status.message().to_owned(),
             kind: NodeFailureKind::Failed,
         }),
+    }
+}
+
+/// Has a node delete what nothing points at any more, within some time: whatever has not been deleted by then
+/// is asked for again.
+pub async fn discard(channel: Connected, discard: &Discard, within: Duration) -> Result<(), String> {
+    let mut client = NodeControlClient::new(channel?);
+    let (mut local, mut external) = (Vec::new(), Vec::new());
+    for snapshot in &discard.snapshots {
+        match snapshot {
+            Place::Local(name) => local.push(name.to_string()),
+            Place::External(prefix) => external.push(prefix.to_string()),
+        }
+    }
+    let (namespace, template) = &discard.template;
+    let request = DiscardRequest {
+        atespace: discard.actor.atespace.to_string(),
+        actor_template_namespace: namespace.to_string(),
+        actor_template_name: template.to_string(),
+        actor_id: discard.actor.name.to_string(),
+        snapshot_prefixes: local,
+        snapshot_uri_prefixes: external,
+    };
+    match timeout(within, client.discard(request)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(status)) => Err(status.message().to_owned()),
+        Err(_) => Err(format!("no answer within {within:?}")),
     }
 }
 

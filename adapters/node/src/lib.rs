@@ -12,6 +12,7 @@
 mod assets;
 mod ateom;
 mod desk;
+mod disposal;
 mod effects;
 mod heartbeat;
 mod images;
@@ -174,7 +175,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
     let heartbeat = Arc::new(heartbeat::Heartbeat::new(&config.control_planes, every));
     let workshop = Arc::new(work::Workshop::new(
         layout.clone(),
-        backend,
+        backend.clone(),
         assets,
         images.clone(),
         ateoms.clone(),
@@ -208,11 +209,13 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
         ateoms.clone(),
     );
     let driving = driver::drive(machine, queue, clock.clone(), effects);
+    let disposal = disposal::Disposal::new(layout.clone(), backend.clone());
     let discovering = workers::discover(layout, ateoms, inbox, known);
 
     let service = service::Service {
         desk,
         heartbeat,
+        disposal,
         architecture,
     };
     let routes =

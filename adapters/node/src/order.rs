@@ -18,10 +18,15 @@ use holdfast_rpc::atelet::{
     self, CheckpointRequest, CheckpointType, ExternalCheckpointConfiguration, LocalCheckpointConfiguration,
     RestoreRequest, RunRequest, SnapshotScope, VolumeType,
 };
-use holdfast_rpc::holdfast_v1::{StopRequest, ThawRequest, UploadRequest};
+use holdfast_rpc::holdfast_v1::{DiscardRequest, StopRequest, ThawRequest, UploadRequest};
 use holdfast_rpc::metadata::Credentials;
 use holdfast_sandbox::names::{ActorRef, Label};
 use tonic::{Request, Status};
+
+use crate::disposal::Discard;
+
+/// More snapshots than any record remembers to have let go of.
+const DISCARDED_MAX: usize = 1024;
 
 /// An order to boot an actor. `architecture` is this machine's, in the names Go has for them.
 ///
@@ -153,6 +158,42 @@ pub(crate) fn upload(request: Request<UploadRequest>) -> Result<Order, Status> {
         to: to.to_string().into(),
     };
     Ok(target.order(credentials, Workload::default(), verb))
+}
+
+/// Which snapshots are to be deleted. It is no order: nobody can hold them, and whoever asks for it twice has
+/// asked for it once.
+///
+/// # Errors
+/// `InvalidArgument` with the first rule that the request breaks.
+pub(crate) fn discard(request: Request<DiscardRequest>) -> Result<Discard, Status> {
+    let message = request.into_inner();
+    let actor = actor_ref(
+        &message.actor_template_namespace,
+        &message.actor_template_name,
+        &message.actor_id,
+    )?;
+    let count = message.snapshot_prefixes.len() + message.snapshot_uri_prefixes.len();
+    if count > DISCARDED_MAX {
+        return Err(invalid(format!(
+            "{count} snapshots are too many at once: at most {DISCARDED_MAX}"
+        )));
+    }
+    let local = message.snapshot_prefixes.iter().map(|name| name.parse());
+    let external = message.snapshot_uri_prefixes.iter().map(|uri| {
+        let uri = SnapshotUri::parse(uri).map_err(invalid)?;
+        // A bucket as a whole is nobody's snapshot.
+        match uri.path() {
+            "" => Err(invalid(format!(
+                "invalid snapshot URI prefix \"{uri}\": it names a bucket"
+            ))),
+            _ => Ok(uri),
+        }
+    });
+    Ok(Discard {
+        actor: actor.within(Some(&message.atespace)).map_err(invalid)?,
+        local: local.collect::<Result<_, _>>().map_err(invalid)?,
+        external: external.collect::<Result<_, _>>()?,
+    })
 }
 
 /// Whom a request is about.

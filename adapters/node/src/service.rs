@@ -10,12 +10,13 @@ use holdfast_rpc::atelet::{
 use holdfast_rpc::failure::node_to_status;
 use holdfast_rpc::holdfast_v1::node_control_server::NodeControl;
 use holdfast_rpc::holdfast_v1::{
-    InventoryRequest, InventoryResponse, StopRequest, StopResponse, ThawRequest, ThawResponse, UploadRequest,
-    UploadResponse,
+    DiscardRequest, DiscardResponse, InventoryRequest, InventoryResponse, StopRequest, StopResponse,
+    ThawRequest, ThawResponse, UploadRequest, UploadResponse,
 };
 use tonic::{Request, Response, Status};
 
 use crate::desk::{Desk, Gone};
+use crate::disposal::Disposal;
 use crate::heartbeat::Heartbeat;
 use crate::order;
 
@@ -24,6 +25,7 @@ use crate::order;
 pub(crate) struct Service {
     pub desk: Desk,
     pub heartbeat: Arc<Heartbeat>,
+    pub disposal: Disposal,
     /// This machine's architecture, in the names Go has for them.
     pub architecture: Arc<str>,
 }
@@ -73,6 +75,11 @@ impl NodeControl for Service {
     async fn upload(&self, request: Request<UploadRequest>) -> Result<Response<UploadResponse>, Status> {
         self.place(order::upload(request)?).await?;
         Ok(Response::new(UploadResponse {}))
+    }
+
+    async fn discard(&self, request: Request<DiscardRequest>) -> Result<Response<DiscardResponse>, Status> {
+        self.disposal.discard(&order::discard(request)?).await?;
+        Ok(Response::new(DiscardResponse {}))
     }
 
     async fn inventory(&self, _: Request<InventoryRequest>) -> Result<Response<InventoryResponse>, Status> {

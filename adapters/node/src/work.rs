@@ -214,7 +214,7 @@ impl Workshop {
 }
 
 /// Where an actor's local snapshots are.
-fn local_checkpoints(dirs: &ActorDirs) -> PathBuf {
+pub(crate) fn local_checkpoints(dirs: &ActorDirs) -> PathBuf {
     dirs.root().join("local-checkpoint")
 }
 

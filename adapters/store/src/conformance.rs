@@ -11,6 +11,7 @@
 
 mod actors;
 mod atespaces;
+mod graves;
 mod leases;
 mod pages;
 mod watching;
@@ -30,6 +31,7 @@ use crate::Store;
 
 pub use actors::*;
 pub use atespaces::*;
+pub use graves::*;
 pub use leases::*;
 pub use pages::*;
 pub use watching::*;
@@ -96,6 +98,11 @@ macro_rules! conformance_suite {
             a_page_token_works_at_another_replica_and_after_its_actor_is_gone
             a_page_token_that_nobody_gave_out_is_refused
             what_exists_throughout_is_on_exactly_one_page_whatever_else_happens
+            what_a_deleted_actor_leaves_is_noted_until_it_is_dropped
+            a_later_note_takes_the_place_of_an_earlier_one
+            every_attempt_and_every_life_has_a_note_of_its_own
+            pages_show_every_note_that_stays
+            a_token_of_another_list_is_refused
             a_watch_begins_with_resync_and_then_tells_everything
             a_watch_tells_the_writes_of_a_worker_in_their_order
             a_write_that_conflicts_is_not_told

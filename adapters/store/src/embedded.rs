@@ -1,6 +1,6 @@
 //! A store in one file, for one process.
 //!
-//! Actors, workers, nodes and atespaces are on disk, and an operation that is answered is on disk: a
+//! Actors, workers, nodes, atespaces and the notes of deleted actors are on disk, and an operation that is answered is on disk: a
 //! process that is killed, or a host that loses power, comes back to every acknowledged write. Writes
 //! that wait while the disk is busy go down together, so that their number is not bounded by the
 //! number of times the disk can flush.
@@ -148,7 +148,8 @@ impl Store for Embedded {
                 | StoreOp::ListWorkers
                 | StoreOp::ListNodes
                 | StoreOp::GetAtespace(_)
-                | StoreOp::ListAtespaces => {
+                | StoreOp::ListAtespaces
+                | StoreOp::ListGraves { .. } => {
                     let inner = self.inner.clone();
                     let read = blocking(move || inner.read(op)).await;
                     read.unwrap_or_else(|panic| {
@@ -162,7 +163,9 @@ impl Store for Embedded {
                 | StoreOp::PutNode(_)
                 | StoreOp::LapseNode { .. }
                 | StoreOp::CreateAtespace(_)
-                | StoreOp::DeleteAtespace(_) => queue::write(&self.inner, op).await,
+                | StoreOp::DeleteAtespace(_)
+                | StoreOp::PutGrave(_)
+                | StoreOp::DropGrave { .. } => queue::write(&self.inner, op).await,
             }
         })
     }
@@ -259,6 +262,7 @@ impl Inner {
                 })
             }
             StoreOp::ListAtespaces => self.file.atespaces().map(StoreReply::Atespaces),
+            StoreOp::ListGraves { after, limit } => self.file.graves(after.as_ref(), limit),
             other => unreachable!("{other:?} is not a read"),
         };
         read.map_err(|fault| self.file.blame(fault))

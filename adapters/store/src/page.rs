@@ -1,15 +1,25 @@
-//! Page tokens: the last key of the page before, wrapped so that nobody builds one by hand.
+//! Page tokens: where the page before ended, wrapped so that nobody builds one by hand.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast_core::effect::StoreError;
-use holdfast_core::id::{ActorKey, Name};
+use holdfast_core::id::{ActorKey, Incarnation, Name, Version};
 
 use crate::key;
 
 /// The token of the page that begins after `last`.
 pub(crate) fn token(last: &ActorKey) -> Name {
-    URL_SAFE_NO_PAD.encode(key::actor(last)).into()
+    wrap(&key::actor(last))
+}
+
+/// The token of the page that begins where a walk through a hash is to go on.
+pub(crate) fn token_of_walk(cursor: u64) -> Name {
+    wrap(&format!("walk:{cursor}"))
+}
+
+/// The token of the page of notes that begins after the one of this name.
+pub(crate) fn token_of_grave(last: &str) -> Name {
+    wrap(&format!("grave:{last}"))
 }
 
 /// The key after which the page of `token` begins, in a list of all actors or of one atespace's.
@@ -17,12 +27,7 @@ pub(crate) fn token(last: &ActorKey) -> Name {
 /// # Errors
 /// [`StoreError::Refused`] if it is no token of such a list.
 pub(crate) fn start(token: &Name, atespace: Option<&Name>) -> Result<ActorKey, StoreError> {
-    let last = URL_SAFE_NO_PAD
-        .decode(token.as_str())
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .and_then(|text| key::parse_actor(&text))
-        .ok_or_else(|| refused("it was not given out by this list; begin again without one"))?;
+    let last = unwrap(token, key::parse_actor)?;
     match atespace {
         Some(name) if *name != last.atespace => Err(refused(&format!(
             "it belongs to atespace {}, not to {name}",
@@ -30,6 +35,34 @@ pub(crate) fn start(token: &Name, atespace: Option<&Name>) -> Result<ActorKey, S
         ))),
         _ => Ok(last),
     }
+}
+
+/// Where the walk of `token` is to go on.
+///
+/// # Errors
+/// [`StoreError::Refused`] if it is no token of such a list.
+pub(crate) fn start_of_walk(token: &Name) -> Result<u64, StoreError> {
+    unwrap(token, |text| text.strip_prefix("walk:")?.parse().ok())
+}
+
+/// The note after which the page of `token` begins.
+///
+/// # Errors
+/// [`StoreError::Refused`] if it is no token of such a list.
+pub(crate) fn start_of_graves(token: &Name) -> Result<(ActorKey, Incarnation, Version), StoreError> {
+    unwrap(token, |text| key::parse_grave(text.strip_prefix("grave:")?))
+}
+
+fn wrap(text: &str) -> Name {
+    URL_SAFE_NO_PAD.encode(text).into()
+}
+
+fn unwrap<T>(token: &Name, read: impl FnOnce(&str) -> Option<T>) -> Result<T, StoreError> {
+    let bytes = URL_SAFE_NO_PAD.decode(token.as_str()).ok();
+    bytes
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .and_then(|text| read(&text))
+        .ok_or_else(|| refused("it was not given out by this list; begin again without one"))
 }
 
 fn refused(why: &str) -> StoreError {
@@ -56,12 +89,25 @@ mod tests {
     }
 
     #[test]
+    fn lists_of_notes_have_tokens_of_their_own() {
+        assert_eq!(start_of_walk(&token_of_walk(u64::MAX)), Ok(u64::MAX));
+        let last = (ActorKey::new("a", "b"), Incarnation(1), Version(2));
+        assert_eq!(start_of_graves(&token_of_grave("a:b:1:2")), Ok(last));
+        assert!(start_of_graves(&token_of_walk(1)).is_err());
+        assert!(start_of_walk(&token(&ActorKey::new("a", "b"))).is_err());
+    }
+
+    #[test]
     fn anything_else_is_refused() {
         for bad in ["", "!", "YQ", "YWN0b3I6YQ", "eyJzaGFyZF9oYXNoIjoiIn0="] {
-            assert!(
-                matches!(start(&bad.into(), None), Err(StoreError::Refused(_))),
-                "{bad}"
-            );
+            let bad = Name::from(bad);
+            for refused in [
+                start(&bad, None).map(drop),
+                start_of_walk(&bad).map(drop),
+                start_of_graves(&bad).map(drop),
+            ] {
+                assert!(matches!(refused, Err(StoreError::Refused(_))), "{bad}");
+            }
         }
     }
 }

@@ -18,13 +18,14 @@
 //! * An empty name names nothing: it reads as absent wherever there may be none.
 
 mod actor;
+mod grave;
 mod original;
 mod scalar;
 mod template;
 mod worker;
 
 use holdfast_core::actor::Actor;
-use holdfast_core::effect::{NodeRow, StoreError};
+use holdfast_core::effect::{Grave, NodeRow, StoreError};
 use holdfast_core::id::{ActorKey, Name, WorkerKey};
 use holdfast_core::worker::Worker;
 use serde::de::DeserializeOwned;
@@ -150,6 +151,24 @@ pub fn decode_node(name: &Name, json: &[u8]) -> Result<NodeRow, RecordError> {
 /// As [`RecordFault`] says.
 pub fn decode_any_node(json: &[u8]) -> Result<NodeRow, RecordFault> {
     Ok(read::<worker::NodeJson>(json)?.into())
+}
+
+/// What an attempt at deleting an actor has noted.
+pub fn encode_grave(grave: &Grave) -> String {
+    text(&grave::GraveJson::from(grave))
+}
+
+/// Reads the note of this name among [`key::GRAVES`].
+///
+/// # Errors
+/// As [`RecordFault`] says.
+pub fn decode_grave(name: &str, json: &[u8]) -> Result<Grave, RecordError> {
+    let at = || format!("{}[{name}]", key::GRAVES);
+    let grave = read::<grave::GraveJson>(json).and_then(grave::GraveJson::into_grave);
+    let grave = grave.map_err(|cause| RecordError { key: at(), cause })?;
+    let found = key::grave(&grave.actor, grave.incarnation, grave.version);
+    belongs(found == name, at, || format!("{}[{found}]", key::GRAVES))?;
+    Ok(grave)
 }
 
 /// An atespace's record. Its key says all that is in it.

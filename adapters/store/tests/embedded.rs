@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
+use holdfast_core::actor::Snapshot;
 use holdfast_core::effect::{StoreError, StoreOp, StoreReply};
 use holdfast_core::id::ReplicaId;
 use holdfast_core::time::Instant;
@@ -81,6 +82,7 @@ fn raw(directory: &TempDir) -> redb::Database {
 }
 
 const ACTORS: redb::TableDefinition<(&str, &str), &[u8]> = redb::TableDefinition::new("actors");
+const GRAVES: redb::TableDefinition<(&str, &str, u64, u64), &[u8]> = redb::TableDefinition::new("graves");
 const META: redb::TableDefinition<&str, u64> = redb::TableDefinition::new("holdfast");
 
 #[tokio::test]
@@ -145,6 +147,37 @@ fn a_store_of_a_newer_format_is_left_alone() {
         write.commit().unwrap();
     }
     assert!(matches!(open(&directory), Err(OpenError::Newer { found, .. }) if found == FORMAT + 1));
+}
+
+#[tokio::test]
+async fn a_store_from_before_deleted_actors_left_notes_has_none_and_takes_them() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(&directory).unwrap());
+    {
+        let write = raw(&directory).begin_write().unwrap();
+        assert!(write.delete_table(GRAVES).unwrap());
+        write.commit().unwrap();
+    }
+    let store = open(&directory).unwrap();
+    let list = || StoreOp::ListGraves {
+        after: None,
+        limit: 10,
+    };
+    let none = StoreReply::Graves {
+        graves: vec![],
+        next: None,
+    };
+    assert_eq!(store.execute(list()).await, Ok(none));
+    let mut gone = actor("a");
+    gone.latest = Some(Snapshot::External("s3://b/1".into()));
+    let grave = gone.grave().unwrap();
+    let noted = store.execute(StoreOp::PutGrave(Box::new(grave.clone()))).await;
+    assert_eq!(noted, Ok(StoreReply::Done));
+    let one = StoreReply::Graves {
+        graves: vec![grave],
+        next: None,
+    };
+    assert_eq!(store.execute(list()).await, Ok(one));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod strategies;
 use holdfast_core::actor::{Actor, Assignment, Boot, Crash, Snapshot, Source, State, Status, Transition};
 use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, OpId, ReplicaId, Version, WorkerKey};
 use holdfast_core::worker::{Duty, Hosted, Worker};
+use holdfast_store::key;
 use holdfast_store::record::{self, RecordFault};
 use proptest::prelude::*;
 
@@ -34,10 +35,19 @@ proptest! {
     }
 
     #[test]
+    fn every_note_survives_its_record(grave in strategies::grave()) {
+        let name = key::grave(&grave.actor, grave.incarnation, grave.version);
+        let record = record::encode_grave(&grave);
+        prop_assert_eq!(record::decode_grave(&name, record.as_bytes()), Ok(grave));
+        prop_assert!(record::decode_grave("a:b:0:0:0", record.as_bytes()).is_err());
+    }
+
+    #[test]
     fn no_bytes_make_a_decoder_panic(bytes in any::<Vec<u8>>(), actor in strategies::actor(), cut in 0usize..200) {
         let key = ActorKey::new("a", "b");
         prop_assert!(record::decode_actor(&key, &bytes).is_err());
         prop_assert!(record::decode_any_worker(&bytes).is_err());
+        prop_assert!(record::decode_grave("a:b:1:1", &bytes).is_err());
         let record = record::encode_actor(&actor);
         let cut = cut.min(record.len() - 1);
         prop_assert!(record::decode_actor(&actor.key, &record.as_bytes()[..cut]).is_err());
@@ -319,6 +329,26 @@ fn a_record_that_says_less_than_its_state_needs_is_corrupt() {
 }
 
 #[test]
+fn what_the_original_is_not_writing_any_more_is_not_in_progress() {
+    let in_progress = |status: &str, latest: &str| {
+        let json = format!(
+            r#"{{"actorId":"id1","version":"5","status":"STATUS_{status}","inProgressSnapshot":"left","atespace":"team-a"{latest}}}"#
+        );
+        adopt(&json).in_progress
+    };
+    let local = r#","latestSnapshotInfo":{"type":1,"local":{"snapshotPrefix":"p","nodeVmsWithLocalSnapshots":["n1"]}}"#;
+    for (status, latest) in [
+        ("SUSPENDED", ""),
+        ("PAUSED", local),
+        ("SUSPENDING", local),
+        ("PAUSING", ""),
+    ] {
+        assert_eq!(in_progress(status, latest), None, "{status}");
+    }
+    assert_eq!(in_progress("CRASHED", ""), Some("left".into()));
+}
+
+#[test]
 fn other_damage_is_named() {
     for (json, words) in [
         ("", "not a JSON object"),
@@ -334,6 +364,10 @@ fn other_damage_is_named() {
         (
             r#"{"actorId":"id1","atespace":"team-a","status":4,"holdfast":{}}"#,
             "there is no format 0",
+        ),
+        (
+            r#"{"actorId":"id1","atespace":"team-a","status":4,"holdfast":{"v":1,"incarnation":"1","garbage":[{}]}}"#,
+            "a snapshot is named that is none",
         ),
         (
             r#"{"actorId":"id1","atespace":"team-a","status":4,"latestSnapshotInfo":{"type":1}}"#,

@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -360,6 +360,56 @@ fn what_was_acknowledged_before_and_while_a_cluster_stops_is_there_when_it_is_ba
         assert!(count > last, "{actor} answered {last} and then {count}");
         cluster.done(&format!("suspend {actor} -a team"));
     }
+}
+
+/// The directories below this one that hold a snapshot.
+fn snapshots_below(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let directories = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+    let mut found: Vec<PathBuf> = directories.flat_map(|path| snapshots_below(&path)).collect();
+    found.extend(
+        directory
+            .join("manifest.json")
+            .exists()
+            .then(|| directory.to_owned()),
+    );
+    found
+}
+
+#[test]
+fn of_all_snapshots_of_an_actor_those_that_it_may_still_need_are_kept_and_none_once_it_is_deleted() {
+    let host = Host::with_images();
+    let cluster = host.start("collects", &["--collect-after", "500ms"]);
+    cluster.workers(2);
+    cluster.done("create atespace team");
+    cluster.done("create actor one -t demo/counter -a team");
+    let (objects, node) = (host.path("data/objects"), cluster.node.clone());
+    let until_left = |external: usize, local: usize| {
+        wait::until("what nothing points at to be gone", PATIENCE, || {
+            let left = [
+                snapshots_below(&objects).len(),
+                snapshots_below(&node.join("actors")).len(),
+            ];
+            Ok((left == [external, local]).then_some(()))
+        })
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.process.log()));
+    };
+    let mut count = 0;
+    for sleep in ["suspend", "pause", "suspend", "suspend", "pause"] {
+        let response = cluster.count("one").unwrap();
+        assert_eq!(response.status, 200, "{}", response.text());
+        count = response.json().unwrap()["count"].as_u64().unwrap();
+        cluster.done(&format!("{sleep} one -a team"));
+    }
+    // The last one committed, the one before it, and what the actor sleeps at.
+    until_left(2, 1);
+    cluster.done("suspend one -a team");
+    until_left(2, 0);
+    let response = cluster.count("one").unwrap();
+    assert_eq!(response.json().unwrap()["count"].as_u64(), Some(count + 1));
+    cluster.done("suspend one -a team");
+    cluster.done("delete one -a team");
+    until_left(0, 0);
 }
 
 #[test]

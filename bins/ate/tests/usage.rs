@@ -76,6 +76,7 @@ const WALKS: [Walk<'_>; 15] = [
                 "--pull-stall 5m must be shorter than workflow.deadline, which no flag sets, (5m)",
             ),
             ("--settle-after", "0", "must be 10ms or longer"),
+            ("--collect-after", "1ns", "must be 10ms or longer"),
         ],
     },
     Walk {

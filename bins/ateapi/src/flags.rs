@@ -92,6 +92,11 @@ pub struct Flags {
     #[arg(long, value_name = "DURATION", env = "HOLDFAST_SWEEP_INTERVAL", default_value = "10s", value_parser = duration::period)]
     pub sweep_interval: Duration,
 
+    /// How long a snapshot that nothing points at any more is kept: longer than the store could lose writes
+    /// that it has acknowledged
+    #[arg(long, value_name = "DURATION", env = "HOLDFAST_COLLECT_AFTER", default_value = "60s", value_parser = duration::period)]
+    pub collect_after: Duration,
+
     /// Check flags and manifests, print OK and exit. Neither the network nor the store is touched
     #[arg(long)]
     check: bool,

@@ -98,6 +98,7 @@ fn settings(flags: &Flags) -> Result<Settings, PlanError> {
     settings.workflow.deadline = flags.actor_workflow_deadline;
     settings.workflow.settle_after = flags.settle_after;
     settings.workflow.sweep_every = flags.sweep_interval;
+    settings.workflow.collect_after = flags.collect_after;
     // Pulls are the nodes' business, and so is their setting; here it must only not be in the way.
     settings.pull.stall_after = settings.pull.stall_after.min(flags.actor_workflow_deadline / 2);
     let told = |broken: BrokenRelation| broken.told(|setting| flag(setting, &settings), duration::show);
@@ -125,6 +126,7 @@ fn flag(setting: Setting, settings: &Settings) -> Option<String> {
         Setting::Deadline => ("--actor-workflow-deadline", workflow.deadline),
         Setting::SettleAfter => ("--settle-after", workflow.settle_after),
         Setting::SweepEvery => ("--sweep-interval", workflow.sweep_every),
+        Setting::CollectAfter => ("--collect-after", workflow.collect_after),
         Setting::StaleAfter => return Some(format!("--stale-after {}", node.stale_after)),
         Setting::PullStallAfter
         | Setting::PullAttempts
@@ -218,6 +220,7 @@ mod tests {
             "--stale-after=5",
             "--settle-after=6s",
             "--sweep-interval=7s",
+            "--collect-after=8s",
         ]))
         .unwrap();
         let mut expected = Settings::DEFAULT.with_lease_ttl(Duration::from_secs(3));
@@ -229,6 +232,7 @@ mod tests {
         expected.node.stale_after = 5;
         expected.workflow.settle_after = Duration::from_secs(6);
         expected.workflow.sweep_every = Duration::from_secs(7);
+        expected.workflow.collect_after = Duration::from_secs(8);
         expected.pull.stall_after = Duration::from_secs(10);
         assert_eq!(read, expected);
     }
@@ -243,6 +247,7 @@ mod tests {
             "--heartbeat-interval=10ms",
             "--settle-after=10ms",
             "--sweep-interval=10ms",
+            "--collect-after=10ms",
         ];
         assert!(settings(&flags(&shortest)).is_ok());
     }

@@ -21,7 +21,7 @@ const BASE: [Good<'_>; 3] = [
     ("--manifests", "manifests"),
 ];
 
-const BAD: [Bad<'_>; 52] = [
+const BAD: [Bad<'_>; 53] = [
     ("--grpc-listen-addr", "", "the address is empty; write host:port"),
     ("--grpc-listen-addr", "localhost", "has no port; write host:port"),
     (
@@ -157,6 +157,7 @@ const BAD: [Bad<'_>; 52] = [
     ("--settle-after", "1ns", "must be 10ms or longer"),
     ("--sweep-interval", "s", "does not begin with a number"),
     ("--sweep-interval", "1ns", "must be 10ms or longer"),
+    ("--collect-after", "0", "must be 10ms or longer"),
     ("--log-format", "xml", "is no log format; use json or text"),
 ];
 

@@ -143,6 +143,7 @@ impl Driver {
             match output {
                 Output::Store(effect, op) => self.perform_op(effect, op),
                 Output::Node(effect, _, call) => self.call(effect, &call),
+                Output::Discard(effect, _, _) => self.answer(Input::Discarded(effect, Ok(()))),
                 Output::Reply(id, verdict) => self.verdicts.push_back((id, verdict)),
                 Output::Ready | Output::Event(_) => {}
                 Output::Cancel(_) | Output::Left => panic!("nothing is given up here"),

@@ -4,12 +4,12 @@ use holdfast_core::actor::Actor;
 use holdfast_core::catalog::{
     Catalog, ConfigRole, LabelSelector, Labels, Pool, SandboxConfig, Scope, Selector, Template, Workload,
 };
-use holdfast_core::effect::{NodeRow, StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, Fence, Incarnation, LeaseToken, Name, NodeName, WorkerKey};
+use holdfast_core::effect::{Grave, NodeRow, StoreOp, StoreReply};
+use holdfast_core::id::{ActorKey, Fence, Incarnation, LeaseToken, Name, NodeName, Version, WorkerKey};
 use holdfast_core::registry::{Hosting, Report, Sighting};
 use holdfast_core::worker::Duty;
 use holdfast_core::worker::Worker;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// How many workers a node has.
@@ -151,11 +151,12 @@ pub struct Store {
     pub actors: HashMap<ActorKey, Actor>,
     pub workers: HashMap<WorkerKey, Worker>,
     leases: HashMap<ActorKey, LeaseToken>,
+    graves: BTreeMap<(ActorKey, Version), Grave>,
 }
 
 impl Store {
     /// One operation, as the documentation of [`StoreOp`] has it. Nothing runs out, and nobody else writes,
-    /// so a conflict is a defect.
+    /// so a conflict is a defect, except between a workflow and the note that what was let go of is gone.
     pub fn perform(&mut self, op: StoreOp) -> StoreReply {
         match op {
             StoreOp::GetActor(key) => StoreReply::Actor(self.actor(&key)),
@@ -164,7 +165,9 @@ impl Store {
                 actor,
                 release,
             } => {
-                assert_eq!(self.actors.get(&actor.key).map(|a| a.version), expect);
+                if self.actors.get(&actor.key).map(|a| a.version) != expect {
+                    return StoreReply::ActorConflict(self.actor(&actor.key));
+                }
                 if release.is_some() {
                     self.leases.remove(&actor.key);
                 }
@@ -197,6 +200,18 @@ impl Store {
             StoreOp::ListWorkers => StoreReply::Workers(Vec::new()),
             StoreOp::ListNodes => StoreReply::Nodes(Vec::new()),
             StoreOp::GetAtespace(_) => StoreReply::Exists,
+            StoreOp::PutGrave(grave) => {
+                self.graves.insert((grave.actor.clone(), grave.version), *grave);
+                StoreReply::Done
+            }
+            StoreOp::ListGraves { limit, .. } => StoreReply::Graves {
+                graves: self.graves.values().take(limit as usize).cloned().collect(),
+                next: None,
+            },
+            StoreOp::DropGrave { key, version, .. } => {
+                self.graves.remove(&(key, version));
+                StoreReply::Done
+            }
             other => panic!("no mix needs {other:?}"),
         }
     }

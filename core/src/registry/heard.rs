@@ -61,6 +61,7 @@ impl Registry {
                 .set(name.clone(), Some(now.plus(self.settings.node.stale_silence())));
             let over = now.plus(self.settings.session_over_after());
             self.sessions.set(name.clone(), Some(over));
+            self.heard_last = Some(name.clone());
         }
         node.row.lapsed = lapsed;
         node.is_settled.0 &= before == (node.row.session, node.row.lapsed);

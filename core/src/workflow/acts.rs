@@ -27,7 +27,7 @@ impl Workflow {
             Next::Write { change, then } => self.write(now, &actor, change, then, world),
             Next::Delete => {
                 actor::TABLE.made(Some(actor.status()), actor::Event::Delete, None);
-                self.enter(now, Step::Delete);
+                self.enter(now, Step::Bury);
             }
             Next::Call {
                 call,
@@ -193,12 +193,13 @@ impl Workflow {
                     snapshot: snapshot_name(&actor.key, actor.version, op),
                 }
             }
-            WishedChange::Uploaded(name) => {
+            WishedChange::Reserve => {
                 let Some(template) = self.template(actor, world) else {
                     let failure = Failure::template_missing("LoadActorForSuspend", &actor.template_name);
                     return self.finish(now, Err(failure));
                 };
-                Change::Uploaded {
+                let name = snapshot_name(&actor.key, actor.version, self.next_op());
+                Change::Reserve {
                     snapshot: snapshot_uri(&template.snapshot_location, &actor.key, &name),
                 }
             }
@@ -242,10 +243,6 @@ impl Workflow {
         };
         let verb = match verb {
             CallVerb::Exactly(verb) => verb,
-            CallVerb::Upload(name) => Verb::Upload {
-                to: snapshot_uri(&template.snapshot_location, &actor.key, &name),
-                name,
-            },
             CallVerb::Boot(worker) => match world.catalog.assets(&(worker.namespace, worker.pool)) {
                 Ok(assets) => Verb::Run { assets },
                 Err(error) => return self.finish(now, Err(Failure::assets(&error))),

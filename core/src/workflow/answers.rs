@@ -57,6 +57,7 @@ impl Workflow {
                     self.reload(now, stored, world);
                 }
             }
+            (Step::Bury, StoreReply::Done) => self.enter(now, Step::Delete),
             (Step::Delete, StoreReply::Done | StoreReply::ActorConflict(None)) => {
                 self.lease.handle(now, lease::Input::Release);
                 self.end(Ok(()));

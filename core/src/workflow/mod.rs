@@ -87,6 +87,8 @@ enum Step {
         then: Then,
         is_release: bool,
     },
+    /// Noting what the actor leaves behind before it is deleted.
+    Bury,
     Delete,
     Promise(Box<Worker>),
     /// Reading the row of a worker that is to be freed.
@@ -193,6 +195,7 @@ impl Workflow {
             Step::Acquire { .. } => "Acquire",
             Step::AskHolder(_) => "AskHolder",
             Step::Write { .. } => "Write",
+            Step::Bury => "Bury",
             Step::Delete => "Delete",
             Step::Promise(_) => "Promise",
             Step::ReadRow(_) => "ReadRow",
@@ -506,6 +509,10 @@ impl Workflow {
                 expect: self.actor.as_ref().map(|a| a.version),
                 actor: actor.clone(),
                 release: is_release.then_some(self.token),
+            },
+            Step::Bury => match self.actor.as_deref().and_then(Actor::grave) {
+                Some(grave) => StoreOp::PutGrave(Box::new(grave)),
+                None => return self.enter(now, Step::Delete),
             },
             Step::Delete => StoreOp::DeleteActor {
                 key,

@@ -35,6 +35,8 @@ pub struct Seat {
     pub store: VecDeque<(EffectId, StoreOp)>,
     /// Node calls that have not been answered.
     pub calls: VecDeque<(EffectId, NodeCall)>,
+    /// What nodes have been told to delete.
+    pub discards: VecDeque<(EffectId, Discard)>,
     /// The store operations that have been performed, without those of its own session and of nodes.
     pub performed: Vec<StoreOp>,
     pub verdicts: BTreeMap<RequestId, Verdict>,
@@ -51,6 +53,7 @@ pub struct Store {
     pub nodes: BTreeMap<NodeName, NodeRow>,
     pub leases: BTreeMap<ActorKey, LeaseToken>,
     pub sessions: Vec<ReplicaId>,
+    pub graves: Vec<Grave>,
 }
 
 pub fn actor_key(name: &str) -> ActorKey {
@@ -156,6 +159,7 @@ impl Cluster {
             machine,
             store: VecDeque::new(),
             calls: VecDeque::new(),
+            discards: VecDeque::new(),
             performed: Vec::new(),
             verdicts: BTreeMap::new(),
             events: Vec::new(),
@@ -201,6 +205,7 @@ impl Cluster {
             match output {
                 Output::Store(effect, op) => seat.store.push_back((effect, op)),
                 Output::Node(effect, _, call) => seat.calls.push_back((effect, *call)),
+                Output::Discard(effect, _, discard) => seat.discards.push_back((effect, discard)),
                 Output::Cancel(effect) => seat.calls.retain(|(e, _)| *e != effect),
                 Output::Reply(id, verdict) => {
                     assert!(
@@ -477,6 +482,26 @@ impl Store {
             StoreOp::GetSession(_) => StoreReply::Missing,
             StoreOp::DropSession(replica) => {
                 self.sessions.retain(|r| r != replica);
+                StoreReply::Done
+            }
+            StoreOp::PutGrave(grave) => {
+                self.graves.retain(|g| {
+                    (&g.actor, g.incarnation, g.version) != (&grave.actor, grave.incarnation, grave.version)
+                });
+                self.graves.push((**grave).clone());
+                StoreReply::Done
+            }
+            StoreOp::ListGraves { .. } => StoreReply::Graves {
+                graves: self.graves.clone(),
+                next: None,
+            },
+            StoreOp::DropGrave {
+                key,
+                incarnation,
+                version,
+            } => {
+                self.graves
+                    .retain(|g| (&g.actor, &g.incarnation, &g.version) != (key, incarnation, version));
                 StoreReply::Done
             }
             other => panic!("no test needs {other:?}"),

@@ -44,6 +44,7 @@ pub const EXACT: Settings = Settings {
         retry_to: units(50),
         settle_after: units(100),
         sweep_every: units(100),
+        collect_after: units(600),
     },
 };
 

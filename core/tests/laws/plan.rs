@@ -60,7 +60,7 @@ proptest! {
                     WishedChange::Pause => {
                         Change::Pause { op: OpId { replica: ReplicaId(1), seq: 1 }, snapshot: "s".into() }
                     }
-                    WishedChange::Uploaded(name) => Change::Uploaded { snapshot: name },
+                    WishedChange::Reserve => Change::Reserve { snapshot: "s".into() },
                 };
                 prop_assert!(actor.after(&change, Some(token), Version::FIRST).is_ok(), "{:?}", change);
             }

@@ -130,7 +130,8 @@ pub fn change() -> impl Strategy<Value = Change> {
         Just(Change::Ran),
         (op(), name()).prop_map(|(op, snapshot)| Change::Suspend { op, snapshot }),
         Just(Change::Suspended),
-        name().prop_map(|snapshot| Change::Uploaded { snapshot }),
+        name().prop_map(|snapshot| Change::Reserve { snapshot }),
+        Just(Change::Uploaded),
         (op(), name()).prop_map(|(op, snapshot)| Change::Pause { op, snapshot }),
         Just(Change::Paused),
         of(loss()).prop_map(|loss| Change::Reset { loss }),
@@ -210,7 +211,7 @@ proptest! {
             prop_assert!(next.claim.is_none_or(|c| c.fence <= Fence(next.version.0)));
             if next.latest != actor.latest {
                 prop_assert!(
-                    matches!(change, Change::Suspended | Change::Paused | Change::Uploaded { .. } | Change::Revert),
+                    matches!(change, Change::Suspended | Change::Paused | Change::Uploaded | Change::Revert),
                     "{:?} moves latest",
                     change
                 );

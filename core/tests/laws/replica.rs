@@ -249,7 +249,7 @@ impl Around {
                 Output::Reply(id, _) => {
                     self.waiting.remove(id);
                 }
-                Output::Ready | Output::Left | Output::Event(_) => {}
+                Output::Discard(..) | Output::Ready | Output::Left | Output::Event(_) => {}
             }
         }
     }

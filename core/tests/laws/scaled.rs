@@ -79,6 +79,7 @@ fn stretched(s: &Settings, times: u32) -> Settings {
             retry_to: s.workflow.retry_to * times,
             settle_after: s.workflow.settle_after * times,
             sweep_every: s.workflow.sweep_every * times,
+            collect_after: s.workflow.collect_after * times,
         },
     }
 }

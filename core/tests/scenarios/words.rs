@@ -146,6 +146,22 @@ pub fn worker(worker: &Worker) -> String {
     format!("{} v{} {hosts}{duty}", pod(&worker.pod_uid), worker.version)
 }
 
+/// Their names, without what all of them begin with.
+fn snapshots(all: &[Snapshot]) -> String {
+    let names = all.iter().map(|snapshot| match snapshot {
+        Snapshot::External(name) | Snapshot::Local { name, .. } => name.as_str(),
+    });
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// What a node is to delete.
+pub fn places(all: &[Place]) -> String {
+    let names = all.iter().map(|place| match place {
+        Place::External(name) | Place::Local(name) => name.as_str(),
+    });
+    names.collect::<Vec<_>>().join(", ")
+}
+
 pub fn store_op(op: &StoreOp) -> String {
     match op {
         StoreOp::GetActor(key) => format!("GetActor {key}"),
@@ -191,6 +207,9 @@ pub fn store_op(op: &StoreOp) -> String {
         StoreOp::GetAtespace(name) => format!("GetAtespace {name}"),
         StoreOp::ListAtespaces => "ListAtespaces".into(),
         StoreOp::DeleteAtespace(name) => format!("DeleteAtespace {name}"),
+        StoreOp::PutGrave(grave) => format!("PutGrave {} {}", grave.actor, snapshots(&grave.snapshots)),
+        StoreOp::ListGraves { .. } => "ListGraves".into(),
+        StoreOp::DropGrave { key, .. } => format!("DropGrave {key}"),
     }
 }
 
@@ -205,6 +224,12 @@ pub fn store_reply(op: &StoreOp, reply: &StoreReply) -> String {
         (StoreOp::RenewLease { .. }, StoreReply::Done) => "renewed".into(),
         (StoreOp::GetSession(_), StoreReply::Exists) => "alive".into(),
         (StoreOp::GetSession(_), StoreReply::Missing) => "dead".into(),
+        (_, StoreReply::Graves { graves, .. }) => {
+            let notes = graves
+                .iter()
+                .map(|grave| format!("{} {}", grave.actor, snapshots(&grave.snapshots)));
+            notes.collect::<Vec<_>>().join("; ")
+        }
         (_, StoreReply::Done) => "ok".into(),
         (_, StoreReply::Actor(record)) => record.as_ref().map_or("no such actor".into(), |a| actor(a)),
         (_, StoreReply::ActorConflict(record)) => {

@@ -284,6 +284,12 @@ impl World {
             match output {
                 Output::Store(effect, op) => self.ask_store(name, effect, op),
                 Output::Node(effect, _, call) => self.call_node(name, effect, *call),
+                Output::Discard(effect, _, discard) => {
+                    let snapshots = words::places(&discard.snapshots);
+                    self.say(&who, &format!("has a node delete {snapshots}"));
+                    let done = replica::Input::Discarded(effect, Ok(()));
+                    self.mail.push_back(Mail::Replica(name, done));
+                }
                 Output::Cancel(effect) => {
                     self.say(&who, "lets go of the call");
                     self.calls
@@ -329,7 +335,10 @@ impl World {
     }
 
     fn ask_store(&mut self, name: char, effect: EffectId, op: StoreOp) {
-        let is_routine = matches!(op, StoreOp::PutSession { .. } | StoreOp::PutNode(_));
+        let is_routine = matches!(
+            op,
+            StoreOp::PutSession { .. } | StoreOp::PutNode(_) | StoreOp::ListGraves { .. }
+        );
         match self.mode {
             StoreMode::Held if !is_routine => {
                 self.say_op(name, &op, "...");
@@ -346,7 +355,11 @@ impl World {
     /// Performs one operation, and tells whoever asked and whoever watches.
     pub fn perform(&mut self, name: char, effect: EffectId, op: StoreOp) {
         let reply = self.apply(&op);
-        self.say_op(name, &op, &words::store_reply(&op, &reply));
+        // Looked for again and again, and almost never there.
+        let is_nothing = matches!(&reply, StoreReply::Graves { graves, .. } if graves.is_empty());
+        if !is_nothing {
+            self.say_op(name, &op, &words::store_reply(&op, &reply));
+        }
         self.answer_store(name, effect, Ok(reply));
     }
 

@@ -1,8 +1,8 @@
 //! A store that does what the documentation of [`StoreOp`] says, leases and sessions on its own clock.
 
 use holdfast_core::actor::Actor;
-use holdfast_core::effect::{NodeRow, StoreEvent, StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, LeaseToken, Name, NodeName, ReplicaId, WorkerKey};
+use holdfast_core::effect::{Grave, NodeRow, StoreEvent, StoreOp, StoreReply};
+use holdfast_core::id::{ActorKey, Incarnation, LeaseToken, Name, NodeName, ReplicaId, Version, WorkerKey};
 use holdfast_core::time::Instant;
 use holdfast_core::worker::Worker;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,7 @@ pub struct Store {
     pub leases: BTreeMap<ActorKey, (LeaseToken, Instant)>,
     pub sessions: BTreeMap<ReplicaId, Instant>,
     pub atespaces: BTreeSet<Name>,
+    pub graves: BTreeMap<(ActorKey, Incarnation, Version), Grave>,
 }
 
 impl Store {
@@ -128,6 +129,23 @@ impl Store {
             StoreOp::GetSession(_) => StoreReply::Missing,
             StoreOp::DropSession(replica) => {
                 self.sessions.remove(replica);
+                StoreReply::Done
+            }
+            StoreOp::PutGrave(grave) => {
+                let note = (grave.actor.clone(), grave.incarnation, grave.version);
+                self.graves.insert(note, (**grave).clone());
+                StoreReply::Done
+            }
+            StoreOp::ListGraves { .. } => StoreReply::Graves {
+                graves: self.graves.values().cloned().collect(),
+                next: None,
+            },
+            StoreOp::DropGrave {
+                key,
+                incarnation,
+                version,
+            } => {
+                self.graves.remove(&(key.clone(), *incarnation, *version));
                 StoreReply::Done
             }
         }

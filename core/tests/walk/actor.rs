@@ -86,6 +86,8 @@ fn records(new: &Actor, state: &State) -> Vec<Actor> {
         actor.state = state.clone();
         actor.latest.clone_from(latest);
         actor.last_external.clone_from(external);
+        // Uploads are to a place that was reserved.
+        actor.in_progress = matches!(state, State::Paused).then(|| "copy".into());
         actor
     })
     .collect()
@@ -144,9 +146,10 @@ fn changes() -> Vec<Change> {
             snapshot: snapshot.clone(),
         },
         Change::Suspended,
-        Change::Uploaded {
+        Change::Reserve {
             snapshot: snapshot.clone(),
         },
+        Change::Uploaded,
         Change::Pause { op: op(), snapshot },
         Change::Paused,
         Change::Reset { loss: None },
@@ -154,6 +157,7 @@ fn changes() -> Vec<Change> {
         Change::Crash(crash(Transition::Pause)),
         Change::Revert,
         Change::Select(Selector::default()),
+        Change::Collected(Vec::new()),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_core::actor::Actor;
-use holdfast_core::effect::{NodeCall, NodeRow, StoreError, StoreEvent, StoreOp, StoreReply};
+use holdfast_core::effect::{Discard, Grave, NodeCall, NodeRow, StoreError, StoreEvent, StoreOp, StoreReply};
 use holdfast_core::id::{ActorKey, EffectId, NodeName, ReplicaId, RequestId, WorkerKey};
 use holdfast_core::machine::Machine;
 use holdfast_core::replica::{Input, Output, Replica};
@@ -45,10 +45,12 @@ struct Scene {
     requests: u64,
     asked: BTreeMap<EffectId, StoreOp>,
     called: BTreeMap<EffectId, Box<NodeCall>>,
+    discarding: BTreeMap<EffectId, Discard>,
     /// What a store that did as it was told would have.
     actors: BTreeMap<ActorKey, Actor>,
     workers: BTreeMap<WorkerKey, Worker>,
     nodes: BTreeMap<NodeName, NodeRow>,
+    graves: Vec<Grave>,
     has_left: bool,
 }
 
@@ -63,9 +65,11 @@ impl Scene {
             requests: 0,
             asked: BTreeMap::new(),
             called: BTreeMap::new(),
+            discarding: BTreeMap::new(),
             actors: BTreeMap::new(),
             workers: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            graves: Vec::new(),
             has_left: false,
         };
         scene.tell(Input::Start);
@@ -105,10 +109,23 @@ impl Scene {
                 1 => {
                     // Nobody asked for this.
                     let effect = EffectId(feed.number());
-                    if !self.asked.contains_key(&effect) && !self.called.contains_key(&effect) {
+                    let is_asked = self.asked.contains_key(&effect) || self.called.contains_key(&effect);
+                    if !is_asked && !self.discarding.contains_key(&effect) {
                         self.tell(Input::Stored(effect, Ok(StoreReply::Done)));
                         self.tell(Input::Called(effect, Ok(())));
+                        self.tell(Input::Discarded(effect, Ok(())));
                     }
+                }
+                2..=4 => {
+                    let Some(effect) = pick_key(feed, self.discarding.keys()) else {
+                        return;
+                    };
+                    self.discarding.remove(&effect);
+                    let result = match feed.below(4) {
+                        3 => Err("as the bytes have it".into()),
+                        _ => Ok(()),
+                    };
+                    self.tell(Input::Discarded(effect, result));
                 }
                 _ => {
                     let catalog = world::catalog(feed);
@@ -208,6 +225,18 @@ impl Scene {
             },
             StoreOp::ListAtespaces => StoreReply::Atespaces(Vec::new()),
             StoreOp::GetAtespace(_) | StoreOp::GetSession(_) => StoreReply::Exists,
+            StoreOp::PutGrave(grave) => {
+                self.graves.push(*grave);
+                StoreReply::Done
+            }
+            StoreOp::ListGraves { after, .. } => StoreReply::Graves {
+                graves: self.graves.clone(),
+                next: after.is_none().then(|| "more".into()),
+            },
+            StoreOp::DropGrave { key, .. } => {
+                self.graves.retain(|grave| grave.actor != key);
+                StoreReply::Done
+            }
             _ => StoreReply::Done,
         };
         self.tell(Input::Stored(effect, Ok(reply)));
@@ -254,7 +283,7 @@ impl Scene {
                 Box::new(world::worker(feed, key))
             })
         };
-        let answer = match feed.below(17) {
+        let answer = match feed.below(18) {
             0 | 1 => Err(StoreError::Unavailable("as the bytes have it".into())),
             2 => Err(StoreError::Refused("as the bytes have it".into())),
             3 => Ok(StoreReply::Done),
@@ -273,6 +302,10 @@ impl Scene {
             13 => Ok(StoreReply::Exists),
             14 => Ok(StoreReply::Missing),
             15 => Ok(StoreReply::NodeConflict(world::maybe(feed, world::node_row))),
+            16 => Ok(StoreReply::Graves {
+                graves: world::some(feed, 4, world::grave),
+                next: world::maybe(feed, world::name),
+            }),
             _ => Ok(StoreReply::NotEmpty),
         };
         self.tell(Input::Stored(effect, answer));
@@ -358,6 +391,11 @@ impl Scene {
                     let before = self.called.insert(effect, call);
                     assert!(before.is_none(), "two effects of one id");
                 }
+                Output::Discard(effect, _, discard) => {
+                    assert!(!discard.snapshots.is_empty(), "nothing is to be deleted");
+                    let before = self.discarding.insert(effect, discard);
+                    assert!(before.is_none(), "two effects of one id");
+                }
                 Output::Cancel(effect) => {
                     self.called.remove(&effect);
                 }
@@ -384,13 +422,16 @@ impl Scene {
             } else if let Some((effect, call)) = self.called.pop_first() {
                 let failure = holdfast_core::effect::NodeFailure::unreachable(call.node.to_string());
                 self.tell(Input::Called(effect, Err(failure)));
+            } else if let Some((effect, _)) = self.discarding.pop_first() {
+                self.tell(Input::Discarded(effect, Ok(())));
             } else if let Some((deadline, _)) = self.replica.poll_timeout() {
                 self.now = self.now.max(deadline);
                 self.wake();
             } else {
                 break;
             }
-            if self.has_left && self.asked.is_empty() && self.called.is_empty() {
+            let is_quiet = self.asked.is_empty() && self.called.is_empty() && self.discarding.is_empty();
+            if self.has_left && is_quiet {
                 break;
             }
         }
@@ -403,7 +444,7 @@ impl Scene {
 /// Whether this is what only a replica in service may ask for; it may still read, refuse, and mend rows.
 fn takes_part(output: &Output) -> bool {
     match output {
-        Output::Node(..) | Output::Left | Output::Ready => true,
+        Output::Node(..) | Output::Discard(..) | Output::Left | Output::Ready => true,
         Output::Store(_, op) => matches!(
             op,
             StoreOp::PutSession { .. }
@@ -411,6 +452,8 @@ fn takes_part(output: &Output) -> bool {
                 | StoreOp::RenewLease { .. }
                 | StoreOp::PutActor { .. }
                 | StoreOp::DeleteActor { .. }
+                | StoreOp::PutGrave(_)
+                | StoreOp::DropGrave { .. }
         ),
         Output::Reply(_, verdict) => verdict.is_ok(),
         Output::Cancel(_) | Output::Event(_) => false,

@@ -26,7 +26,7 @@ static EMPTY: LazyLock<Empty> = LazyLock::new(|| {
 });
 
 /// A token and perhaps an atespace: of an empty store there is an empty page, or a refusal, and neither
-/// is a fault of the store.
+/// is a fault of the store. No token is one of two lists.
 pub fn run(data: &[u8]) {
     let Some([token, atespace]) = lines(data) else {
         return;
@@ -36,8 +36,22 @@ pub fn run(data: &[u8]) {
         after: Some(token.into()),
         limit: 10,
     };
+    let is_of_actors = match EMPTY.runtime.block_on(EMPTY.store.execute(op)) {
+        Ok(StoreReply::Actors { actors, next }) => {
+            assert!(actors.is_empty() && next.is_none());
+            true
+        }
+        Err(StoreError::Refused(_)) => false,
+        other => panic!("{other:?}"),
+    };
+    let op = StoreOp::ListGraves {
+        after: Some(token.into()),
+        limit: 10,
+    };
     match EMPTY.runtime.block_on(EMPTY.store.execute(op)) {
-        Ok(StoreReply::Actors { actors, next }) => assert!(actors.is_empty() && next.is_none()),
+        Ok(StoreReply::Graves { graves, next }) => {
+            assert!(graves.is_empty() && next.is_none() && !is_of_actors);
+        }
         Err(StoreError::Refused(_)) => {}
         other => panic!("{other:?}"),
     }

@@ -13,6 +13,9 @@ pub fn run(data: &[u8]) {
     if let Some(worker) = key::parse_worker(text) {
         assert_eq!(key::worker(&worker), text);
     }
+    if let Some((actor, incarnation, version)) = key::parse_grave(text) {
+        assert_eq!(key::grave(&actor, incarnation, version), text);
+    }
     if let Some(name) = key::parse_atespace(text) {
         assert_eq!(key::atespace(&name), text);
     }

@@ -2,8 +2,8 @@
 
 use holdfast_core::id::{ActorKey, WorkerKey};
 use holdfast_store::record::{
-    decode_actor, decode_any_node, decode_any_worker, decode_node, decode_worker, decode_worker_key,
-    encode_actor, encode_node, encode_worker,
+    decode_actor, decode_any_node, decode_any_worker, decode_grave, decode_node, decode_worker,
+    decode_worker_key, encode_actor, encode_grave, encode_node, encode_worker,
 };
 
 /// What is read is written back the same, whichever record it is; under another key it is refused.
@@ -15,6 +15,14 @@ pub fn run(data: &[u8]) {
             Ok(&actor)
         );
         assert!(decode_actor(&ActorKey::new("team-b", "id1"), data).is_err());
+    }
+    let note = "team-a:id1:1:1";
+    if let Ok(grave) = decode_grave(note, data) {
+        assert_eq!(
+            decode_grave(note, encode_grave(&grave).as_bytes()).as_ref(),
+            Ok(&grave)
+        );
+        assert!(decode_grave("team-a:id1:1:2", data).is_err());
     }
     if let Ok(worker) = decode_any_worker(data) {
         let written = encode_worker(&worker);

@@ -223,7 +223,10 @@ fn may_wake(state: &State, seat: usize) -> bool {
     }
     let budget = &state.outside.budget;
     match timer {
-        replica::Timer::Session | replica::Timer::Registry => false,
+        replica::Timer::Session
+        | replica::Timer::Registry
+        | replica::Timer::Collect
+        | replica::Timer::Graves => false,
         replica::Timer::Sweep => budget.sweeps > 0 && may_fire(state),
         replica::Timer::Flow(_) | replica::Timer::Settle(..) | replica::Timer::Relist => may_fire(state),
     }

@@ -1,10 +1,10 @@
 //! I4: `latest` names a complete snapshot at the moment it is written, newer than the one before,
-//! and moves back only by Revert.
+//! and moves back only by Revert; and nothing that a record points at is deleted.
 
 use super::Oracle;
 use crate::fact::Fact;
 use holdfast_core::actor::{Actor, Snapshot, State};
-use holdfast_core::id::{Name, NodeName};
+use holdfast_core::id::{ActorKey, Name, NodeName};
 use std::collections::BTreeMap;
 
 /// See the module.
@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub struct LatestComplete {
     /// When each snapshot was saved, counted in snapshots.
     saved: BTreeMap<(Name, Option<NodeName>), u64>,
+    /// What each record points at now.
+    pointed_at: BTreeMap<ActorKey, Vec<Snapshot>>,
 }
 
 impl LatestComplete {
@@ -53,7 +55,26 @@ impl LatestComplete {
 
 impl Oracle for LatestComplete {
     fn see(&mut self, fact: &Fact) -> Result<(), String> {
+        if let Fact::Recorded { before, after } = fact {
+            match (before, after) {
+                (_, Some(after)) => self.pointed_at.insert(after.key.clone(), after.snapshots()),
+                (Some(before), None) => self.pointed_at.remove(&before.key),
+                (None, None) => None,
+            };
+        }
         match fact {
+            Fact::Discarded { snapshot, node } => {
+                let is_it = |known: &Snapshot| match (known, node) {
+                    (Snapshot::External(prefix), None) => prefix == snapshot,
+                    (Snapshot::Local { name, nodes }, Some(node)) => name == snapshot && nodes.contains(node),
+                    _ => false,
+                };
+                let found = self.pointed_at.iter().find(|(_, all)| all.iter().any(is_it));
+                match found {
+                    Some((actor, _)) => Err(format!("{snapshot} was deleted, and {actor} points at it")),
+                    None => Ok(()),
+                }
+            }
             Fact::Saved { snapshot, node, .. } => {
                 let next = self.saved.len() as u64;
                 self.saved.entry((snapshot.clone(), node.clone())).or_insert(next);
@@ -74,6 +95,26 @@ impl Oracle for LatestComplete {
 mod tests {
     use super::*;
     use crate::oracle::state_kept::tests::actor;
+
+    #[test]
+    fn a_deletion_of_what_a_record_points_at_is_seen_and_one_of_what_it_let_go_of_is_not() {
+        let mut oracle = LatestComplete::default();
+        let mut points = actor(State::Suspended);
+        points.fallback = Some("mem://1".into());
+        let recorded = |actor: &Actor| Fact::Recorded {
+            before: None,
+            after: Some(Box::new(actor.clone())),
+        };
+        let discarded = Fact::Discarded {
+            snapshot: "mem://1".into(),
+            node: None,
+        };
+        oracle.see(&recorded(&points)).unwrap();
+        assert!(oracle.see(&discarded).unwrap_err().contains("points at it"));
+        points.garbage = vec![Snapshot::External(points.fallback.take().unwrap())];
+        oracle.see(&recorded(&points)).unwrap();
+        assert_eq!(oracle.see(&discarded), Ok(()));
+    }
 
     #[test]
     fn a_pointer_to_what_was_never_saved_is_seen() {

@@ -20,6 +20,11 @@ impl Oracle for Settled {
 }
 
 fn look(still: &Still) -> Result<(), String> {
+    if let Some(name) = still.forgotten.first() {
+        return Err(format!(
+            "snapshot {name} is stored and nothing will ever collect it"
+        ));
+    }
     for actor in still.actors.values() {
         if actor.operation().is_some() {
             return Err(format!(

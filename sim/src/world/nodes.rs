@@ -7,7 +7,7 @@ use super::{Event, World};
 use crate::fact::Fact;
 use crate::host::{fails, whereabouts};
 use crate::plan::{MILLI, SECOND};
-use holdfast_core::effect::{NodeCall, NodeFailureKind, NodeRow, Verb};
+use holdfast_core::effect::{Discard, NodeCall, NodeFailureKind, NodeRow, Place, Verb};
 use holdfast_core::failure::Code;
 use holdfast_core::id::{EffectId, Name, OpId, PodUid, RequestId};
 use holdfast_core::machine::Machine;
@@ -261,6 +261,55 @@ impl World {
         }
         let life = self.hosts[node].life;
         self.deliver_to_node(node, life, Input::Order(RequestId(call), Box::new(order)));
+    }
+
+    /// A node deletes what it is told to, and the replica hears of it, or not.
+    pub(super) fn discard_arrives(
+        &mut self,
+        replica: usize,
+        life: u32,
+        effect: EffectId,
+        address: &Name,
+        discard: &Discard,
+    ) {
+        let index = self.hosts.iter().position(|host| host.name == *address);
+        let index = index.filter(|index| {
+            let host = &self.hosts[*index];
+            host.atelet.is_some() && self.now >= host.cut_until && self.now >= host.paused_until
+        });
+        let is_deaf = self.is_unlucky();
+        let is_away = self.now < self.objects_away_until;
+        let result = match index {
+            Some(index) if !is_away => {
+                for place in &discard.snapshots {
+                    self.discard(index, place);
+                }
+                Ok(())
+            }
+            Some(_) => Err("the object store does not answer".into()),
+            None => Err("the node does not answer".into()),
+        };
+        let result = if is_deaf {
+            Err("the answer was lost".into())
+        } else {
+            result
+        };
+        let answer = replica::Input::Discarded(effect, result);
+        self.after(MILLI, 200 * MILLI, Event::Replica(replica, life, answer));
+    }
+
+    fn discard(&mut self, index: usize, place: &Place) {
+        let (snapshot, node) = match place {
+            Place::External(prefix) => {
+                self.objects.remove(prefix);
+                (prefix.clone(), None)
+            }
+            Place::Local(name) => {
+                self.hosts[index].locals.remove(name);
+                (name.clone(), Some(self.hosts[index].name.clone()))
+            }
+        };
+        self.fact(Fact::Discarded { snapshot, node });
     }
 
     fn note_heeded(&mut self, index: usize, call: u64) {

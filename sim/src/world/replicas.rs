@@ -199,6 +199,13 @@ impl World {
         match output {
             Output::Store(effect, op) => self.ask_store(index, life, effect, op),
             Output::Node(effect, address, call) => self.call_node(index, life, effect, &address, call),
+            Output::Discard(effect, address, discard) => {
+                self.after(
+                    MILLI,
+                    20 * MILLI,
+                    Event::DiscardArrives(index, life, effect, address, discard),
+                );
+            }
             Output::Cancel(effect) => {
                 let found = self
                     .calls

@@ -86,10 +86,10 @@ fn restore_request() -> RestoreRequest {
 }
 
 /// The refusal of a request that was good until `spoil` had it.
-fn refusal<T>(
+fn refusal<T, R>(
     mut message: T,
     spoil: fn(&mut T),
-    read: impl Fn(Request<T>) -> Result<Order, Status>,
+    read: impl Fn(Request<T>) -> Result<R, Status>,
 ) -> String {
     spoil(&mut message);
     let status = read(Request::new(message))
@@ -327,6 +327,44 @@ fn an_upload_names_a_snapshot_and_perhaps_a_worker() {
         ("invalid atespace", |r| r.atespace = "A".into()),
     ] {
         let text = refusal(request(), spoil, upload);
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn what_is_to_be_discarded_is_named_by_names_that_lead_nowhere_else() {
+    let request = || DiscardRequest {
+        atespace: "team-a".into(),
+        actor_template_namespace: "ns".into(),
+        actor_template_name: "counter.v1".into(),
+        actor_id: "a1".into(),
+        snapshot_prefixes: vec!["a1-1".into()],
+        snapshot_uri_prefixes: vec!["gs://b/s/a1-2".into()],
+    };
+    let read = discard(Request::new(request())).unwrap();
+    assert_eq!(read.actor.to_string(), "team-a/ns:counter.v1:a1");
+    assert_eq!((read.local.len(), read.external.len()), (1, 1));
+    for (part, spoil) in [
+        (
+            "actor",
+            (|r| r.actor_id = "../a1".into()) as fn(&mut DiscardRequest),
+        ),
+        ("atespace", |r| r.atespace = "..".into()),
+        ("invalid snapshot prefix", |r| {
+            r.snapshot_prefixes.push("..".into())
+        }),
+        ("invalid snapshot prefix", |r| {
+            r.snapshot_prefixes.push("a/b".into())
+        }),
+        ("invalid snapshot URI prefix", |r| {
+            r.snapshot_uri_prefixes.push("gs://b/s/../t".into())
+        }),
+        ("it names a bucket", |r| {
+            r.snapshot_uri_prefixes.push("gs://b/".into())
+        }),
+        ("too many", |r| r.snapshot_prefixes = vec!["a".into(); 1025]),
+    ] {
+        let text = refusal(request(), spoil, discard);
         assert!(text.contains(part), "{text}");
     }
 }

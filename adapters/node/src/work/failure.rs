@@ -46,6 +46,8 @@ pub(crate) enum StepError {
     Name(#[from] NameError),
     #[error("the directory of actor {actor} is in use on worker {tenant}; stop the sandbox there first")]
     InUse { actor: ActorRef, tenant: PodUid },
+    #[error("{at} belongs to actor {owner}; it stays")]
+    NotTheirs { at: String, owner: String },
     #[error("atelet is shutting down; ask again")]
     Interrupted,
     #[error("this step does not belong to its order")]
@@ -97,7 +99,8 @@ impl StepError {
         }
     }
 
-    fn code(&self) -> Code {
+    /// The code for it.
+    pub fn code(&self) -> Code {
         match self {
             Self::Snapshot(error) => match error {
                 SnapshotError::NotFound { .. }
@@ -116,7 +119,9 @@ impl StepError {
             Self::Unpack { source, .. } if source.needs_pull() => Code::Unavailable,
             Self::Bundle(BundleError::Io(source)) | Self::Disk { source, .. } => disk_code(source),
             Self::NoImage { .. } | Self::Interrupted => Code::Unavailable,
-            Self::Unpack { .. } | Self::Bundle(_) | Self::InUse { .. } => Code::FailedPrecondition,
+            Self::Unpack { .. } | Self::Bundle(_) | Self::InUse { .. } | Self::NotTheirs { .. } => {
+                Code::FailedPrecondition
+            }
             Self::Ateom { status, .. } => from_tonic(status.code()),
             Self::Uri(_) | Self::Name(_) => Code::InvalidArgument,
             Self::NoRecord { .. } | Self::NoFiles | Self::FileName(_) | Self::Misdirected => Code::Internal,

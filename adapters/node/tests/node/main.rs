@@ -3,6 +3,7 @@
 
 mod ateom;
 mod atespaces;
+mod discards;
 mod rig;
 mod sessions;
 

@@ -103,6 +103,13 @@ pub async fn every_field_of_an_actor_survives(subject: &impl Subject) {
             worker: WorkerKey::new("ns", "pool", "lost"),
             reason: "gone \u{1F30A}".into(),
         }),
+        garbage: vec![
+            Snapshot::External("s3://b/oldest".into()),
+            Snapshot::Local {
+                name: "older".into(),
+                nodes: vec!["n1".into()],
+            },
+        ],
         ..actor(&key("a"))
     };
     done(&subject.store(), put(None, &full)).await;

@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 
 use holdfast_core::actor::Actor;
 use holdfast_core::effect::{NodeRow, StoreError, StoreEvent, StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, Name, NodeName, Version, WorkerKey};
+use holdfast_core::id::{ActorKey, Incarnation, Name, NodeName, Version, WorkerKey};
 use holdfast_core::worker::Worker;
 use redb::backends::FileBackend;
 use redb::{
@@ -18,8 +18,8 @@ use redb::{
 
 use super::guard::guarded;
 use super::{FORMAT, OpenError, Then};
-use crate::page;
 use crate::record::{self, keep};
+use crate::{key, page};
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("holdfast");
 const FORMAT_ROW: &str = "format";
@@ -27,6 +27,11 @@ const ACTORS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("actor
 const WORKERS: TableDefinition<(&str, &str, &str), &[u8]> = TableDefinition::new("workers");
 const NODES: TableDefinition<&str, &[u8]> = TableDefinition::new("nodes");
 const ATESPACES: TableDefinition<&str, ()> = TableDefinition::new("atespaces");
+/// By atespace, name, incarnation and version. Files that were made before it was thought of have it from their
+/// next write on.
+const GRAVES: TableDefinition<GraveRow, &[u8]> = TableDefinition::new("graves");
+
+type GraveRow = (&'static str, &'static str, u64, u64);
 
 /// Pages kept in memory; the rest is in the page cache of the operating system.
 const CACHE_BYTES: usize = 64 << 20;
@@ -240,6 +245,40 @@ impl File {
         })
     }
 
+    pub(super) fn graves(&self, after: Option<&Name>, limit: u32) -> Result<StoreReply, Fault> {
+        let after = after
+            .map(page::start_of_graves)
+            .transpose()
+            .map_err(Fault::Refused)?;
+        let first = match &after {
+            Some((last, incarnation, version)) => Bound::Excluded(grave_row(last, *incarnation, *version)),
+            None => Bound::Unbounded,
+        };
+        let limit = limit.max(1) as usize;
+        self.with(|database| {
+            let (mut graves, mut seen, mut last) = (Vec::new(), 0, String::new());
+            let table = match database.begin_read()?.open_table(GRAVES) {
+                Err(TableError::TableDoesNotExist(_)) => {
+                    return Ok(StoreReply::Graves { graves, next: None });
+                }
+                table => table?,
+            };
+            for row in table.range::<(&str, &str, u64, u64)>((first, Bound::Unbounded))? {
+                if seen == limit {
+                    let next = Some(page::token_of_grave(&last));
+                    return Ok(StoreReply::Graves { graves, next });
+                }
+                seen += 1;
+                let (row, note) = row?;
+                let (atespace, name, incarnation, version) = row.value();
+                let actor = ActorKey::new(atespace, name);
+                last = key::grave(&actor, Incarnation(incarnation), Version(version));
+                keep(&mut graves, record::decode_grave(&last, note.value()));
+            }
+            Ok(StoreReply::Graves { graves, next: None })
+        })
+    }
+
     /// Executes writes in order, as one transaction: when this returns they are durable. One that is
     /// refused changes nothing and keeps none of the others from happening.
     pub(super) fn write(&self, ops: &[StoreOp]) -> Result<Vec<Outcome>, Fault> {
@@ -268,6 +307,7 @@ struct Tables<'a> {
     workers: Table<'a, (&'static str, &'static str, &'static str), &'static [u8]>,
     nodes: Table<'a, &'static str, &'static [u8]>,
     atespaces: Table<'a, &'static str, ()>,
+    graves: Table<'a, GraveRow, &'static [u8]>,
 }
 
 impl<'a> Tables<'a> {
@@ -277,6 +317,7 @@ impl<'a> Tables<'a> {
             workers: write.open_table(WORKERS)?,
             nodes: write.open_table(NODES)?,
             atespaces: write.open_table(ATESPACES)?,
+            graves: write.open_table(GRAVES)?,
         })
     }
 
@@ -347,6 +388,19 @@ impl<'a> Tables<'a> {
                 Ok((StoreReply::Done, vec![]))
             }
             StoreOp::DeleteAtespace(name) => Ok((self.delete_atespace(name.as_str())?, vec![])),
+            StoreOp::PutGrave(grave) => {
+                let row = grave_row(&grave.actor, grave.incarnation, grave.version);
+                self.graves.insert(row, record::encode_grave(grave).as_bytes())?;
+                Ok((StoreReply::Done, vec![]))
+            }
+            StoreOp::DropGrave {
+                key,
+                incarnation,
+                version,
+            } => {
+                self.graves.remove(grave_row(key, *incarnation, *version))?;
+                Ok((StoreReply::Done, vec![]))
+            }
             other => unreachable!("{other:?} is not a write"),
         }
     }
@@ -425,6 +479,10 @@ fn actor_row(key: &ActorKey) -> (&str, &str) {
 
 fn worker_row(key: &WorkerKey) -> (&str, &str, &str) {
     (key.namespace.as_str(), key.pool.as_str(), key.pod.as_str())
+}
+
+fn grave_row(key: &ActorKey, incarnation: Incarnation, version: Version) -> (&str, &str, u64, u64) {
+    (key.atespace.as_str(), key.name.as_str(), incarnation.0, version.0)
 }
 
 /// Opens the database at `path`, or makes it.

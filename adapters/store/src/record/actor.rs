@@ -151,6 +151,8 @@ struct Extra {
     last_external: Text,
     #[serde(skip_serializing_if = "Text::is_empty")]
     fallback: Text,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    garbage: Vec<SnapshotJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     template: Option<TemplateJson>,
 }
@@ -209,6 +211,7 @@ impl From<&Actor> for ActorJson {
             loss: actor.loss.as_ref().map(LossJson::from),
             last_external: actor.last_external.as_ref().into(),
             fallback: actor.fallback.as_ref().into(),
+            garbage: actor.garbage.iter().map(SnapshotJson::from).collect(),
             template: actor.pinned.as_deref().map(TemplateJson::from),
             ..Extra::default()
         };
@@ -293,6 +296,7 @@ impl ActorJson {
             fallback: extra.fallback.some(),
             in_progress: self.in_progress_snapshot.some(),
             loss: extra.loss.map(LossJson::into_loss),
+            garbage: into_snapshots(extra.garbage)?,
         })
     }
 
@@ -399,6 +403,15 @@ impl From<&Snapshot> for SnapshotJson {
     }
 }
 
+/// All of them, each of which must be one.
+pub(super) fn into_snapshots(records: Vec<SnapshotJson>) -> Result<Vec<Snapshot>, RecordFault> {
+    let nothing = || RecordFault::Corrupt("a snapshot is named that is none".into());
+    records
+        .into_iter()
+        .map(|record| record.into_snapshot()?.ok_or_else(nothing))
+        .collect()
+}
+
 impl SnapshotJson {
     pub(super) fn into_snapshot(self) -> Result<Option<Snapshot>, RecordFault> {
         let kind = self.kind.map(|kind| kind.0).unwrap_or_default();
@@ -419,7 +432,7 @@ impl SnapshotJson {
                     .map(|name| Snapshot::Local { name, nodes }))
             }
             _ => Err(RecordFault::Corrupt(
-                "latestSnapshotInfo: its type and its content disagree".into(),
+                "a snapshot's type and its content disagree".into(),
             )),
         }
     }

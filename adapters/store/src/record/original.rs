@@ -24,6 +24,12 @@ pub(super) fn adopt(record: ActorJson) -> Result<Actor, RecordFault> {
         .transpose()?
         .flatten();
     let state = state(status, version, pod, in_progress.as_ref(), latest.as_ref());
+    // What nobody is writing any more is not in progress: ours would upload to it, or take it for its own.
+    let is_written = matches!(
+        state,
+        State::Suspending { .. } | State::Pausing { .. } | State::Crashed(_)
+    );
+    let in_progress = in_progress.filter(|_| is_written);
     let last_external = match &latest {
         Some(Snapshot::External(prefix)) => Some(prefix.clone()),
         Some(Snapshot::Local { .. }) | None => None,
@@ -49,6 +55,7 @@ pub(super) fn adopt(record: ActorJson) -> Result<Actor, RecordFault> {
         fallback: None,
         in_progress,
         loss: None,
+        garbage: Vec::new(),
     })
 }
 

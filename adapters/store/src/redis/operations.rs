@@ -158,6 +158,27 @@ pub(super) async fn execute<C: ConnectionLike + Send>(
             Ok(StoreReply::Atespaces(names.into_iter().collect()))
         }
         StoreOp::DeleteAtespace(name) => delete_atespace(connection, &name).await,
+        StoreOp::PutGrave(grave) => {
+            let mut set = cmd("HSET");
+            set.arg(key::GRAVES)
+                .arg(key::grave(&grave.actor, grave.incarnation, grave.version))
+                .arg(record::encode_grave(&grave));
+            let _: u64 = set.query_async(connection).await?;
+            Ok(StoreReply::Done)
+        }
+        StoreOp::ListGraves { after, limit } => list_graves(connection, after.as_ref(), limit).await,
+        StoreOp::DropGrave {
+            key,
+            incarnation,
+            version,
+        } => {
+            let mut delete = cmd("HDEL");
+            delete
+                .arg(key::GRAVES)
+                .arg(key::grave(&key, incarnation, version));
+            let _: u64 = delete.query_async(connection).await?;
+            Ok(StoreReply::Done)
+        }
         StoreOp::PutSession { replica, ttl } => {
             let mut set = cmd("SET");
             let () = set
@@ -293,6 +314,34 @@ async fn list_nodes<C: ConnectionLike + Send>(connection: &mut C) -> Result<Stor
     })
     .await?;
     Ok(StoreReply::Nodes(nodes))
+}
+
+/// One step of a walk through the notes, which shows about as many as it is asked for.
+async fn list_graves<C: ConnectionLike + Send>(
+    connection: &mut C,
+    after: Option<&Name>,
+    limit: u32,
+) -> Result<StoreReply, Fault> {
+    let cursor = after
+        .map(page::start_of_walk)
+        .transpose()
+        .map_err(Fault::Refused)?;
+    let mut scan = cmd("HSCAN");
+    scan.arg(key::GRAVES)
+        .arg(cursor.unwrap_or(0))
+        .arg("COUNT")
+        .arg(limit.max(1));
+    type Named = (Vec<u8>, Vec<u8>);
+    let (next, notes): (u64, Vec<Named>) = scan.query_async(connection).await?;
+    let mut graves = Vec::with_capacity(notes.len());
+    for (name, note) in &notes {
+        keep(
+            &mut graves,
+            record::decode_grave(&String::from_utf8_lossy(name), note),
+        );
+    }
+    let next = (next != 0).then(|| page::token_of_walk(next));
+    Ok(StoreReply::Graves { graves, next })
 }
 
 async fn delete_atespace<C: ConnectionLike + Send>(

@@ -9,7 +9,7 @@ use holdfast_core::catalog::{
     Container, Env, EnvValue, LabelSelector, Labels, Mount, Operator, Presence, Readyz, Requirement, Scope,
     Selector, Template, Workload,
 };
-use holdfast_core::effect::NodeRow;
+use holdfast_core::effect::{Grave, NodeRow};
 use holdfast_core::id::{
     ActorKey, Fence, Incarnation, LeaseToken, Name, OpId, ReplicaId, Version, WorkerKey,
 };
@@ -201,12 +201,13 @@ pub fn actor() -> impl Strategy<Value = Actor> {
             option::of(name()),
             option::of(name()),
             option::of(loss),
+            vec(snapshot(), 0..3),
         ),
     )
         .prop_map(|(identity, middle, end)| {
             let (key, version, incarnation, template_namespace, template_name) = identity;
             let (pinned, selector, state, claim) = middle;
-            let (latest, last_external, fallback, in_progress, loss) = end;
+            let (latest, last_external, fallback, in_progress, loss, garbage) = end;
             Actor {
                 key,
                 version: Version(version),
@@ -222,7 +223,27 @@ pub fn actor() -> impl Strategy<Value = Actor> {
                 fallback,
                 in_progress,
                 loss,
+                garbage,
             }
+        })
+}
+
+/// Any note of a deleted actor.
+pub fn grave() -> impl Strategy<Value = Grave> {
+    let template = (name(), name());
+    (
+        actor_key(),
+        any::<u64>(),
+        count(),
+        template,
+        vec(snapshot(), 0..3),
+    )
+        .prop_map(|(actor, incarnation, version, template, snapshots)| Grave {
+            actor,
+            incarnation: Incarnation(incarnation),
+            version: Version(version),
+            template,
+            snapshots,
         })
 }
 

@@ -144,6 +144,7 @@ fn settings(args: &Dev) -> Result<Settings> {
     settings.node.heartbeat_every = args.node_session_ttl / 3;
     settings.pull.stall_after = args.pull_stall;
     settings.workflow.settle_after = args.settle_after;
+    settings.workflow.collect_after = args.collect_after;
     let told = |broken: BrokenRelation| broken.told(|setting| flag(setting, args), duration::show);
     settings.check().map_err(|broken| anyhow::anyhow!(told(broken)))?;
     Ok(settings)
@@ -161,6 +162,7 @@ fn flag(setting: Setting, args: &Dev) -> Option<String> {
         Setting::HeartbeatEvery => ("a third of --node-session-ttl", args.node_session_ttl),
         Setting::PullStallAfter => ("--pull-stall", args.pull_stall),
         Setting::SettleAfter => ("--settle-after", args.settle_after),
+        Setting::CollectAfter => ("--collect-after", args.collect_after),
         _ => return None,
     };
     Some(format!("{flag} {}", duration::show(value)))

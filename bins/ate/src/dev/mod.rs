@@ -99,6 +99,9 @@ pub struct Dev {
     /// How long a failed transition may stand before it is undone, e.g. 10s
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::period)]
     settle_after: Duration,
+    /// How long a snapshot that nothing points at any more is kept, e.g. 60s
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::period)]
+    collect_after: Duration,
 }
 
 /// The session of the replica is renewed at every fifteenth of its life.

@@ -79,6 +79,10 @@ impl Actors {
                     self.calls.insert(*effect, party);
                     (party, format!("{:?} fence {}", kind(&call.verb), call.fence))
                 }
+                Output::Discard(_, _, discard) => (
+                    digit(discard.actor.name.as_str()),
+                    format!("discard {:?}", discard.snapshots),
+                ),
                 Output::Cancel(effect) => (self.calls[effect], "cancel".into()),
                 Output::Reply(id, Ok(_)) => (usize::from(id.0 >= SECOND), "OK".into()),
                 Output::Reply(id, Err(why)) => (usize::from(id.0 >= SECOND), format!("{:?}", why.code)),
@@ -120,6 +124,8 @@ fn party_of(op: &StoreOp) -> Option<usize> {
         | StoreOp::RenewLease { key, .. }
         | StoreOp::ReleaseLease { key, .. } => Some(digit(key.name.as_str())),
         StoreOp::PutActor { actor, .. } => Some(digit(actor.key.name.as_str())),
+        StoreOp::PutGrave(grave) => Some(digit(grave.actor.name.as_str())),
+        StoreOp::DropGrave { key, .. } => Some(digit(key.name.as_str())),
         StoreOp::GetWorker(key) | StoreOp::DeleteWorker { key, .. } => Some(digit(key.pod.as_str())),
         StoreOp::PutWorker { worker, .. } => Some(digit(worker.key.pod.as_str())),
         _ => None,

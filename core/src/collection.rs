@@ -1,0 +1,225 @@
+//! Collection: what no record points at any more is deleted, after a while.
+//!
+//! A record remembers what it has let go of, in the very write that lets go of it; an actor that is
+//! deleted leaves a note. So what is to be collected is never known to one process alone. Names of
+//! snapshots are given once, so nothing that was let go of is ever pointed at again, unless the store
+//! loses that write: it is given time for that.
+
+use crate::actor::{Actor, Change, Snapshot};
+use crate::effect::{Discard, Grave, Place, StoreOp, StoreReply};
+use crate::id::{ActorKey, Name, NodeName, Version};
+use crate::workflow::World;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+/// How often the note that something is gone is tried against concurrent writers.
+const WRITES_MAX: u32 = 5;
+
+/// One actor's leftovers, on their way out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Collection {
+    /// Reading the record of an actor that has let go of these a while ago.
+    Reading(ActorKey, Vec<Snapshot>),
+    /// Having a node delete what a record has let go of.
+    Discarding(Box<Actor>, Share),
+    /// Noting in the record what is gone; others have written it so often meanwhile.
+    Noting(ActorKey, Share, u32),
+    /// Reading what a note remembers, to be sure that the actor it was is no more.
+    Mourning(Box<Grave>),
+    /// Having a node delete what a deleted actor left behind: these of it.
+    Clearing(Box<Grave>, Vec<Snapshot>),
+    /// Writing the note anew, without what is gone, or dropping it.
+    Closing(ActorKey),
+}
+
+/// What is deleted at once, and what is deleted after it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Share {
+    now: Vec<Snapshot>,
+    rest: Vec<Snapshot>,
+}
+
+/// What a collection does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Onward {
+    /// Ask the store.
+    Ask(Collection, StoreOp),
+    /// Have a node delete, or any node if none is named.
+    Discard(Collection, Option<NodeName>, Discard),
+    /// There is nothing more to do, or nothing that can be done now.
+    Over,
+}
+
+impl Collection {
+    /// These leftovers of an actor that exists. What it has let go of since then is left for later.
+    pub(crate) fn of_actor(key: ActorKey, ripe: Vec<Snapshot>) -> Onward {
+        let op = StoreOp::GetActor(key.clone());
+        Onward::Ask(Collection::Reading(key, ripe), op)
+    }
+
+    /// The leftovers of an actor that was deleted.
+    pub(crate) fn of_grave(grave: Grave) -> Onward {
+        let op = StoreOp::GetActor(grave.actor.clone());
+        Onward::Ask(Collection::Mourning(Box::new(grave)), op)
+    }
+
+    /// The deleted actor whose leftovers they are, if it is deleted.
+    pub(crate) fn mourned(&self) -> Option<&ActorKey> {
+        match self {
+            Collection::Mourning(grave) | Collection::Clearing(grave, _) => Some(&grave.actor),
+            Collection::Closing(actor) => Some(actor),
+            Collection::Reading(..) | Collection::Discarding(..) | Collection::Noting(..) => None,
+        }
+    }
+
+    /// What is still to be collected when this one cannot go on. What a deleted actor has left is found
+    /// again by the list.
+    pub(crate) fn unfinished(self) -> Option<(ActorKey, Vec<Snapshot>)> {
+        match self {
+            Collection::Reading(key, ripe) => Some((key, ripe)),
+            Collection::Discarding(actor, share) => Some((actor.key, share.all())),
+            Collection::Noting(key, share, _) => Some((key, share.all())),
+            Collection::Mourning(_) | Collection::Clearing(..) | Collection::Closing(_) => None,
+        }
+    }
+
+    /// The store answered.
+    pub(crate) fn stored(self, reply: StoreReply, world: World<'_>) -> Onward {
+        match (self, reply) {
+            (Collection::Reading(_, ripe), StoreReply::Actor(Some(actor))) => {
+                let mut garbage = ripe;
+                garbage.retain(|snapshot| actor.garbage.contains(snapshot));
+                discard_garbage(actor, garbage, world)
+            }
+            (Collection::Noting(_, share, conflicts), StoreReply::ActorConflict(Some(actor)))
+                if conflicts < WRITES_MAX =>
+            {
+                note(&actor, share, conflicts + 1)
+            }
+            // Another node has the rest.
+            (Collection::Noting(key, share, _), StoreReply::Done) if !share.rest.is_empty() => {
+                Collection::of_actor(key, share.rest)
+            }
+            (Collection::Mourning(grave), StoreReply::Actor(Some(actor)))
+                if actor.incarnation == grave.incarnation =>
+            {
+                // A record that has been written since can no more be deleted by whoever left this note. One
+                // that has not may be, in this moment.
+                if actor.version > grave.version {
+                    drop_note(&grave)
+                } else {
+                    Onward::Over
+                }
+            }
+            (Collection::Mourning(grave), StoreReply::Actor(_)) => {
+                clear(&grave, world).unwrap_or(Onward::Over)
+            }
+            _ => Onward::Over,
+        }
+    }
+
+    /// A node has deleted what it was asked to.
+    pub(crate) fn discarded(self, world: World<'_>) -> Onward {
+        match self {
+            Collection::Discarding(actor, share) => note(&actor, share, 0),
+            Collection::Clearing(mut grave, gone) => {
+                grave.snapshots.retain(|snapshot| !gone.contains(snapshot));
+                // What is on the disk of a node that is away stays noted.
+                let onward = clear(&grave, world);
+                onward.unwrap_or_else(|| {
+                    let closing = Collection::Closing(grave.actor.clone());
+                    Onward::Ask(closing, StoreOp::PutGrave(grave))
+                })
+            }
+            Collection::Reading(..)
+            | Collection::Noting(..)
+            | Collection::Mourning(_)
+            | Collection::Closing(_) => Onward::Over,
+        }
+    }
+}
+
+impl Share {
+    fn all(mut self) -> Vec<Snapshot> {
+        self.now.append(&mut self.rest);
+        self.now
+    }
+}
+
+fn discard_garbage(actor: Box<Actor>, garbage: Vec<Snapshot>, world: World<'_>) -> Onward {
+    match share(garbage, world) {
+        Some((node, share)) => {
+            let discard = discard(&actor.key, actor.template(), &share.now);
+            Onward::Discard(Collection::Discarding(actor, share), node, discard)
+        }
+        // Nothing of it can be deleted now; the next workflow of the actor finds it again.
+        None => Onward::Over,
+    }
+}
+
+/// What is next for the note of a deleted actor; none if what is left must wait.
+fn clear(grave: &Grave, world: World<'_>) -> Option<Onward> {
+    if grave.snapshots.is_empty() {
+        return Some(drop_note(grave));
+    }
+    let (node, share) = share(grave.snapshots.clone(), world)?;
+    let discard = discard(&grave.actor, grave.template.clone(), &share.now);
+    let clearing = Collection::Clearing(Box::new(grave.clone()), share.now);
+    Some(Onward::Discard(clearing, node, discard))
+}
+
+/// What one node that has been heard lately can delete at once: what is on its disk, or, by whichever node,
+/// what is in the object store. What a template starts new actors from stays (scenario S30).
+fn share(snapshots: Vec<Snapshot>, world: World<'_>) -> Option<(Option<NodeName>, Share)> {
+    let node_of = |snapshot: &Snapshot| match snapshot {
+        Snapshot::External(_) => None,
+        Snapshot::Local { nodes, .. } => nodes.first().cloned(),
+    };
+    let is_borrowed = |snapshot: &Snapshot| match snapshot {
+        Snapshot::External(prefix) => world.catalog.is_golden(prefix),
+        Snapshot::Local { .. } => false,
+    };
+    let is_in_reach = |snapshot: &&Snapshot| world.registry.in_reach(node_of(snapshot).as_ref()).is_some();
+    let free = snapshots.into_iter().filter(|snapshot| !is_borrowed(snapshot));
+    let free: Vec<Snapshot> = free.collect();
+    let node = node_of(free.iter().find(is_in_reach)?);
+    let (now, rest) = free.into_iter().partition(|snapshot| node_of(snapshot) == node);
+    Some((node, Share { now, rest }))
+}
+
+fn discard(actor: &ActorKey, template: (Name, Name), batch: &[Snapshot]) -> Discard {
+    let places = batch.iter().map(|snapshot| match snapshot {
+        Snapshot::External(prefix) => Place::External(prefix.clone()),
+        Snapshot::Local { name, .. } => Place::Local(name.clone()),
+    });
+    Discard {
+        actor: actor.clone(),
+        template,
+        snapshots: places.collect(),
+    }
+}
+
+/// The record as it was read, or as somebody has written it meanwhile, without what is gone.
+fn note(stored: &Actor, share: Share, conflicts: u32) -> Onward {
+    let change = Change::Collected(share.now.clone());
+    match stored.after(&change, None, Version::FIRST) {
+        Ok(next) => {
+            let op = StoreOp::PutActor {
+                expect: Some(stored.version),
+                actor: Box::new(next),
+                release: None,
+            };
+            Onward::Ask(Collection::Noting(stored.key.clone(), share, conflicts), op)
+        }
+        Err(_) => Onward::Over,
+    }
+}
+
+fn drop_note(grave: &Grave) -> Onward {
+    let op = StoreOp::DropGrave {
+        key: grave.actor.clone(),
+        incarnation: grave.incarnation,
+        version: grave.version,
+    };
+    Onward::Ask(Collection::Closing(grave.actor.clone()), op)
+}

@@ -1,0 +1,205 @@
+//! What a replica does about snapshots that nothing points at any more.
+
+use super::{Origin, Output, Phase, Replica, Timer};
+use crate::actor::{Actor, Snapshot};
+use crate::collection::{Collection, Onward};
+use crate::effect::{Grave, StoreError, StoreOp, StoreReply};
+use crate::id::{ActorKey, EffectId, Name};
+use crate::time::{Instant, jittered};
+use crate::workflow::World;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// How many collections run at once.
+const COLLECTIONS_MAX: usize = 16;
+/// How many actors wait for their collection. Of those that come when it is full, the next workflow thinks again.
+const WAITING_MAX: usize = 65_536;
+/// How many notes of deleted actors are read by one store operation.
+const GRAVES_PER_PAGE: u32 = 1024;
+/// How many such operations there are at one look: a page may hold little or nothing.
+const PAGES_MAX: u32 = 64;
+/// How many notes are read before the first of them are acted upon.
+const GRAVES_MAX: usize = 16_384;
+
+/// What a replica knows of what is to be collected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Leftovers {
+    /// Actors that have let go of something, and when it may be deleted, in that order.
+    waiting: VecDeque<(Instant, ActorKey, Vec<Snapshot>)>,
+    /// What deleted actors have left behind, read a while ago.
+    graves: VecDeque<Grave>,
+    /// The same, read since: the store may still lose the deletion.
+    fresh: Vec<Grave>,
+    /// Where the list of them is read on, and how many pages this look may still have.
+    after: Option<Name>,
+    pages: u32,
+    /// How many collections are under way.
+    under_way: usize,
+    /// The deleted actors among them.
+    mourned: BTreeSet<ActorKey>,
+}
+
+impl Leftovers {
+    fn ended(&mut self, mourned: Option<&ActorKey>) {
+        self.under_way -= 1;
+        if let Some(actor) = mourned {
+            self.mourned.remove(actor);
+        }
+    }
+}
+
+impl Replica {
+    /// What this actor has let go of is collected when the store has had time to lose that.
+    pub(super) fn collect_garbage_of(&mut self, now: Instant, actor: &Actor) {
+        if !actor.garbage.is_empty() {
+            self.collect_later(now, actor.key.clone(), actor.garbage.clone());
+        }
+    }
+
+    fn collect_later(&mut self, now: Instant, actor: ActorKey, garbage: Vec<Snapshot>) {
+        let due = now.plus(self.settings.workflow.collect_after);
+        let waiting = &mut self.leftovers.waiting;
+        if self.phase != Phase::Serving || waiting.len() >= WAITING_MAX {
+            return;
+        }
+        waiting.push_back((due, actor, garbage));
+        self.set_collection_timer();
+    }
+
+    /// Nothing is due while there is no room for it.
+    fn set_collection_timer(&mut self) {
+        let has_room = self.leftovers.under_way < COLLECTIONS_MAX && self.phase == Phase::Serving;
+        let first = self.leftovers.waiting.front().filter(|_| has_room);
+        self.timers.set(Timer::Collect, first.map(|(due, ..)| *due));
+    }
+
+    /// Notes of deleted actors are looked at for the first time, or once more.
+    pub(super) fn look_at_graves_later(&mut self, now: Instant) {
+        let every = self.settings.workflow.collect_after;
+        // Each replica has a pause of its own, as with the sweep, and none is shorter than the store needs.
+        let pause = every.saturating_add(jittered(every / 5, self.id.0));
+        self.timers.set(Timer::Graves, Some(now.plus(pause)));
+    }
+
+    /// What was read at the last look is collected; when all of that is done, more is read for the next one.
+    pub(super) fn look_at_graves(&mut self, now: Instant) {
+        let fresh = core::mem::take(&mut self.leftovers.fresh);
+        self.leftovers.graves.extend(fresh);
+        if self.leftovers.graves.is_empty() {
+            self.leftovers.pages = PAGES_MAX;
+            self.list_graves();
+        }
+        self.collect_on(now);
+        self.look_at_graves_later(now);
+    }
+
+    fn list_graves(&mut self) {
+        self.leftovers.pages -= 1;
+        let op = StoreOp::ListGraves {
+            after: self.leftovers.after.take(),
+            limit: GRAVES_PER_PAGE,
+        };
+        self.store(Origin::ListGraves, op);
+    }
+
+    pub(super) fn graves_listed(&mut self, answer: Result<StoreReply, StoreError>) {
+        if let Ok(StoreReply::Graves { mut graves, next }) = answer {
+            self.leftovers.fresh.append(&mut graves);
+            self.leftovers.after = next;
+            let has_room = self.leftovers.fresh.len() < GRAVES_MAX && self.leftovers.pages > 0;
+            if self.leftovers.after.is_some() && has_room && self.phase == Phase::Serving {
+                self.list_graves();
+            }
+        }
+    }
+
+    /// Begins as many collections as there is room for: of actors that exist and of others in turn.
+    pub(super) fn collect_on(&mut self, now: Instant) {
+        while self.phase == Phase::Serving && self.leftovers.under_way < COLLECTIONS_MAX {
+            let is_due = |(due, ..): &mut (Instant, ActorKey, Vec<Snapshot>)| *due <= now;
+            let ripe = self.leftovers.waiting.pop_front_if(is_due);
+            let grave = self.leftovers.graves.pop_front();
+            if ripe.is_none() && grave.is_none() {
+                break;
+            }
+            if let Some((_, actor, garbage)) = ripe {
+                self.leftovers.under_way += 1;
+                self.collect(now, None, Collection::of_actor(actor, garbage));
+            }
+            // One that takes long has been listed again meanwhile.
+            let grave = grave.filter(|grave| self.leftovers.mourned.insert(grave.actor.clone()));
+            if let Some(grave) = grave {
+                self.leftovers.under_way += 1;
+                self.collect(now, Some(grave.actor.clone()), Collection::of_grave(grave));
+            }
+        }
+        self.set_collection_timer();
+    }
+
+    pub(super) fn collection_stored(
+        &mut self,
+        now: Instant,
+        collection: Collection,
+        answer: Result<StoreReply, StoreError>,
+    ) {
+        let mourned = collection.mourned().cloned();
+        match answer {
+            Ok(reply) => {
+                let onward = collection.stored(reply, self.world());
+                self.collect(now, mourned, onward);
+            }
+            Err(_) => self.collect_again(now, collection),
+        }
+        self.collect_on(now);
+    }
+
+    pub(super) fn discarded(&mut self, now: Instant, effect: EffectId, result: &Result<(), String>) {
+        let Some(Origin::Collection(collection)) = self.effects.remove(&effect) else {
+            return;
+        };
+        let mourned = collection.mourned().cloned();
+        match result {
+            Ok(()) => {
+                let onward = collection.discarded(self.world());
+                self.collect(now, mourned, onward);
+            }
+            Err(_) => self.collect_again(now, *collection),
+        }
+        self.collect_on(now);
+    }
+
+    /// The next step of a collection, of a deleted actor's leftovers or not.
+    fn collect(&mut self, now: Instant, mourned: Option<ActorKey>, onward: Onward) {
+        match onward {
+            // Whoever serves on finds it again.
+            _ if self.phase != Phase::Serving => self.leftovers.ended(mourned.as_ref()),
+            Onward::Ask(collection, op) => self.store(Origin::Collection(Box::new(collection)), op),
+            Onward::Discard(collection, node, discard) => {
+                let Some(address) = self.registry.in_reach(node.as_ref()).cloned() else {
+                    return self.collect_again(now, collection);
+                };
+                let effect = self.effect(Origin::Collection(Box::new(collection)));
+                self.outputs.push_back(Output::Discard(effect, address, discard));
+            }
+            Onward::Over => self.leftovers.ended(mourned.as_ref()),
+        }
+    }
+
+    /// It did not work this time.
+    fn collect_again(&mut self, now: Instant, collection: Collection) {
+        self.leftovers.ended(collection.mourned());
+        if let Some((actor, garbage)) = collection.unfinished() {
+            self.collect_later(now, actor, garbage);
+        }
+    }
+
+    fn world(&self) -> World<'_> {
+        World {
+            registry: &self.registry,
+            catalog: &self.catalog,
+            settings: &self.settings,
+        }
+    }
+}
