@@ -250,6 +250,8 @@ kinds! {
         Reserve,
         /// Its local snapshot is in the object store too.
         Uploaded,
+        /// It was not put to sleep after all.
+        Wake,
         /// It falls back to the last committed snapshot.
         Reset,
         /// Its state cannot be carried forward.
@@ -332,6 +334,12 @@ pub const TABLE: Table<Status, Event> = {
             "as Suspended, for the copy of the local snapshot",
         ),
         moves(
+            &[S::Suspending, S::Pausing],
+            E::Wake,
+            &[S::Running],
+            "drops the in-progress name: its node has refused, and left the sandbox as it was",
+        ),
+        moves(
             &[S::Resuming, S::Running, S::Suspending, S::Pausing],
             E::Reset,
             &[S::Suspended, S::Paused],
@@ -401,6 +409,8 @@ pub enum Change {
         /// The URI prefix to write.
         snapshot: Name,
     },
+    /// It serves on: the node has refused to put it to sleep, and its sandbox is as it was.
+    Wake,
     /// It sleeps at the copy of its local snapshot, which has been read back complete.
     Uploaded,
     /// It is to sleep on its node's disk.
@@ -531,6 +541,11 @@ impl Actor {
                     name: snapshot.clone(),
                     nodes: vec![on.node.clone()],
                 });
+                next.in_progress = None;
+            }
+            (State::Suspending { .. } | State::Pausing { .. }, Change::Wake) => {
+                let on = self.assignment().ok_or(Illegal { from, event })?;
+                next.state = State::Running { on: on.clone() };
                 next.in_progress = None;
             }
             (_, Change::Reset { loss }) => {
@@ -699,6 +714,7 @@ impl Change {
             Change::Suspend { .. } => Event::Suspend,
             Change::Suspended => Event::Suspended,
             Change::Reserve { .. } => Event::Reserve,
+            Change::Wake => Event::Wake,
             Change::Uploaded => Event::Uploaded,
             Change::Pause { .. } => Event::Pause,
             Change::Paused => Event::Paused,

@@ -8,8 +8,8 @@ use crate::actor::{
     self, Actor, Assignment, Boot, Change, Crash, Event, Loss, Snapshot, Source, State, Transition,
 };
 use crate::catalog::Template;
-use crate::effect::{Fenced, NodeFailureKind, NodeReply, Place, Target, Verb};
-use crate::failure::Failure;
+use crate::effect::{Fenced, NodeFailure, NodeFailureKind, NodeReply, Place, Target, Verb};
+use crate::failure::{Code, Failure};
 use crate::id::{Fence, LeaseToken, Name, NodeName, OpId, WorkerKey};
 use crate::registry::{Fact, Going};
 use crate::worker::Worker;
@@ -70,6 +70,9 @@ pub struct Facts<'a> {
     /// Whether a Stop has been sent to undo the Resume that is recorded. It may arrive late, so there is
     /// no way back from it under the same fence.
     pub is_undoing: bool,
+    /// Whether this workflow began the operation that is recorded and has called for it once: no other order
+    /// for it can be on its way.
+    pub is_sole: bool,
 }
 
 /// Which call an outcome belongs to.
@@ -145,6 +148,8 @@ pub enum Then {
     GoOn,
     /// Success: the lease ends with the write.
     Finish,
+    /// The caller is told what the node said: the lease ends with the write.
+    FinishRefused,
 }
 
 /// What is wanted of a node; the files of the sandbox are looked up when the call is made.
@@ -601,7 +606,19 @@ fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>, silence: Silence) -> Next {
         NodeFailureKind::SessionOver | NodeFailureKind::Busy | NodeFailureKind::Unreachable => {
             Next::CallAgain
         }
+        NodeFailureKind::Failed if is_left_alone(failure, facts) => write(Change::Wake, Then::FinishRefused),
         NodeFailureKind::Failed => refuse(Failure::node(failure)),
+    }
+}
+
+/// Whether the sandbox is surely as it was before the order: otherwise the actor would stand there until
+/// somebody mends what the node does not like. What is refused for what it asks is refused as often as it
+/// comes. The original says `Internal` of whatever went wrong, after the checkpoint as well as before it.
+fn is_left_alone(failure: &NodeFailure, facts: &Facts<'_>) -> bool {
+    match failure.code {
+        Code::InvalidArgument => true,
+        Code::Internal => false,
+        _ => facts.is_sole,
     }
 }
 

@@ -61,6 +61,7 @@ struct Case {
     worker: Fact,
     promised: Option<Worker>,
     outcome: Option<(CallOf, NodeReply)>,
+    is_sole: bool,
 }
 
 impl Case {
@@ -78,6 +79,15 @@ impl Case {
             worker: Fact::Present,
             promised: None,
             outcome: None,
+            is_sole: false,
+        }
+    }
+
+    /// Nobody else has called for the operation that is recorded.
+    fn sole(self) -> Case {
+        Case {
+            is_sole: true,
+            ..self
         }
     }
 
@@ -114,6 +124,7 @@ impl Case {
             leaving: None,
             outcome: self.outcome.as_ref().map(|(call, reply)| (call, reply)),
             is_undoing: false,
+            is_sole: self.is_sole,
         };
         next(&goal, &self.actor, &facts)
     }
@@ -289,6 +300,23 @@ fn a_checkpoint_that_was_answered_before_its_node_fell_silent_is_complete() {
                 "{refused:?}"
             );
         }
+    }
+}
+
+#[test]
+fn a_refused_checkpoint_wakes_its_actor_only_where_the_sandbox_is_surely_untouched() {
+    for (state, goal) in [(suspending(), Goal::Suspend), (pausing(), Goal::Pause)] {
+        let refused = |code| {
+            let reply = failure(code, NodeFailureKind::Failed);
+            Case::claimed(state.clone()).after(CallOf::Recorded(op(1)), reply)
+        };
+        let wakes = |next: &Next| writes(next) == Some(&Change::Wake);
+        // Another order for it may be on its way, unless no other can be let in either.
+        assert!(!wakes(&refused(Code::Unavailable).next(goal.clone())));
+        assert!(wakes(&refused(Code::Unavailable).sole().next(goal.clone())));
+        assert!(wakes(&refused(Code::InvalidArgument).next(goal.clone())));
+        // What the original says after the checkpoint as well as before it.
+        assert!(!wakes(&refused(Code::Internal).sole().next(goal.clone())));
     }
 }
 

@@ -283,6 +283,25 @@ fn a_place_for_an_upload_is_in_progress_and_moves_no_pointer() {
 }
 
 #[test]
+fn an_actor_that_was_not_put_to_sleep_serves_where_it_did() {
+    for (state, garbage) in [
+        (suspending(), garbage(&["in progress"], &[])),
+        (pausing(), garbage(&[], &["in progress"])),
+    ] {
+        let (after, next) = changed(actor(state), &Change::Wake);
+        assert_eq!(
+            after,
+            Actor {
+                state: State::Running { on: on() },
+                in_progress: None,
+                garbage,
+                ..next
+            }
+        );
+    }
+}
+
+#[test]
 fn what_is_gone_is_forgotten_and_nothing_else() {
     let before = Actor {
         garbage: garbage(&["1", "2"], &["3"]),

@@ -518,3 +518,40 @@ fn a_sweep_that_was_overtaken_does_not_free_the_promise_of_a_newer_owner() {
         "the record by which replica 1 judges is older than that promise"
     );
 }
+
+#[test]
+fn an_actor_that_its_node_refuses_to_put_to_sleep_serves_on() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = c.running("a", Some("mem://1"));
+    for (request, code) in [
+        (Request::Suspend(key.clone()), Code::InvalidArgument),
+        (Request::Pause(key.clone()), Code::Unavailable),
+    ] {
+        let id = c.ask(0, request);
+        c.run(0);
+        c.answer(0, failure(code, NodeFailureKind::Failed));
+        assert_eq!(c.verdict(0, id).as_ref().unwrap_err().code, code);
+        let actor = &c.store.actors[&key];
+        assert_eq!(actor.status(), Status::Running);
+        assert!(actor.in_progress.is_none());
+        assert!(c.store.workers[&worker_key("w1")].is_promised_to(&key, actor.incarnation));
+        assert!(c.store.leases.is_empty());
+    }
+}
+
+#[test]
+fn an_actor_whose_first_order_may_still_arrive_is_not_said_to_serve_on() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = c.running("a", Some("mem://1"));
+    c.ask(0, Request::Suspend(key.clone()));
+    c.run(0);
+    c.answer(0, failure(Code::Unavailable, NodeFailureKind::Unreachable));
+    c.pass(0, Duration::from_secs(5));
+    c.answer(0, failure(Code::Unavailable, NodeFailureKind::Failed));
+    assert_eq!(c.store.actors[&key].status(), Status::Suspending);
+
+    // The sweep goes on with it; what is asked is refused however often it comes.
+    c.pass(0, Duration::from_secs(30));
+    c.answer(0, failure(Code::InvalidArgument, NodeFailureKind::Failed));
+    assert_eq!(c.store.actors[&key].status(), Status::Running);
+}

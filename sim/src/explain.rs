@@ -101,7 +101,9 @@ fn changes(before: &Actor, after: &Actor) -> Vec<Change> {
             on: on.clone(),
             boot: *boot,
         }),
-        State::Running { on } => changes.extend([Change::Ran, Change::Thaw { session: on.session }]),
+        State::Running { on } => {
+            changes.extend([Change::Ran, Change::Thaw { session: on.session }, Change::Wake])
+        }
         State::Suspending { op, snapshot, .. } => changes.push(Change::Suspend {
             op: *op,
             snapshot: snapshot.clone(),

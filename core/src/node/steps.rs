@@ -260,8 +260,9 @@ impl Node {
         let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) else {
             return;
         };
-        if let (Err(why), false) = (&result, matches!(running.stage, Stage::Ending(_))) {
-            // What cannot be remembered must not be begun.
+        // What cannot be remembered must not be begun; what has been captured is saved all the same.
+        let is_begun = matches!(running.stage, Stage::Saving(_) | Stage::Ending(_));
+        if let (Err(why), false) = (&result, is_begun) {
             let message = format!("the node cannot keep its journal: {why}");
             return self.end(
                 now,

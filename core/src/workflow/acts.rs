@@ -75,6 +75,9 @@ impl Workflow {
             leaving: self.leaving.as_deref(),
             outcome: self.outcome.as_deref().map(|(call, reply)| (call, reply)),
             is_undoing: self.is_undoing,
+            is_sole: self
+                .called
+                .is_some_and(|(op, times)| times == 1 && self.has_named(op)),
         }
     }
 
@@ -248,6 +251,13 @@ impl Workflow {
                 Err(error) => return self.finish(now, Err(Failure::assets(&error))),
             },
         };
+        if let CallOf::Recorded(op) = call {
+            let times = self
+                .called
+                .filter(|(before, _)| *before == op)
+                .map_or(0, |(_, times)| times);
+            self.called = Some((op, times + 1));
+        }
         let op = match call {
             CallOf::Recorded(op) => op,
             CallOf::Stop | CallOf::Upload | CallOf::Thaw(_) => self.next_op(),

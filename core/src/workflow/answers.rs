@@ -140,6 +140,11 @@ impl Workflow {
         match then {
             Then::GoOn => self.decide(now, world),
             Then::Finish => self.finish(now, Ok(())),
+            Then::FinishRefused => {
+                let said = self.outcome.as_ref().and_then(|outcome| outcome.1.as_ref().err());
+                let failure = said.map_or_else(Failure::conflict, Failure::node);
+                self.finish(now, Err(failure));
+            }
         }
     }
 

@@ -66,6 +66,8 @@ pub struct Workflow {
     avoid: BTreeSet<WorkerKey>,
     claims: u32,
     ops: u64,
+    /// The recorded operation that was called for last, and how often.
+    called: Option<(OpId, u32)>,
     verdict: Option<Result<(), Failure>>,
     /// The verdict has been given, and is given once.
     is_told: bool,
@@ -160,6 +162,7 @@ impl Workflow {
             avoid: BTreeSet::new(),
             claims: 0,
             ops: 0,
+            called: None,
             verdict: None,
             is_told: false,
             outputs: VecDeque::new(),
@@ -539,6 +542,11 @@ impl Workflow {
             Step::Rest | Step::Over => return,
         };
         self.outputs.push_back(Output::Store(Lane::Step, op));
+    }
+
+    /// Whether this workflow has given an operation its name.
+    fn has_named(&self, op: OpId) -> bool {
+        op.replica == self.token.replica && op.seq / OPS_MAX == self.token.seq
     }
 
     fn next_op(&mut self) -> OpId {

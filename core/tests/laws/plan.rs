@@ -32,6 +32,7 @@ proptest! {
         outcome in of((call_of(), reply())),
         has_template in any::<bool>(),
         is_undoing in any::<bool>(),
+        is_sole in any::<bool>(),
     ) {
         let declared = template();
         let golden = Name::from("golden");
@@ -45,6 +46,7 @@ proptest! {
             leaving: leaving.as_ref(),
             outcome: outcome.as_ref().map(|(call, reply)| (call, reply)),
             is_undoing,
+            is_sole,
         };
         match plan::next(&goal, &actor, &facts) {
             Next::Write { change, .. } => {
