@@ -53,6 +53,9 @@ pub struct Sighting {
     pub node: NodeName,
     /// Whether it takes new actors.
     pub duty: Duty,
+    /// Whether its ateom does not answer: it may run, and nobody can tell. Then the incarnation is the one that
+    /// it had when it was last heard, and empty if its atelet has never heard it.
+    pub is_silent: bool,
     /// The highest worker fence that the node has seen: what it says of older promises is final.
     pub highest_fence: Fence,
     /// The actor it hosts, or is about to.
@@ -581,6 +584,7 @@ impl Entry {
             Seen::Gone => true,
             Seen::Here(s) => {
                 s.hosting.is_some()
+                    || s.is_silent
                     || s.duty == Duty::Draining
                     || s.pod_uid != row.pod_uid
                     || s.incarnation != row.incarnation

@@ -121,6 +121,7 @@ fn seen(row: &Worker) -> Sighting {
         ip: row.ip.clone(),
         node: row.node.clone(),
         duty: row.duty,
+        is_silent: false,
         highest_fence: row.hosts.as_ref().map(|hosted| hosted.fence).unwrap_or_default(),
         hosting: row.hosts.as_ref().map(|hosted| hosting(hosted.session)),
     }

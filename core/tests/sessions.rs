@@ -276,6 +276,18 @@ struct Seat {
     next: u64,
 }
 
+/// What is known of the worker without its own word.
+fn known_of_it() -> Described {
+    Described {
+        key: worker_key("w"),
+        ip: "ip".into(),
+        incarnation: Name::default(),
+        duty: Duty::Serving,
+        sandbox: None,
+        last_op: None,
+    }
+}
+
 impl Seat {
     fn new() -> Seat {
         let row = NodeRow {
@@ -332,16 +344,14 @@ impl Seat {
 
     fn describe(&mut self, sandbox: Option<Sandbox>) -> Vec<Output> {
         let described = Described {
-            key: worker_key("w"),
-            ip: "ip".into(),
             incarnation: "run".into(),
-            duty: Duty::Serving,
             sandbox: sandbox.map(|sandbox| Alive {
                 actor: "a".into(),
                 op: Some(op(1)),
                 sandbox,
             }),
             last_op: sandbox.map(|_| op(1)),
+            ..known_of_it()
         };
         self.input(Input::Worker("uid".into(), described))
     }
@@ -561,4 +571,58 @@ fn declaring_a_session_over_takes_one_conditional_write() {
         .iter()
         .filter(|op| matches!(op, StoreOp::LapseNode { .. }));
     assert_eq!(lapses.count(), 1);
+}
+
+#[test]
+fn a_worker_that_does_not_answer_keeps_its_actor_and_gets_no_other() {
+    let mut seat = Seat::running();
+    let report = |outputs: Vec<Output>| {
+        let reports = outputs.into_iter().filter_map(|output| match output {
+            Output::Report(report) => Some(report),
+            _ => None,
+        });
+        reports.last().expect("what has changed is reported at once")
+    };
+    seat.input(Input::WorkerSilent("uid".into(), known_of_it()));
+    let silent = report(seat.pass(Duration::ZERO));
+    assert!(silent.workers[0].is_silent && silent.workers[0].hosting.is_some());
+    let assets = catalog(None).assets(&("ns".into(), "pool".into())).unwrap();
+    let (_, refused) = seat.order(op(2), Verb::Run { assets }, 1);
+    assert_eq!(refused.unwrap_err().kind, NodeFailureKind::Occupied);
+
+    let mut c = Cluster::new(1, &["w1"]);
+    let mut free = sighting("w1", 0, None);
+    free.is_silent = true;
+    c.report(0, vec![free]);
+    let key = c.asleep("a", None);
+    let resume = c.ask(0, Request::Resume(key, Boot::Golden));
+    c.run(0);
+    assert!(c.verdict(0, resume).is_err());
+
+    seat.input(Input::Reported(Ok(grant())));
+    seat.describe(Some(Sandbox::Running));
+    assert!(!report(seat.pass(Duration::ZERO)).workers[0].is_silent);
+}
+
+#[test]
+fn a_node_that_starts_beside_a_worker_that_does_not_answer_reports_all_the_same() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = c.running("a", Some("mem://1"));
+    let promised = c.store.workers[&worker_key("w1")].clone();
+    let mut unheard = sighting("w1", promised.hosts.as_ref().unwrap().fence.0, Some(&key));
+    unheard.is_silent = true;
+    unheard.incarnation = Name::default();
+    c.report(0, vec![unheard.clone()]);
+    c.pass(0, Duration::from_secs(30));
+    assert_eq!(c.store.actors[&key].status(), Status::Running);
+    assert_eq!(c.store.workers[&worker_key("w1")], promised);
+
+    // Nobody can tell which run of which pod that is.
+    let other = Sighting {
+        pod_uid: "other".into(),
+        ..unheard
+    };
+    c.report(0, vec![other]);
+    c.pass(0, Duration::from_secs(30));
+    assert_eq!(c.store.workers[&worker_key("w1")], promised);
 }

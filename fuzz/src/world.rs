@@ -331,6 +331,7 @@ pub fn report(feed: &mut Feed<'_>) -> Report {
         ip: name(feed),
         node: node.name.clone(),
         duty: duty(feed),
+        is_silent: feed.below(8) == 7,
         highest_fence: feed.count(),
         hosting: maybe(feed, |feed| Hosting {
             actor: actor_key(feed),

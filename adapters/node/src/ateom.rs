@@ -52,15 +52,18 @@ impl Ateoms {
         }
     }
 
+    /// Where a worker's ateom serves.
+    pub fn address(&self, worker: &PodUid) -> Result<Address, StepError> {
+        let uid = Label::parse("target ateom UID", worker.as_str())?;
+        Ok(Address::Unix(self.layout.worker_socket(&uid)))
+    }
+
     /// The connection to a worker's ateom, dialled when it is first used.
     pub fn channel(&self, worker: &PodUid) -> Result<Channel, StepError> {
-        let uid = Label::parse("target ateom UID", worker.as_str())?;
+        let address = self.address(worker)?;
         let mut workers = self.lock();
         let known = workers.entry(worker.clone()).or_insert_with(|| Worker {
-            channel: Channel::new(
-                Address::Unix(self.layout.worker_socket(&uid)),
-                Transport::default(),
-            ),
+            channel: Channel::new(address, Transport::default()),
             occupant: None,
         });
         Ok(known.channel.clone())

@@ -3,6 +3,9 @@
 //! Whoever starts a worker leaves `worker.json` in its directory; ateom serves a socket beside it. The
 //! directories are looked through now and again; each ateom is watched on a connection of its own, whose
 //! end is how its death is noticed.
+//!
+//! Dead is one on whose socket nobody listens. One that listens and says nothing may live, and so may the sandbox
+//! in it: its worker is silent, and not lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,6 +19,7 @@ use holdfast_core::worker::Duty;
 use holdfast_rpc::holdfast_v1::worker_control_client::WorkerControlClient;
 use holdfast_rpc::holdfast_v1::{SandboxState, WatchRequest, WorkerState};
 use holdfast_runtime::driver::Inbox;
+use holdfast_runtime::net::Socket;
 use holdfast_runtime::tokio;
 use holdfast_runtime::tokio::sync::watch;
 use holdfast_runtime::tokio::task::spawn_blocking;
@@ -32,10 +36,13 @@ use crate::tasks::Tasks;
 const SCAN_EVERY: Duration = Duration::from_millis(500);
 /// How soon an ateom that went away is asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
-/// How often it is asked before its worker is lost: long enough for a hiccup, and not for a restart.
+/// How often nobody listens, or nothing sensible is said, before the worker is lost: long enough for a hiccup,
+/// and not for a restart.
 const LOST_AFTER_TRIES: u32 = 5;
 /// How long an ateom may take to say the first word.
 const FIRST_WORD_WITHIN: Duration = Duration::from_secs(2);
+/// How long the kernel may take to say whether anybody listens.
+const DIALLED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What whoever started a worker says of it, in `worker.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -163,18 +170,28 @@ struct Watcher {
 impl Watcher {
     /// Watches until the worker's directory is gone.
     async fn run(mut self) {
-        // Tries in a row without a word from ateom; `None` once its worker counts as lost.
-        let mut silent_tries = Some(0);
+        // Tries in a row that were in vain; `None` once the worker counts as lost.
+        let mut vain_tries = Some(0);
         loop {
-            match self.follow(&mut silent_tries).await {
+            let (error, has_spoken) = match self.follow(&mut vain_tries).await {
                 Ended::Directory => break,
-                Ended::Stream(error) => {
-                    tracing::debug!(worker = %self.uid, error = error.message(), "ateom is away");
-                    silent_tries = silent_tries.map(|tries| tries + 1);
-                    if silent_tries >= Some(LOST_AFTER_TRIES) {
-                        silent_tries = None;
-                        self.lost();
-                    }
+                Ended::Stream(error) => (error, true),
+                Ended::Silence(error) => (error, false),
+            };
+            tracing::debug!(worker = %self.uid, error = error.message(), "ateom is away");
+            let is_silent = match self.pulse().await {
+                Pulse::None => false,
+                Pulse::Beats => !has_spoken,
+                Pulse::Unknown => true,
+            };
+            if is_silent {
+                vain_tries = Some(0);
+                self.silent();
+            } else {
+                vain_tries = vain_tries.map(|tries| tries + 1);
+                if vain_tries >= Some(LOST_AFTER_TRIES) {
+                    vain_tries = None;
+                    self.lost();
                 }
             }
             sleep(RETRY_AFTER).await;
@@ -183,8 +200,23 @@ impl Watcher {
         self.ateoms.forget(&self.uid);
     }
 
+    /// Whether anybody listens on ateom's socket, as the kernel knows without asking ateom.
+    async fn pulse(&self) -> Pulse {
+        let Ok(address) = self.ateoms.address(&self.uid) else {
+            return Pulse::None;
+        };
+        match Socket::connect(&address, DIALLED_WITHIN).await {
+            Ok(_) => Pulse::Beats,
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Pulse::None,
+                // It has more callers waiting than it has room for, for instance.
+                _ => Pulse::Unknown,
+            },
+        }
+    }
+
     /// Follows what ateom says until it says no more.
-    async fn follow(&mut self, silent_tries: &mut Option<u32>) -> Ended {
+    async fn follow(&mut self, vain_tries: &mut Option<u32>) -> Ended {
         if self.file.has_changed().is_err() {
             return Ended::Directory;
         }
@@ -202,13 +234,13 @@ impl Watcher {
             Ok(Ok((stream, Some(state)))) => (stream, state),
             Ok(Ok((_, None))) => return Ended::Stream(Status::unavailable("ateom says nothing")),
             Ok(Err(status)) => return Ended::Stream(status),
-            Err(_) => return Ended::Stream(Status::deadline_exceeded("ateom is silent")),
+            Err(_) => return Ended::Silence(Status::deadline_exceeded("ateom is silent")),
         };
         loop {
             if let Err(error) = self.tell(&state) {
                 return Ended::Stream(Status::internal(error));
             }
-            *silent_tries = Some(0);
+            *vain_tries = Some(0);
             tokio::select! {
                 biased;
                 changed = self.file.changed() => if changed.is_err() {
@@ -230,6 +262,12 @@ impl Watcher {
         Ok(())
     }
 
+    /// Whatever it has it may still have.
+    fn silent(&self) {
+        let known = unheard(&self.file.borrow());
+        self.inbox.send(Input::WorkerSilent(self.uid.clone(), known));
+    }
+
     fn lost(&self) {
         self.ateoms.note(&self.uid, None);
         self.inbox.send(Input::WorkerLost(self.uid.clone()));
@@ -240,8 +278,36 @@ impl Watcher {
 enum Ended {
     /// The worker's directory is gone.
     Directory,
-    /// The connection broke.
+    /// The connection broke, or what was said makes no sense.
     Stream(Status),
+    /// It has not said a word.
+    Silence(Status),
+}
+
+/// Whether an ateom is alive, from outside.
+enum Pulse {
+    /// Somebody listens.
+    Beats,
+    /// Nobody does.
+    None,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// What is known of a worker without its ateom's word.
+fn unheard(file: &WorkerFile) -> Described {
+    Described {
+        key: WorkerKey::new(file.namespace.as_str(), file.pool.as_str(), file.pod.as_str()),
+        ip: Name::from(file.ip.as_str()),
+        incarnation: Name::default(),
+        duty: if file.draining {
+            Duty::Draining
+        } else {
+            Duty::Serving
+        },
+        sandbox: None,
+        last_op: None,
+    }
 }
 
 /// What ateom and whoever started it say together, in the core's words.
@@ -267,16 +333,10 @@ fn described(uid: &PodUid, file: &WorkerFile, state: &WorkerState) -> Result<Des
         })
     });
     Ok(Described {
-        key: WorkerKey::new(file.namespace.as_str(), file.pool.as_str(), file.pod.as_str()),
-        ip: Name::from(file.ip.as_str()),
         incarnation: state.ateom_incarnation.as_str().into(),
-        duty: if file.draining {
-            Duty::Draining
-        } else {
-            Duty::Serving
-        },
         sandbox,
         last_op: operation(&state.last_operation_id),
+        ..unheard(file)
     })
 }
 
@@ -382,5 +442,67 @@ mod tests {
         assert!(found[&PodUid::from("uid-1")].as_ref().unwrap().draining);
         let error = found[&PodUid::from("uid-2")].as_ref().unwrap_err();
         assert!(error.contains("worker.json"), "{error}");
+    }
+
+    /// A worker in whose directory somebody is about to listen.
+    struct Hearing {
+        base: tempfile::TempDir,
+        queue: holdfast_runtime::driver::Queue<Input>,
+        _file: watch::Sender<WorkerFile>,
+        _task: Tasks,
+    }
+
+    impl Hearing {
+        fn begin() -> Self {
+            let base = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(base.path().join("ateoms/uid-1")).unwrap();
+            let (inbox, queue) = holdfast_runtime::driver::inbox();
+            let (sender, receiver) = watch::channel(file());
+            let layout = Layout::new(base.path());
+            let watcher = Watcher {
+                uid: "uid-1".into(),
+                file: receiver,
+                ateoms: Arc::new(Ateoms::new(layout, Duration::from_secs(1))),
+                inbox,
+            };
+            let mut task = Tasks::default();
+            task.spawn(watcher.run());
+            Self {
+                base,
+                queue,
+                _file: sender,
+                _task: task,
+            }
+        }
+
+        fn socket(&self) -> PathBuf {
+            self.base.path().join("ateoms/uid-1/ateom.sock")
+        }
+    }
+
+    #[tokio::test]
+    async fn an_ateom_whose_socket_is_not_there_or_has_nobody_behind_it_is_lost() {
+        let mut hearing = Hearing::begin();
+        let lost = Some(Input::WorkerLost("uid-1".into()));
+        assert_eq!(hearing.queue.next().await, lost);
+
+        let mut hearing = Hearing::begin();
+        drop(std::os::unix::net::UnixListener::bind(hearing.socket()).unwrap());
+        assert_eq!(hearing.queue.next().await, lost);
+    }
+
+    #[tokio::test]
+    async fn an_ateom_that_listens_and_says_nothing_is_silent_until_nobody_listens_any_more() {
+        let mut hearing = Hearing::begin();
+        // As a process that is stopped: the kernel takes calls for it.
+        let listener = std::os::unix::net::UnixListener::bind(hearing.socket()).unwrap();
+        let silent = Some(Input::WorkerSilent("uid-1".into(), unheard(&file())));
+        assert_eq!(hearing.queue.next().await, silent);
+        drop(listener);
+        let mut next = hearing.queue.next().await;
+        while next == silent {
+            next = hearing.queue.next().await;
+        }
+        assert_eq!(next, Some(Input::WorkerLost("uid-1".into())));
     }
 }

@@ -47,7 +47,7 @@ pub fn worker(sighting: &Sighting) -> WorkerReport {
         ip: sighting.ip.to_string(),
         ateom_incarnation: sighting.incarnation.to_string(),
         draining: sighting.duty == Duty::Draining,
-        reachable: true,
+        reachable: !sighting.is_silent,
         hosted: sighting.hosting.as_ref().map(|hosting| HostedActor {
             atespace: hosting.actor.atespace.to_string(),
             actor_id: hosting.actor.name.to_string(),
@@ -60,7 +60,7 @@ pub fn worker(sighting: &Sighting) -> WorkerReport {
     }
 }
 
-/// Reads a report. Workers that their node cannot talk to are left out: they are not there.
+/// Reads a report. Workers that their node cannot talk to are there all the same: they may run.
 ///
 /// # Errors
 /// `InvalidArgument` that names the field that is missing, malformed or given twice.
@@ -95,9 +95,7 @@ pub fn from_message(message: HeartbeatRequest) -> Result<Report, Status> {
     let mut workers = Vec::with_capacity(message.workers.len());
     let (mut keys, mut uids) = (BTreeSet::new(), BTreeSet::new());
     for worker in message.workers {
-        let Some(sighting) = sighting(worker, &node.name)? else {
-            continue;
-        };
+        let sighting = sighting(worker, &node.name)?;
         if !uids.insert(sighting.pod_uid.clone()) {
             return Err(invalid(
                 "worker_pod_uid",
@@ -169,7 +167,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn sighting(worker: WorkerReport, node: &Name) -> Result<Option<Sighting>, Status> {
+fn sighting(worker: WorkerReport, node: &Name) -> Result<Sighting, Status> {
     for (field, value) in [
         ("worker_namespace", &worker.worker_namespace),
         ("worker_pool", &worker.worker_pool),
@@ -186,13 +184,15 @@ fn sighting(worker: WorkerReport, node: &Name) -> Result<Option<Sighting>, Statu
             "want a DNS label",
         ));
     }
-    if !worker.reachable {
-        return Ok(None);
-    }
-    Ok(Some(Sighting {
+    let is_unheard = !worker.reachable && worker.ateom_incarnation.is_empty();
+    Ok(Sighting {
         key: WorkerKey::new(worker.worker_namespace, worker.worker_pool, worker.worker_pod),
         pod_uid: worker.worker_pod_uid.into(),
-        incarnation: text("ateom_incarnation", worker.ateom_incarnation)?,
+        incarnation: if is_unheard {
+            Name::default()
+        } else {
+            text("ateom_incarnation", worker.ateom_incarnation)?
+        },
         ip: text("ip", worker.ip)?,
         node: node.clone(),
         duty: if worker.draining {
@@ -208,7 +208,8 @@ fn sighting(worker: WorkerReport, node: &Name) -> Result<Option<Sighting>, Statu
             )
         })?,
         hosting: worker.hosted.map(hosting).transpose()?,
-    }))
+        is_silent: !worker.reachable,
+    })
 }
 
 /// The atespace is empty when the node does not remember it: the worker is not free all the same.
@@ -252,6 +253,7 @@ mod tests {
             ip: "10.0.0.7".into(),
             node: "node-1".into(),
             duty: Duty::Draining,
+            is_silent: false,
             highest_fence: Fence::MAX,
             hosting,
         };
@@ -321,16 +323,21 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_its_node_cannot_talk_to_is_not_there() {
-        let mut message = to_message(&report(), Vec::new());
-        message.workers[0].reachable = false;
-        assert_eq!(from_message(message).unwrap().workers.len(), 2);
+    fn a_worker_that_its_node_cannot_talk_to_is_there_and_nobody_need_have_heard_it() {
+        for incarnation in ["1f", ""] {
+            let mut report = report();
+            report.workers[1].is_silent = true;
+            report.workers[1].incarnation = incarnation.into();
+            let message = to_message(&report, Vec::new());
+            assert!(!message.workers[1].reachable);
+            assert_eq!(from_message(message).unwrap(), report);
+        }
     }
 
     #[test]
     fn what_is_wrong_with_a_report_is_named() {
         type Spoil = fn(&mut HeartbeatRequest);
-        let cases: [(&str, Spoil); 13] = [
+        let cases: [(&str, Spoil); 14] = [
             ("complete", |m| m.complete = false),
             ("node_name", |m| m.node_name = "a/b".into()),
             ("address", |m| m.address = "nowhere".into()),
@@ -344,6 +351,7 @@ mod tests {
             ("ateom_incarnation", |m| {
                 m.workers[0].ateom_incarnation = "a b".into()
             }),
+            ("ateom_incarnation", |m| m.workers[0].ateom_incarnation.clear()),
             ("ip", |m| m.workers[0].ip = "x".repeat(256)),
             ("highest_fence", |m| m.workers[0].highest_fence = 1 << 63),
             ("actor_id", |m| {

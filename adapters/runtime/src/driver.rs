@@ -46,6 +46,13 @@ impl<I> Inbox<I> {
 #[derive(Debug)]
 pub struct Queue<I>(mpsc::UnboundedReceiver<I>);
 
+impl<I> Queue<I> {
+    /// The next input, for whoever takes the machine's place; `None` when no inbox is left.
+    pub async fn next(&mut self) -> Option<I> {
+        self.0.recv().await
+    }
+}
+
 /// A new inbox, and the queue that [`drive`] takes from.
 pub fn inbox<I>() -> (Inbox<I>, Queue<I>) {
     let (sender, receiver) = mpsc::unbounded_channel();

@@ -84,6 +84,7 @@ impl Node {
                 ip: format!("10.{}.{}.{slot}", index / 256, index % 256).into(),
                 node: name.clone(),
                 duty: Duty::Serving,
+                is_silent: false,
                 highest_fence: Fence(0),
                 hosting: None,
             }

@@ -64,6 +64,10 @@ impl Node {
                 if slot.described.is_none() {
                     return Err(no_worker(&order.worker));
                 }
+                if slot.is_silent {
+                    let message = format!("worker {} does not answer", order.worker);
+                    return Err(failure(Code::Unavailable, message, NodeFailureKind::Occupied));
+                }
                 match &slot.entry.hosted {
                     Some(hosted) if !hosted.is_of(order) && hosted.sandbox != Sandbox::Stopped => {
                         let message = format!("worker {} hosts actor {}", order.worker, hosted.actor);

@@ -63,6 +63,9 @@ pub enum Input {
     CallerGone(RequestId),
     /// A worker is there, or has changed.
     Worker(PodUid, Described),
+    /// A worker does not answer. It may run all the same, and so may the sandbox in it. This is what is known
+    /// of it without its own word: not its incarnation, and not what it hosts.
+    WorkerSilent(PodUid, Described),
     /// A worker is not there any more.
     WorkerLost(PodUid),
     /// A step has ended.
@@ -174,6 +177,8 @@ struct Slot {
     running: Option<Running>,
     /// The journal knows it, and nobody has said yet whether it is still there.
     is_awaited: bool,
+    /// Its ateom does not answer.
+    is_silent: bool,
     /// The disk has not been given its highest fence.
     is_unkept: bool,
 }
@@ -585,6 +590,7 @@ impl Machine for Node {
                 }
             }
             Input::Worker(uid, described) => self.worker(now, uid, described),
+            Input::WorkerSilent(uid, known) => self.worker_silent(now, &uid, known),
             Input::WorkerLost(uid) => self.worker_lost(now, &uid),
             Input::Worked(effect, result) => self.worked(now, effect, result),
             Input::Kept(effect, result) => self.kept(now, effect, result),

@@ -10,7 +10,8 @@ use alloc::format;
 impl Node {
     pub(super) fn worker(&mut self, now: Instant, uid: PodUid, described: Described) {
         let slot = self.slots.entry(uid.clone()).or_default();
-        if slot.described.as_ref() == Some(&described) {
+        let was_silent = core::mem::take(&mut slot.is_silent);
+        if slot.described.as_ref() == Some(&described) && !was_silent {
             return;
         }
         let alive = described.sandbox.clone();
@@ -105,11 +106,44 @@ impl Node {
         }
     }
 
+    /// Silence is no proof that a sandbox is gone: what was there is taken to be there. A worker that neither
+    /// the journal knows nor anybody has heard is not there yet.
+    pub(super) fn worker_silent(&mut self, now: Instant, uid: &PodUid, known: Described) {
+        let Some(slot) = self.slots.get_mut(uid) else {
+            return;
+        };
+        if slot.described.is_none() && !slot.is_awaited {
+            return;
+        }
+        let was_silent = core::mem::replace(&mut slot.is_silent, true);
+        let before = slot.described.take();
+        let now_known = match before.clone() {
+            Some(said) => Described {
+                key: known.key,
+                ip: known.ip,
+                duty: known.duty,
+                ..said
+            },
+            None => known,
+        };
+        let is_news = !was_silent || before.as_ref() != Some(&now_known);
+        slot.described = Some(now_known);
+        if !was_silent {
+            self.outputs.push_back(Output::Note(format!(
+                "worker {uid} does not answer; nothing new is given to it"
+            )));
+        }
+        if is_news {
+            self.changed(now);
+        }
+    }
+
     pub(super) fn worker_lost(&mut self, now: Instant, uid: &PodUid) {
         let Some(slot) = self.slots.get_mut(uid) else {
             return;
         };
         let was_awaited = core::mem::take(&mut slot.is_awaited);
+        slot.is_silent = false;
         if slot.described.take().is_none() && !was_awaited {
             return;
         }
@@ -131,10 +165,10 @@ impl Node {
         }
     }
 
-    /// Reports, as soon as every worker that the journal knows has been found or found missing: a worker
-    /// that a report does not name is taken to be gone, and its actor with it.
+    /// Reports, as soon as every worker that the journal knows has been found, or found missing or silent: a
+    /// worker that a report does not name is taken to be gone, and its actor with it.
     pub(super) fn report(&mut self, now: Instant) {
-        if self.slots.values().any(|slot| slot.is_awaited) {
+        if self.slots.values().any(|slot| slot.is_awaited && !slot.is_silent) {
             return;
         }
         self.reporting = Some(now);
@@ -151,6 +185,7 @@ impl Node {
                 ip: described.ip.clone(),
                 node: self.row.name.clone(),
                 duty: described.duty,
+                is_silent: slot.is_silent,
                 highest_fence: slot.entry.highest,
                 hosting: slot.entry.hosted.as_ref().map(|h| Hosting {
                     actor: h.actor.clone(),

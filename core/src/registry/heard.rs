@@ -95,14 +95,21 @@ impl Registry {
             Seen::Gone
         };
         self.alive(now, report.node);
+        let mut workers = report.workers;
+        let mut unknown = Vec::new();
+        workers.retain_mut(|sighting| {
+            let is_known = self.is_told(sighting);
+            unknown.extend((!is_known).then(|| sighting.key.clone()));
+            is_known
+        });
         let Some(node) = self.nodes.get_mut(&name) else {
             return;
         };
         // Nearly every report says what the one before said.
-        if node.is_settled.0 && node.said.iter().map(|s| &**s).eq(&report.workers) {
+        if node.is_settled.0 && node.said.iter().map(|s| &**s).eq(&workers) {
             return;
         }
-        let said: Vec<Arc<Sighting>> = report.workers.into_iter().map(Arc::new).collect();
+        let said: Vec<Arc<Sighting>> = workers.into_iter().map(Arc::new).collect();
         let before = core::mem::replace(&mut node.said, said.clone());
         let mut unnamed: BTreeSet<WorkerKey> = core::mem::take(&mut node.gone).into_iter().collect();
         if !before.iter().map(|s| &s.key).eq(said.iter().map(|s| &s.key)) {
@@ -119,8 +126,8 @@ impl Registry {
             _ => true,
         });
         if !unnamed.is_empty() {
-            for sighting in &said {
-                unnamed.remove(&sighting.key);
+            for key in said.iter().map(|sighting| &sighting.key).chain(&unknown) {
+                unnamed.remove(key);
             }
         }
         // Of two words about one worker the later one counts, so all are noted before any is looked into.
@@ -130,7 +137,7 @@ impl Registry {
         for key in &unnamed {
             self.sighted(key, unsaid.clone());
         }
-        let mut is_settled = unnamed.is_empty();
+        let mut is_settled = unnamed.is_empty() && unknown.is_empty();
         for sighting in &said {
             is_settled &= self.review(&sighting.key) && sighting.node == name;
         }
@@ -144,6 +151,20 @@ impl Registry {
             node.is_settled = Shortcut(is_settled);
             node.gone.extend(unnamed);
         }
+    }
+
+    /// Whether enough is said of a worker to go by. One that nobody has heard in this run of its atelet is taken
+    /// to be what its row says that it was.
+    fn is_told(&self, sighting: &mut Sighting) -> bool {
+        if !sighting.is_silent || !sighting.incarnation.is_empty() {
+            return true;
+        }
+        let row = self.row(&sighting.key);
+        let Some(row) = row.filter(|row| row.pod_uid == sighting.pod_uid) else {
+            return false;
+        };
+        sighting.incarnation = row.incarnation.clone();
+        true
     }
 
     /// Notes the last word of a node about a worker, which is to be reviewed then.

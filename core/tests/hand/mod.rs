@@ -386,6 +386,7 @@ pub fn sighting(name: &str, highest: u64, hosting: Option<&ActorKey>) -> Sightin
         ip: "ip".into(),
         node: "node".into(),
         duty: Duty::Serving,
+        is_silent: false,
         highest_fence: Fence(highest),
         hosting: hosting.map(|actor| Hosting {
             actor: actor.clone(),

@@ -219,6 +219,7 @@ pub fn report(node: u8, sequence: u64, workers: Vec<(u8, u64, bool, Duty)>) -> R
         ip: "ip".into(),
         node: format!("n{node}").into(),
         duty,
+        is_silent: false,
         highest_fence: Fence(highest),
         hosting: hosts.then(|| hosting.clone()),
     });

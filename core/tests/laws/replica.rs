@@ -401,6 +401,7 @@ pub fn sighting(row: &Worker, is_hosting: bool) -> Sighting {
         ip: row.ip.clone(),
         node: row.node.clone(),
         duty: Duty::Serving,
+        is_silent: false,
         highest_fence: Fence(row.version.0),
         hosting: promise.map(|hosted| Hosting {
             actor: hosted.actor.clone(),

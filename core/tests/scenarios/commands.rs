@@ -397,6 +397,22 @@ impl World {
                 self.mail
                     .push_back(Mail::Node(node.clone(), node::Input::Worker(uid, described)));
             }
+            ["finds", worker, "silent"] => {
+                let uid = uid_of(worker);
+                let described = atelet
+                    .ateoms
+                    .get(&uid)
+                    .cloned()
+                    .ok_or("there is no such worker")?;
+                let known = node::Described {
+                    incarnation: Name::default(),
+                    sandbox: None,
+                    last_op: None,
+                    ..described
+                };
+                self.mail
+                    .push_back(Mail::Node(node.clone(), node::Input::WorkerSilent(uid, known)));
+            }
             ["finds", worker, "missing"] => {
                 self.mail
                     .push_back(Mail::Node(node.clone(), node::Input::WorkerLost(uid_of(worker))));
@@ -678,6 +694,7 @@ fn sighting(node: &NodeName, words: &[&str]) -> Result<Sighting, String> {
         ip: "ip".into(),
         node: node.clone(),
         duty: Duty::Serving,
+        is_silent: false,
         highest_fence: Fence(0),
         hosting: (*hosts != "free").then(|| Hosting {
             actor: actor_key(hosts),

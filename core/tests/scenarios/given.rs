@@ -267,6 +267,7 @@ impl World {
             ip: row.ip.clone(),
             node: row.node.clone(),
             duty: row.duty,
+            is_silent: false,
             highest_fence: row.hosts.as_ref().map_or(Fence(0), |hosted| hosted.fence),
             hosting: row.hosts.as_ref().map(|hosted| Hosting {
                 actor: hosted.actor.clone(),

@@ -318,8 +318,13 @@ pub fn refusal(failure: &Failure) -> String {
 
 pub fn sighting(s: &Sighting) -> String {
     let duty = if s.duty == Duty::Draining { " draining" } else { "" };
+    let silence = if s.is_silent { " silent" } else { "" };
     let hosting = s.hosting.as_ref().map_or("free".into(), |h| key(&h.actor));
-    format!("{} {hosting}{duty} fence {}", pod(&s.pod_uid), s.highest_fence)
+    format!(
+        "{} {hosting}{duty}{silence} fence {}",
+        pod(&s.pod_uid),
+        s.highest_fence
+    )
 }
 
 fn key(key: &ActorKey) -> String {

@@ -65,6 +65,7 @@ fn is_dropped(row: &Worker) -> bool {
         ip: row.ip.clone(),
         node: row.node.clone(),
         duty: row.duty,
+        is_silent: false,
         highest_fence: Fence(0),
         hosting: None,
     };

@@ -104,7 +104,8 @@ impl Scene {
             10 => self.answer_pull(feed),
             11 | 12 => {
                 let uid = world::pod_uid(feed);
-                let input = match feed.below(4) {
+                let input = match feed.below(5) {
+                    4 => Input::WorkerSilent(uid, described(feed)),
                     3 => Input::WorkerLost(uid),
                     _ => Input::Worker(uid, described(feed)),
                 };

@@ -1,6 +1,7 @@
 //! An ateom that runs nothing: it looks at what was laid out for it, writes down who asked for what, and
 //! does as it is told.
 
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -114,6 +115,31 @@ impl FakeAteom {
         self.0.serving.lock().unwrap().take().unwrap().abort();
         // The streams of a dead process end.
         self.0.state.send_modify(|state| state.ateom_incarnation.clear());
+    }
+
+    /// Stops it as a signal would: the kernel goes on taking calls for it, and nobody answers them.
+    pub async fn stop(&self) -> UnixListener {
+        let serving = self.0.serving.lock().unwrap().take().unwrap();
+        serving.abort();
+        let socket = self.directory().join("ateom.sock");
+        while socket.exists() {
+            tokio::task::yield_now().await;
+        }
+        let silence = UnixListener::bind(socket).unwrap();
+        self.0
+            .state
+            .send_modify(|state| state.ateom_incarnation.push(' '));
+        silence
+    }
+
+    /// It goes on where it was stopped.
+    pub async fn go_on(&self, silence: UnixListener) {
+        drop(silence);
+        std::fs::remove_file(self.directory().join("ateom.sock")).unwrap();
+        self.0
+            .state
+            .send_modify(|state| _ = state.ateom_incarnation.pop());
+        self.serve().await;
     }
 
     /// Lets the sandbox die.

@@ -6,6 +6,7 @@ mod atespaces;
 mod discards;
 mod rig;
 mod sessions;
+mod silence;
 
 use std::time::Duration;
 
