@@ -50,14 +50,6 @@ enum Which<'a, K> {
     At(u64, &'a K),
 }
 
-/// What was removed from a tree.
-enum Removed<K, V> {
-    Nothing,
-    /// The tree was a leaf with this key: whoever holds it removes it.
-    All,
-    Entry(K, V),
-}
-
 impl<K, V> Default for Trie<K, V> {
     fn default() -> Self {
         Trie { root: None, len: 0 }
@@ -112,13 +104,16 @@ impl<K: Digits, V> Trie<K, V> {
 
     /// Sets the value of `key`, and returns the one that it had.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let before = match &mut self.root {
-            Some(tree) => tree.insert(key.digits(), key, value),
-            None => {
-                self.root = Some(Tree::Leaf(key, value));
-                None
-            }
+        let digits = key.digits();
+        let Some(mut tree) = self.root.as_mut() else {
+            self.root = Some(Tree::Leaf(key, value));
+            self.len = 1;
+            return None;
         };
+        while let Some(index) = tree.covering(digits) {
+            tree = tree.child(index);
+        }
+        let before = tree.join(digits, key, value);
         self.len += usize::from(before.is_none());
         before
     }
@@ -178,11 +173,24 @@ impl<K: Digits, V> Trie<K, V> {
     }
 
     fn take(&mut self, which: &Which<'_, K>) -> Option<(K, V)> {
-        let root = self.root.as_mut()?;
-        let entry = match root.remove(which) {
-            Removed::Nothing => return None,
-            Removed::Entry(key, value) => (key, value),
-            Removed::All => self.root.take()?.into_leaf()?,
+        let mut tree = self.root.as_mut()?;
+        // Down to the last branch, if there is one.
+        while let Some(index) = tree.branching(which) {
+            tree = tree.child(index);
+        }
+        let entry = match tree {
+            Tree::Leaf(key, _) if which.is(key) => self.root.take()?.into_leaf()?,
+            Tree::Leaf(..) => return None,
+            Tree::Ties(map) => {
+                let entry = which.of(map)?;
+                tree.simplify();
+                entry
+            }
+            Tree::Branch(branch) => {
+                let entry = branch.pluck(which)?;
+                tree.simplify();
+                entry
+            }
         };
         self.len -= 1;
         Some(entry)
@@ -199,17 +207,41 @@ impl<K: Digits, V> Tree<K, V> {
         }
     }
 
-    fn insert(&mut self, digits: u64, key: K, value: V) -> Option<V> {
+    /// The child that a number would be in, if there is one.
+    fn covering(&self, digits: u64) -> Option<usize> {
+        match self {
+            Tree::Branch(branch) if branch.covers(digits) => branch.find(digits),
+            Tree::Leaf(..) | Tree::Ties(_) | Tree::Branch(_) => None,
+        }
+    }
+
+    /// The child that an entry would be in, if that is a branch.
+    fn branching(&self, which: &Which<'_, K>) -> Option<usize> {
+        let Tree::Branch(branch) = self else { return None };
+        let index = branch.which(which)?;
+        matches!(branch.children[index], Tree::Branch(_)).then_some(index)
+    }
+
+    /// A child; whatever has none, itself.
+    fn child(&mut self, index: usize) -> &mut Tree<K, V> {
+        match self {
+            Tree::Branch(branch) => &mut branch.children[index],
+            tree => tree,
+        }
+    }
+
+    /// Puts in an entry that belongs to no child of it.
+    fn join(&mut self, digits: u64, key: K, value: V) -> Option<V> {
+        let known = self.digits();
         match self {
             Tree::Leaf(k, v) if *k == key => return Some(mem::replace(v, value)),
-            Tree::Branch(branch) if branch.covers(digits) => return branch.insert(digits, key, value),
-            Tree::Ties(map) if map.keys().next().is_some_and(|k| k.digits() == digits) => {
-                return map.insert(key, value);
+            Tree::Ties(map) if known == digits => return map.insert(key, value),
+            Tree::Branch(branch) if branch.covers(digits) => {
+                branch.adopt(digits, Tree::Leaf(key, value));
+                return None;
             }
             Tree::Leaf(..) | Tree::Ties(_) | Tree::Branch(_) => {}
         }
-        // It takes another way from here.
-        let known = self.digits();
         if known == digits {
             let before = mem::replace(self, Tree::Ties(BTreeMap::new()));
             if let (Tree::Ties(map), Tree::Leaf(k, v)) = (self, before) {
@@ -231,19 +263,8 @@ impl<K: Digits, V> Tree<K, V> {
         None
     }
 
-    fn remove(&mut self, which: &Which<'_, K>) -> Removed<K, V> {
-        let entry = match (&mut *self, which) {
-            (Tree::Leaf(..), Which::First) => return Removed::All,
-            (Tree::Leaf(k, _), Which::At(_, key)) if k == *key => return Removed::All,
-            (Tree::Leaf(..), Which::At(..)) => None,
-            (Tree::Ties(map), Which::First) => map.pop_first(),
-            (Tree::Ties(map), Which::At(_, key)) => map.remove_entry(key),
-            (Tree::Branch(branch), _) => branch.remove(which),
-        };
-        let Some((key, value)) = entry else {
-            return Removed::Nothing;
-        };
-        // A single child takes the place of its parent.
+    /// Puts a single child in the place of its parent.
+    fn simplify(&mut self) {
         let single = match self {
             Tree::Ties(map) if map.len() == 1 => map.pop_first().map(|(k, v)| Tree::Leaf(k, v)),
             Tree::Branch(branch) if branch.children.len() == 1 => branch.children.pop(),
@@ -252,13 +273,30 @@ impl<K: Digits, V> Tree<K, V> {
         if let Some(single) = single {
             *self = single;
         }
-        Removed::Entry(key, value)
     }
 
     fn into_leaf(self) -> Option<(K, V)> {
         match self {
             Tree::Leaf(key, value) => Some((key, value)),
             Tree::Ties(_) | Tree::Branch(_) => None,
+        }
+    }
+}
+
+impl<K: Digits> Which<'_, K> {
+    /// Whether it is this one, if there is no other.
+    fn is(&self, key: &K) -> bool {
+        match self {
+            Which::First => true,
+            Which::At(_, wanted) => key == *wanted,
+        }
+    }
+
+    /// Takes it away from entries with equal numbers.
+    fn of<V>(&self, ties: &mut BTreeMap<K, V>) -> Option<(K, V)> {
+        match self {
+            Which::First => ties.pop_first(),
+            Which::At(_, key) => ties.remove_entry(key),
         }
     }
 }
@@ -292,35 +330,38 @@ impl<K: Digits, V> Branch<K, V> {
         (self.present & bit != 0).then(|| self.rank(bit))
     }
 
+    /// The child in which an entry would be.
+    fn which(&self, which: &Which<'_, K>) -> Option<usize> {
+        match which {
+            Which::First => Some(0),
+            Which::At(digits, _) => self.find(*digits),
+        }
+    }
+
+    /// Takes in what was not there.
     fn adopt(&mut self, digits: u64, child: Tree<K, V>) {
         let bit = self.bit(digits);
         self.children.insert(self.rank(bit), child);
         self.present |= bit;
     }
 
-    fn insert(&mut self, digits: u64, key: K, value: V) -> Option<V> {
-        match self.find(digits) {
-            Some(index) => self.children[index].insert(digits, key, value),
-            None => {
-                self.adopt(digits, Tree::Leaf(key, value));
-                None
+    /// Takes away an entry that lies right below.
+    fn pluck(&mut self, which: &Which<'_, K>) -> Option<(K, V)> {
+        let index = self.which(which)?;
+        match &mut self.children[index] {
+            Tree::Ties(map) => {
+                let entry = which.of(map)?;
+                self.children[index].simplify();
+                return Some(entry);
             }
+            Tree::Leaf(key, _) if !which.is(key) => return None,
+            Tree::Leaf(..) | Tree::Branch(_) => {}
         }
-    }
-
-    fn remove(&mut self, which: &Which<'_, K>) -> Option<(K, V)> {
-        let (index, bit) = match which {
-            Which::First => (0, self.present & self.present.wrapping_neg()),
-            Which::At(digits, _) => (self.find(*digits)?, self.bit(*digits)),
+        self.present &= !match which {
+            Which::First => self.present & self.present.wrapping_neg(),
+            Which::At(digits, _) => self.bit(*digits),
         };
-        match self.children[index].remove(which) {
-            Removed::Nothing => None,
-            Removed::Entry(key, value) => Some((key, value)),
-            Removed::All => {
-                self.present &= !bit;
-                self.children.remove(index).into_leaf()
-            }
-        }
+        self.children.remove(index).into_leaf()
     }
 }
 
