@@ -8,19 +8,37 @@
 //!   and jitter, for as long as the lease is still believed in (scenario S02).
 //! * Losing the lease is told exactly once.
 
+use crate::few::Few;
 use crate::machine::Machine;
 use crate::settings::LeaseSettings;
 use crate::table::{Moved, Row, Table, kinds, moves, stays};
 use crate::time::{Duration, Instant, backoff};
-use alloc::collections::VecDeque;
 
 /// Keeps one acquisition of one lease.
+///
+/// Its outputs are to be taken after every input. What a renewal touches comes first: see
+/// [`crate::workflow::Workflow`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub struct Keeper {
-    settings: LeaseSettings,
-    seed: u64,
     state: State,
-    outputs: VecDeque<Output>,
+    /// One input makes it say two things at most.
+    sayings: Few<Saying, 4>,
+    believed_for: Duration,
+    renew_every: Duration,
+    retry_from: Duration,
+    ttl: Duration,
+    seed: u64,
+}
+
+/// An [`Output`], in few words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Saying {
+    Acquire,
+    Renew,
+    Granted,
+    Lost(Cause),
+    Moved(Phase, Event, Phase),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -188,16 +206,19 @@ impl Keeper {
     /// A keeper that has not asked for anything yet. `seed` spreads its retries.
     pub fn new(settings: LeaseSettings, seed: u64) -> Keeper {
         Keeper {
-            settings,
+            believed_for: settings.believed_for(),
+            renew_every: settings.renew_every,
+            retry_from: settings.retry_from,
+            ttl: settings.ttl,
             seed,
             state: State::Idle,
-            outputs: VecDeque::new(),
+            sayings: Few::default(),
         }
     }
 
     /// How long the lease lives in the store without renewal.
     pub fn ttl(&self) -> Duration {
-        self.settings.ttl
+        self.ttl
     }
 
     /// Whether the lease may be believed in at `now`.
@@ -220,22 +241,23 @@ impl Keeper {
 
     /// The one way from one state to another.
     fn enter(&mut self, event: Event, state: State) {
-        let moved = TABLE.made(Some(self.phase()), event, Some(state.phase()));
+        let (from, to) = (self.phase(), state.phase());
+        TABLE.made(Some(from), event, Some(to));
         self.state = state;
-        self.outputs.push_back(Output::Moved(moved));
+        self.sayings.push(Saying::Moved(from, event, to));
     }
 
     fn lose(&mut self, event: Event, cause: Cause) {
         self.enter(event, State::Over);
-        self.outputs.push_back(Output::Lost(cause));
+        self.sayings.push(Saying::Lost(cause));
     }
 
     /// What is believed of a lease that was granted or renewed by a request sent at `sent_at`.
     fn held_since(&self, sent_at: Instant) -> State {
         State::Held {
-            valid_until: sent_at.plus(self.settings.believed_for()),
+            valid_until: sent_at.plus(self.believed_for),
             renewal: Renewal::Due {
-                at: sent_at.plus(self.settings.renew_every),
+                at: sent_at.plus(self.renew_every),
                 failures: 0,
             },
         }
@@ -281,12 +303,12 @@ impl Machine for Keeper {
         match (self.state, input) {
             (_, Input::Acquire) => {
                 self.enter(event, State::Acquiring { sent_at: now });
-                self.outputs.push_back(Output::Acquire);
+                self.sayings.push(Saying::Acquire);
             }
             (State::Acquiring { sent_at }, Input::Granted) => {
-                if now < sent_at.plus(self.settings.believed_for()) {
+                if now < sent_at.plus(self.believed_for) {
                     self.enter(event, self.held_since(sent_at));
-                    self.outputs.push_back(Output::Granted);
+                    self.sayings.push(Saying::Granted);
                 } else {
                     self.lose(event, Cause::GrantedTooLate);
                 }
@@ -305,8 +327,8 @@ impl Machine for Keeper {
                 },
                 Input::Failed,
             ) => {
-                let from = self.settings.retry_from;
-                let pause = backoff(from, self.settings.renew_every, failures, self.seed);
+                let from = self.retry_from;
+                let pause = backoff(from, self.renew_every, failures, self.seed);
                 let renewal = Renewal::Due {
                     at: now.plus(pause),
                     failures: failures.saturating_add(1),
@@ -320,12 +342,13 @@ impl Machine for Keeper {
     }
 
     fn poll_output(&mut self) -> Option<Output> {
-        let output = self.outputs.pop_front();
-        if self.outputs.is_empty() {
-            // Nearly always: what waits keeps no memory that would be far away when it is next needed.
-            self.outputs = VecDeque::new();
-        }
-        output
+        Some(match self.sayings.pop()? {
+            Saying::Acquire => Output::Acquire,
+            Saying::Renew => Output::Renew,
+            Saying::Granted => Output::Granted,
+            Saying::Lost(cause) => Output::Lost(cause),
+            Saying::Moved(from, event, to) => Output::Moved(TABLE.named(Some(from), event, Some(to))),
+        })
     }
 
     fn poll_timeout(&self) -> Option<(Instant, Timer)> {
@@ -349,7 +372,7 @@ impl Machine for Keeper {
         {
             let renewal = Renewal::Sent { at: now, failures };
             self.enter(Event::Renew, State::Held { valid_until, renewal });
-            self.outputs.push_back(Output::Renew);
+            self.sayings.push(Saying::Renew);
         }
     }
 }
@@ -474,11 +497,12 @@ mod tests {
         let mut k = held_since(0);
         k.handle_timeout(at(10_000));
         k.handle(at(12_000), Input::Failed);
+        assert_eq!(drain(&mut k), [Output::Renew]);
         let (again, why) = k.poll_timeout().unwrap();
         assert_eq!(why, Timer::Renew);
         k.handle_timeout(again);
         k.handle(again.plus(Duration::from_millis(3)), Input::Renewed);
-        assert_eq!(drain(&mut k), [Output::Renew, Output::Renew]);
+        assert_eq!(drain(&mut k), [Output::Renew]);
         assert_eq!(k.valid_until(), Some(again.plus(Duration::from_millis(28_700))));
     }
 

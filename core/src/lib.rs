@@ -27,6 +27,7 @@ mod collection;
 pub mod digits;
 pub mod effect;
 pub mod failure;
+pub mod few;
 pub mod id;
 pub mod lease;
 pub mod licence;

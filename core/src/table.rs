@@ -194,17 +194,20 @@ impl<S: Kind, E: Kind> Table<S, E> {
     /// # Panics
     /// If the table does not have it: a defect of the machine that made it, which goes no further.
     pub fn made(&self, from: Option<S>, event: E, to: Option<S>) -> Moved {
-        let moved = Moved {
+        let moved = self.named(from, event, to);
+        let leads = |row: &Row<S, E>| row.applies(from, event) && row.may_end_in(from, to);
+        assert!(self.rows.iter().any(leads), "not in the table: {moved}");
+        moved
+    }
+
+    /// The names of a transition that has been made.
+    pub fn named(&self, from: Option<S>, event: E, to: Option<S>) -> Moved {
+        Moved {
             record: self.record,
             from: name(from),
             event: event.name(),
             to: name(to),
-        };
-        assert!(
-            self.targets(from, event).any(|target| target == to),
-            "not in the table: {moved}"
-        );
-        moved
+        }
     }
 
     /// Every state and every event, whether the table has a row for them or not: what a test must try.
@@ -290,6 +293,14 @@ impl<S: Kind, E: Kind> Row<S, E> {
             (Before::Nothing, Some(_)) | (Before::States(_), None) => false,
         };
         is_from && self.event == event
+    }
+
+    fn may_end_in(&self, from: Option<S>, to: Option<S>) -> bool {
+        match self.to {
+            After::Nothing => to.is_none(),
+            After::Same => to == from,
+            After::States(states) => to.is_some_and(|to| states.contains(&to)),
+        }
     }
 }
 

@@ -58,6 +58,7 @@ fn belief<M: Machine<Input = lease::Input>>(mut keeper: M, renewals: &[Renewal])
             lease::Input::Renewed
         };
         keeper.handle(now, answer);
+        while keeper.poll_output().is_some() {}
     }
     // Unanswered from here on, the next deadlines are a renewal and then the end.
     let (due, _) = keeper.poll_timeout()?;
