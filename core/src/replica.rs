@@ -3,18 +3,17 @@
 //! It routes. Each request becomes an errand or a workflow; each answer of the store or a node goes
 //! back to whoever asked; the registry's wishes and the sweep become workflows that nobody waits for.
 
+mod asked;
 mod collect;
 mod reconcile;
 
+use self::asked::{Asked, Note, Origin, note_of};
 use self::collect::Leftovers;
 use crate::catalog::Catalog;
-use crate::collection::Collection;
 use crate::digits::{Digits, Filed};
 use crate::effect::{Discard, NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
 use crate::failure::Failure;
-use crate::id::{
-    ActorKey, EffectId, Incarnation, LeaseToken, Name, NodeName, ReplicaId, RequestId, WorkerKey,
-};
+use crate::id::{ActorKey, EffectId, Incarnation, LeaseToken, Name, ReplicaId, RequestId, WorkerKey};
 use crate::lease;
 use crate::machine::Machine;
 use crate::plan::{Goal, Unfinished};
@@ -49,15 +48,16 @@ pub struct Replica {
     leftovers: Leftovers,
     /// Workers that were stray at the last sweep.
     suspects: BTreeSet<WorkerKey>,
-    effects: Trie<EffectId, Origin>,
+    asked: Asked,
     /// When workflows are to be woken ([`Flow::due`]).
     wakes: Deadlines<u64>,
     /// When anything else is due, except what the registry wants to be woken for.
     timers: Timers<Timer>,
     next_flow: u64,
-    next_effect: u64,
     phase: Phase,
     outputs: VecDeque<Output>,
+    /// An empty queue that is lent to the workflow that is at work.
+    queue: VecDeque<workflow::Output>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,14 +68,16 @@ enum Phase {
     Left,
 }
 
+/// What a renewal touches comes first: see [`Workflow`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
 struct Flow {
+    /// When it is to be woken.
+    due: Option<Instant>,
+    reserved: Option<Box<WorkerKey>>,
     workflow: Workflow,
     wanted_by: WantedBy,
     call: Option<EffectId>,
-    reserved: Option<WorkerKey>,
-    /// When it is to be woken.
-    due: Option<Instant>,
 }
 
 /// For whom a workflow runs.
@@ -89,29 +91,20 @@ enum WantedBy {
     Reconciler,
 }
 
-/// Whom an effect's answer is for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Origin {
-    Flow(u64, Lane, Note),
-    Call(u64),
-    Errand(RequestId, Errand, Box<StoreOp>),
-    Repair(WorkerKey, Note),
-    Lapse(NodeName, Name, u64),
-    Stray(WorkerKey),
-    Collection(Box<Collection>),
-    ListGraves,
-    Session,
-    ListWorkers,
-    ListNodes,
-    DropSession,
-}
-
-/// What the registry learns from an answer, whoever asked.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Note {
-    Nothing,
-    Written(Box<crate::worker::Worker>),
-    Deleted(WorkerKey),
+/// What a workflow is told.
+enum News {
+    /// That it may begin.
+    Begun,
+    /// The store's answer.
+    Stored(Lane, Result<StoreReply, StoreError>),
+    /// The node's answer.
+    Called(NodeReply),
+    /// That it is time.
+    Woken,
+    /// That what is known of workers has changed.
+    Nudged,
+    /// That the replica is going away.
+    Abandoned,
 }
 
 /// Why a replica wants to be woken.
@@ -234,16 +227,16 @@ impl Replica {
             sweep: Sweep::default(),
             suspects: BTreeSet::new(),
             leftovers: Leftovers::default(),
-            effects: Trie::default(),
+            asked: Asked::default(),
             wakes: Deadlines::default(),
             timers: Timers::default(),
             next_flow: 1,
-            next_effect: 1,
             phase: Phase::Starting {
                 has_session: false,
                 has_nodes: false,
             },
             outputs: VecDeque::new(),
+            queue: VecDeque::new(),
         }
     }
 
@@ -310,42 +303,81 @@ impl Replica {
             due: None,
         };
         self.flows.insert(number, Box::new(flow));
-        self.drain(now, number);
+        self.tell(now, number, News::Begun);
     }
 
-    /// Performs what a workflow asks for, and keeps what depends on its state.
-    fn drain(&mut self, now: Instant, number: u64) {
-        loop {
-            let Some(flow) = self.flows.get_mut(&number) else {
-                return;
-            };
-            let output = flow.workflow.poll_output();
-            if flow.workflow.reserved() != flow.reserved.as_ref() {
-                let reserved = flow.workflow.reserved().cloned();
-                let before = core::mem::replace(&mut flow.reserved, reserved.clone());
-                if let Some(worker) = before {
-                    self.registry.reserve(&worker, Reservation::Lifted);
-                }
-                if let Some(worker) = reserved {
-                    self.registry.reserve(&worker, Reservation::Made);
-                }
+    /// Tells a workflow something, performs what it asks for, and keeps what depends on its state.
+    fn tell(&mut self, now: Instant, number: u64, news: News) {
+        let Some(flow) = self.flows.get_mut(&number) else {
+            return;
+        };
+        if let News::Called(reply) = &news {
+            flow.call = None;
+            if reply.is_ok()
+                && let Some(on) = flow.workflow.vacating()
+            {
+                self.registry.vacated(on);
             }
+        }
+        let world = World {
+            registry: &self.registry,
+            catalog: &self.catalog,
+            settings: &self.settings,
+        };
+        flow.workflow.lend(core::mem::take(&mut self.queue));
+        match news {
+            News::Begun => {}
+            News::Stored(lane, answer) => flow.workflow.stored(now, lane, answer, world),
+            News::Called(reply) => flow.workflow.called(now, reply, world),
+            News::Woken => {
+                flow.due = None;
+                flow.workflow.handle_timeout(now, world);
+            }
+            News::Nudged => flow.workflow.nudge(now, world),
+            News::Abandoned => flow.workflow.abandon(now),
+        }
+        loop {
+            flow.keep_reservation(&mut self.registry);
+            let Some(output) = flow.workflow.poll_output() else {
+                self.queue = flow.workflow.give_back_queue();
+                let before = core::mem::replace(&mut flow.due, flow.workflow.poll_timeout());
+                return self.wakes.change(number, before, flow.due);
+            };
             match output {
-                None => {
-                    let before = core::mem::replace(&mut flow.due, flow.workflow.poll_timeout());
-                    return self.wakes.change(number, before, flow.due);
+                workflow::Output::Store(lane, op) => {
+                    if let StoreOp::AcquireLease { key, .. } = &op
+                        && !is_first(&mut self.exclusive, key, number)
+                    {
+                        flow.workflow.excluded();
+                        continue;
+                    }
+                    let effect = self.asked.ask(Origin::Flow(number, lane, note_of(&op)));
+                    self.outputs.push_back(Output::Store(effect, op));
                 }
-                Some(workflow::Output::Store(lane, op)) => {
-                    self.store_for(now, number, lane, op);
+                workflow::Output::Node(call) => {
+                    if let Some(address) = self.registry.address(&call.node) {
+                        let effect = self.asked.ask(Origin::Call(number));
+                        flow.call = Some(effect);
+                        self.outputs
+                            .push_back(Output::Node(effect, address.clone(), call));
+                        continue;
+                    }
+                    let message = format!("node {} has not reported yet", call.node);
+                    let world = World {
+                        registry: &self.registry,
+                        catalog: &self.catalog,
+                        settings: &self.settings,
+                    };
+                    let unreachable = NodeFailure::unreachable(message);
+                    flow.workflow.called(now, Err(unreachable), world);
                 }
-                Some(workflow::Output::Node(call)) => self.node_for(now, number, call),
-                Some(workflow::Output::CancelNode) => {
+                workflow::Output::CancelNode => {
                     if let Some(effect) = flow.call.take() {
-                        self.effects.remove(&effect);
+                        self.asked.answered(effect);
                         self.outputs.push_back(Output::Cancel(effect));
                     }
                 }
-                Some(workflow::Output::Moved(moved)) => {
+                workflow::Output::Moved(moved) => {
                     let actor = flow.workflow.key().clone();
                     if moved.event == lease::Event::Renewed.name() {
                         let (actor, step) = (actor.clone(), flow.workflow.step());
@@ -355,74 +387,12 @@ impl Replica {
                     self.outputs
                         .push_back(Output::Event(Event::Moved { actor, moved }));
                 }
-                Some(workflow::Output::Verdict(result)) => return self.over(now, number, result),
+                workflow::Output::Verdict(result) => {
+                    self.queue = flow.workflow.give_back_queue();
+                    return self.over(now, number, result);
+                }
             }
         }
-    }
-
-    fn store_for(&mut self, now: Instant, number: u64, lane: Lane, op: StoreOp) {
-        if let StoreOp::AcquireLease { key, .. } = &op {
-            let actor = Filed::new(key.clone());
-            let holder = match self.exclusive.get(&actor) {
-                Some(holder) => *holder,
-                None => {
-                    self.exclusive.insert(actor, number);
-                    number
-                }
-            };
-            if holder != number {
-                if let Some(flow) = self.flows.get_mut(&number) {
-                    flow.workflow.excluded();
-                }
-                return self.drain(now, number);
-            }
-        }
-        let note = note_of(&op);
-        self.store(Origin::Flow(number, lane, note), op);
-    }
-
-    fn answer_flow(&mut self, now: Instant, number: u64, lane: Lane, answer: Result<StoreReply, StoreError>) {
-        let Some(flow) = self.flows.get_mut(&number) else {
-            return;
-        };
-        let world = World {
-            registry: &self.registry,
-            catalog: &self.catalog,
-            settings: &self.settings,
-        };
-        flow.workflow.stored(now, lane, answer, world);
-        self.drain(now, number);
-    }
-
-    fn node_for(&mut self, now: Instant, number: u64, call: Box<NodeCall>) {
-        let Some(address) = self.registry.address(&call.node).cloned() else {
-            let failure = NodeFailure::unreachable(format!("node {} has not reported yet", call.node));
-            return self.answer_call(now, number, Err(failure));
-        };
-        let effect = self.effect(Origin::Call(number));
-        if let Some(flow) = self.flows.get_mut(&number) {
-            flow.call = Some(effect);
-        }
-        self.outputs.push_back(Output::Node(effect, address, call));
-    }
-
-    fn answer_call(&mut self, now: Instant, number: u64, reply: NodeReply) {
-        let Some(flow) = self.flows.get_mut(&number) else {
-            return;
-        };
-        flow.call = None;
-        if reply.is_ok()
-            && let Some(on) = flow.workflow.vacating()
-        {
-            self.registry.vacated(on);
-        }
-        let world = World {
-            registry: &self.registry,
-            catalog: &self.catalog,
-            settings: &self.settings,
-        };
-        flow.workflow.called(now, reply, world);
-        self.drain(now, number);
     }
 
     fn over(&mut self, now: Instant, number: u64, result: Result<(), Failure>) {
@@ -479,25 +449,18 @@ impl Replica {
     }
 
     fn store(&mut self, origin: Origin, op: StoreOp) {
-        let effect = self.effect(origin);
+        let effect = self.asked.ask(origin);
         self.outputs.push_back(Output::Store(effect, op));
     }
 
-    fn effect(&mut self, origin: Origin) -> EffectId {
-        let effect = EffectId(self.next_effect);
-        self.next_effect += 1;
-        self.effects.insert(effect, origin);
-        effect
-    }
-
     fn stored(&mut self, now: Instant, effect: EffectId, answer: Result<StoreReply, StoreError>) {
-        let Some(origin) = self.effects.remove(&effect) else {
+        let Some(origin) = self.asked.answered(effect) else {
             return;
         };
         match origin {
             Origin::Flow(number, lane, note) => {
                 self.learn(note, &answer);
-                self.answer_flow(now, number, lane, answer);
+                self.tell(now, number, News::Stored(lane, answer));
             }
             Origin::Errand(id, errand, op) => {
                 if let Ok(StoreReply::NodeConflict(Some(stored))) = &answer {
@@ -615,7 +578,7 @@ impl Replica {
         if matches!(self.phase, Phase::Leaving | Phase::Left) {
             return;
         }
-        let pause = jittered(self.settings.workflow.retry_to / 5, self.id.0 ^ self.next_effect);
+        let pause = jittered(self.settings.workflow.retry_to / 5, self.id.0 ^ self.asked.next());
         self.timers.set(Timer::Relist, Some(now.plus(pause)));
     }
 
@@ -645,13 +608,7 @@ impl Replica {
         }
         self.phase = Phase::Leaving;
         self.timers = Timers::default();
-        let is_errand = |(id, origin): (&EffectId, &Origin)| match origin {
-            Origin::Errand(request, ..) => Some((*id, *request)),
-            _ => None,
-        };
-        let errands: Vec<(EffectId, RequestId)> = self.effects.iter().filter_map(is_errand).collect();
-        for (effect, request) in errands {
-            self.effects.remove(&effect);
+        for request in self.asked.give_up_errands() {
             self.reply(request, Err(Failure::shutting_down()));
         }
         let numbers: Vec<u64> = self.flows.iter().map(|(number, _)| *number).collect();
@@ -659,10 +616,7 @@ impl Replica {
             self.store(Origin::DropSession, StoreOp::DropSession(self.id));
         }
         for number in numbers {
-            if let Some(flow) = self.flows.get_mut(&number) {
-                flow.workflow.abandon(now);
-            }
-            self.drain(now, number);
+            self.tell(now, number, News::Abandoned);
         }
     }
 }
@@ -692,8 +646,8 @@ impl Machine for Replica {
             }
             Input::Stored(effect, answer) => self.stored(now, effect, answer),
             Input::Called(effect, reply) => {
-                if let Some(Origin::Call(number)) = self.effects.remove(&effect) {
-                    self.answer_call(now, number, reply);
+                if let Some(Origin::Call(number)) = self.asked.answered(effect) {
+                    self.tell(now, number, News::Called(reply));
                 }
             }
             Input::Discarded(effect, result) => self.discarded(now, effect, &result),
@@ -712,24 +666,13 @@ impl Machine for Replica {
         let wake = self.wakes.next().map(|(at, number)| (at, Timer::Flow(*number)));
         let silence = self.registry.poll_timeout().map(|at| (at, Timer::Registry));
         let other = self.timers.next().map(|(at, timer)| (at, timer.clone()));
-        [wake, silence, other].into_iter().flatten().min()
+        earlier(earlier(wake, silence), other)
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         while let Some(timer) = self.expired(now) {
             match timer {
-                Timer::Flow(number) => {
-                    if let Some(flow) = self.flows.get_mut(&number) {
-                        flow.due = None;
-                        let world = World {
-                            registry: &self.registry,
-                            catalog: &self.catalog,
-                            settings: &self.settings,
-                        };
-                        flow.workflow.handle_timeout(now, world);
-                        self.drain(now, number);
-                    }
-                }
+                Timer::Flow(number) => self.tell(now, number, News::Woken),
                 Timer::Session => {
                     let op = StoreOp::PutSession {
                         replica: self.id,
@@ -753,10 +696,35 @@ impl Machine for Replica {
     }
 }
 
-fn note_of(op: &StoreOp) -> Note {
-    match op {
-        StoreOp::PutWorker { worker, .. } => Note::Written(worker.clone()),
-        StoreOp::DeleteWorker { key, .. } => Note::Deleted(key.clone()),
-        _ => Note::Nothing,
+fn earlier(one: Option<(Instant, Timer)>, other: Option<(Instant, Timer)>) -> Option<(Instant, Timer)> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
+}
+
+impl Flow {
+    /// Keeps the worker that the workflow is about to claim out of others' hands, and no other.
+    fn keep_reservation(&mut self, registry: &mut Registry) {
+        if self.workflow.reserved() == self.reserved.as_deref() {
+            return;
+        }
+        let reserved = self.workflow.reserved().cloned().map(Box::new);
+        if let Some(before) = core::mem::replace(&mut self.reserved, reserved) {
+            registry.reserve(&before, Reservation::Lifted);
+        }
+        if let Some(worker) = &self.reserved {
+            registry.reserve(worker, Reservation::Made);
+        }
+    }
+}
+
+/// Whether no other workflow of this replica has or wants the actor's lease; from now on this one does.
+fn is_first(exclusive: &mut Trie<Filed<ActorKey>, u64>, actor: &ActorKey, number: u64) -> bool {
+    let actor = Filed::new(actor.clone());
+    if let Some(holder) = exclusive.get(&actor) {
+        return *holder == number;
+    }
+    exclusive.insert(actor, number);
+    true
 }

@@ -156,7 +156,7 @@ impl Replica {
     }
 
     pub(super) fn discarded(&mut self, now: Instant, effect: EffectId, result: &Result<(), String>) {
-        let Some(Origin::Collection(collection)) = self.effects.remove(&effect) else {
+        let Some(Origin::Collection(collection)) = self.asked.answered(effect) else {
             return;
         };
         let mourned = collection.mourned().cloned();
@@ -180,7 +180,7 @@ impl Replica {
                 let Some(address) = self.registry.in_reach(node.as_ref()).cloned() else {
                     return self.collect_again(now, collection);
                 };
-                let effect = self.effect(Origin::Collection(Box::new(collection)));
+                let effect = self.asked.ask(Origin::Collection(Box::new(collection)));
                 self.outputs.push_back(Output::Discard(effect, address, discard));
             }
             Onward::Over => self.leftovers.ended(mourned.as_ref()),

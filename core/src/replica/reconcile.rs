@@ -1,7 +1,7 @@
 //! What nobody asked for: workflows that finish or undo what others left, free what is promised to nobody, and
 //! keep rows and nodes in agreement.
 
-use super::{Note, Origin, Phase, Replica, Timer, WantedBy};
+use super::{News, Note, Origin, Phase, Replica, Timer, WantedBy};
 use crate::actor::Actor;
 use crate::digits::Filed;
 use crate::effect::StoreOp;
@@ -10,7 +10,7 @@ use crate::plan::{Goal, Unfinished};
 use crate::registry::Wish;
 use crate::sweep::{Met, Promise};
 use crate::time::{Duration, Instant, jittered};
-use crate::workflow::{Workflow, World};
+use crate::workflow::Workflow;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -94,15 +94,9 @@ impl Replica {
                 }
                 Wish::Release { actor, worker } => {
                     if let Some(number) = self.exclusive.get(&Filed::new(actor.clone())).copied()
-                        && let Some(flow) = self.flows.get_mut(&number)
+                        && self.flows.contains_key(&number)
                     {
-                        let world = World {
-                            registry: &self.registry,
-                            catalog: &self.catalog,
-                            settings: &self.settings,
-                        };
-                        flow.workflow.nudge(now, world);
-                        self.drain(now, number);
+                        self.tell(now, number, News::Nudged);
                     } else {
                         self.settle(
                             now,

@@ -42,36 +42,40 @@ pub struct World<'a> {
 }
 
 /// One workflow.
+///
+/// Thousands of them wait in the middle of a node call, and do nothing but renew their leases. What that touches
+/// comes first, so that it lies on as few lines of memory as possible.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub struct Workflow {
-    goal: Goal,
+    step: Step,
+    /// When the current step is tried again.
+    wake: Option<Instant>,
+    deadline: Instant,
+    verdict: Option<Box<Result<(), Failure>>>,
+    promised: Option<Box<Worker>>,
     key: ActorKey,
     token: LeaseToken,
+    outputs: VecDeque<Output>,
     lease: Keeper,
-    deadline: Instant,
-    step: Step,
+    goal: Goal,
     /// How often the current store operation failed.
     failures: u32,
     /// How often in a row the node could not be asked, or was busy.
     call_failures: u32,
-    /// When the current step is tried again.
-    wake: Option<Instant>,
     actor: Option<Box<Actor>>,
-    promised: Option<Box<Worker>>,
     leaving: Option<Box<Assignment>>,
     /// The promise that the reconciler found, as it was before the lease was taken.
     stray: Option<Fence>,
     outcome: Option<Box<(CallOf, NodeReply)>>,
-    is_undoing: bool,
     avoid: BTreeSet<WorkerKey>,
-    claims: u32,
     ops: u64,
     /// The recorded operation that was called for last, and how often.
     called: Option<(OpId, u32)>,
-    verdict: Option<Result<(), Failure>>,
+    claims: u32,
+    is_undoing: bool,
     /// The verdict has been given, and is given once.
     is_told: bool,
-    outputs: VecDeque<Output>,
 }
 
 /// The effect that a workflow waits for. Each can be repeated as it stands.
@@ -313,14 +317,24 @@ impl Workflow {
         }
     }
 
+    /// Lends it an empty queue for what there will be to do: a workflow that waits has none of its own, which would
+    /// be far away when it is next needed.
+    pub fn lend(&mut self, queue: VecDeque<Output>) {
+        if self.outputs.is_empty() {
+            self.outputs = queue;
+        }
+    }
+
+    /// Takes the queue back, empty, when everything that mattered has been taken.
+    pub fn give_back_queue(&mut self) -> VecDeque<Output> {
+        let mut queue = core::mem::take(&mut self.outputs);
+        queue.clear();
+        queue
+    }
+
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        let output = self.outputs.pop_front();
-        if self.outputs.is_empty() {
-            // Nearly always: what waits keeps no memory that would be far away when it is next needed.
-            self.outputs = VecDeque::new();
-        }
-        output
+        self.outputs.pop_front()
     }
 
     /// When to wake it.
@@ -386,7 +400,8 @@ impl Workflow {
             return self.over();
         }
         if is_final || self.verdict.is_some() {
-            self.verdict.get_or_insert_with(|| Err(Failure::store(error)));
+            self.verdict
+                .get_or_insert_with(|| Box::new(Err(Failure::store(error))));
             return self.give_back(now);
         }
         let pauses = world.settings.workflow;
@@ -417,7 +432,7 @@ impl Workflow {
                 lease::Output::Lost(cause) => {
                     if self.verdict.is_none() {
                         self.cancel_call();
-                        self.verdict = Some(Err(Failure::lost_lease(cause.describe())));
+                        self.verdict = Some(Box::new(Err(Failure::lost_lease(cause.describe()))));
                     }
                     if cause == lease::Cause::GrantedTooLate {
                         // It was granted all the same, and is in everybody's way until it runs out.
@@ -447,7 +462,7 @@ impl Workflow {
 
     /// The verdict stands; the lease is given back before the caller hears of it.
     fn finish(&mut self, now: Instant, result: Result<(), Failure>) {
-        self.verdict = Some(result);
+        self.verdict = Some(Box::new(result));
         // A lease that has been asked for is given back when it is granted, not before.
         let is_asked_for = matches!(self.step, Step::Acquire { .. }) && self.wake.is_none();
         if !is_asked_for {
@@ -468,7 +483,7 @@ impl Workflow {
 
     /// The verdict stands, and there is no lease to give back.
     fn end(&mut self, result: Result<(), Failure>) {
-        self.verdict = Some(result);
+        self.verdict = Some(Box::new(result));
         self.over();
     }
 
@@ -476,7 +491,7 @@ impl Workflow {
         self.step = Step::Over;
         self.pass_on_moves();
         if !core::mem::replace(&mut self.is_told, true) {
-            let verdict = self.verdict.clone().unwrap_or(Ok(()));
+            let verdict = self.verdict.as_deref().cloned().unwrap_or(Ok(()));
             self.outputs.push_back(Output::Verdict(verdict));
         }
     }
