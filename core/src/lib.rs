@@ -21,6 +21,7 @@
 extern crate alloc;
 
 pub mod actor;
+pub mod attention;
 pub mod bounds;
 pub mod catalog;
 mod collection;

@@ -12,13 +12,13 @@ mod repair;
 mod strays;
 
 use self::free::{FreeLists, Groups, pick};
-use self::repair::{awaits, end_of_promise, is_stray, promise_of, repair};
+use self::repair::{awaits, end_of_promise, is_stray, promised_to, repair};
 use crate::actor::Assignment;
+use crate::attention::Attention;
 use crate::catalog::PoolKey;
 use crate::effect::NodeRow;
 use crate::id::{ActorKey, Fence, Incarnation, Name, NodeName, PodUid, Version, WorkerKey};
 use crate::settings::Settings;
-use crate::sweep::Promises;
 use crate::time::{Instant, mix};
 use crate::timers::Timers;
 use crate::trie::Trie;
@@ -170,8 +170,7 @@ pub struct Registry {
     workers: Trie<WorkerKey, Box<Entry>>,
     /// The workers whose rows are on a node, whether or not it has been heard.
     rows_on: Groups<NodeName>,
-    /// The workers whose rows promise them to an actor.
-    promises: Promises,
+    attention: Attention,
     free: FreeLists,
     /// Workers that host what their rows know nothing of.
     strays: BTreeSet<WorkerKey>,
@@ -241,7 +240,7 @@ impl Registry {
             heard_last: None,
             workers: Trie::default(),
             rows_on: Groups::default(),
-            promises: Promises::default(),
+            attention: Attention::default(),
             free: FreeLists::default(),
             strays: BTreeSet::new(),
             condemned: BTreeSet::new(),
@@ -301,18 +300,18 @@ impl Registry {
         let before = core::mem::replace(&mut entry.row, row);
         entry.is_under_repair = false;
         let (seen_on, now) = (entry.seen.node().cloned(), entry.row.as_ref());
-        let (promise, broken) = (now.and_then(promise_of), before.as_ref().and_then(promise_of));
+        let (promise, broken) = (now.and_then(promised_to), before.as_ref().and_then(promised_to));
+        if promise != broken {
+            if let Some(actor) = broken {
+                self.attention.freed(actor, key);
+            }
+            if let Some(actor) = promise {
+                self.attention.promised(actor, key);
+            }
+        }
         let (node, left) = (now.map(|row| row.node.clone()), before.map(|row| row.node));
         for node in [&seen_on, &node, &left] {
             self.unsettle(node.as_ref());
-        }
-        if promise != broken {
-            if let Some(broken) = broken {
-                self.promises.remove(&broken);
-            }
-            if let Some(promise) = promise {
-                self.promises.insert(promise, ());
-            }
         }
         if node != left {
             if let Some(left) = left {
@@ -334,8 +333,10 @@ impl Registry {
 
     /// When a node falls silent for too long.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let next = [self.silence.next(), self.sessions.next()];
-        next.into_iter().flatten().map(|(at, _)| at).min()
+        match (self.silence.next(), self.sessions.next()) {
+            (Some((silence, _)), Some((session, _))) => Some(silence.min(session)),
+            (next, None) | (None, next) => next.map(|(at, _)| at),
+        }
     }
 
     /// Nodes that have been silent for too long become stale: their workers get no new actors. Their
@@ -426,9 +427,14 @@ impl Registry {
         self.workers.iter().filter_map(|(_, entry)| entry.row.as_ref())
     }
 
-    /// The promises of all workers.
-    pub fn promises(&self) -> &Promises {
-        &self.promises
+    /// Who looks after which actor, as far as promises are known.
+    pub fn attention(&self) -> &Attention {
+        &self.attention
+    }
+
+    /// The same, for those who attend to actors.
+    pub fn attention_mut(&mut self) -> &mut Attention {
+        &mut self.attention
     }
 
     /// Where the atelet of this node listens, or the one that was heard last if none is named; none if it

@@ -42,8 +42,6 @@ pub struct Replica {
     flows: Trie<u64, Box<Flow>>,
     /// The workflow that a caller waits for.
     callers: Trie<RequestId, u64>,
-    /// The workflow of this replica that has, or asks for, an actor's lease.
-    exclusive: Trie<Filed<ActorKey>, u64>,
     sweep: Sweep,
     leftovers: Leftovers,
     /// Workers that were stray at the last sweep.
@@ -223,7 +221,6 @@ impl Replica {
             catalog,
             flows: Trie::default(),
             callers: Trie::default(),
-            exclusive: Trie::default(),
             sweep: Sweep::default(),
             suspects: BTreeSet::new(),
             leftovers: Leftovers::default(),
@@ -346,7 +343,7 @@ impl Replica {
             match output {
                 workflow::Output::Store(lane, op) => {
                     if let StoreOp::AcquireLease { key, .. } = &op
-                        && !is_first(&mut self.exclusive, key, number)
+                        && !self.registry.attention_mut().attend(key, number)
                     {
                         flow.workflow.excluded();
                         continue;
@@ -405,9 +402,7 @@ impl Replica {
         }
         let workflow = flow.workflow;
         let key = Filed::new(workflow.key().clone());
-        if self.exclusive.get(&key) == Some(&number) {
-            self.exclusive.remove(&key);
-        }
+        self.registry.attention_mut().leave(&key, number);
         let written = workflow.actor();
         if let Some(actor) = written.filter(|actor| actor.is_claimed_by(workflow.token())) {
             self.collect_garbage_of(now, actor);
@@ -717,14 +712,4 @@ impl Flow {
             registry.reserve(worker, Reservation::Made);
         }
     }
-}
-
-/// Whether no other workflow of this replica has or wants the actor's lease; from now on this one does.
-fn is_first(exclusive: &mut Trie<Filed<ActorKey>, u64>, actor: &ActorKey, number: u64) -> bool {
-    let actor = Filed::new(actor.clone());
-    if let Some(holder) = exclusive.get(&actor) {
-        return *holder == number;
-    }
-    exclusive.insert(actor, number);
-    true
 }

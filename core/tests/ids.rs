@@ -2,7 +2,6 @@
 
 use holdfast_core::digits::{Digits, Filed};
 use holdfast_core::id::*;
-use holdfast_core::sweep::Promise;
 use holdfast_core::time::Instant;
 use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
@@ -61,11 +60,6 @@ fn what_a_machine_waits_for_is_filed_apart() {
         node::Timer::Retry("a".into()),
         node::Timer::Retry("b".into()),
     ]));
-    let promise = |name: &str| Promise {
-        actor: Filed::new(ActorKey::new("space", name)),
-        worker: WorkerKey::new("ns", "pool", "w"),
-    };
-    assert!(are_spread(&[promise("a"), promise("b"), promise("c")]));
 }
 
 #[test]

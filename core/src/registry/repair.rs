@@ -1,21 +1,15 @@
 //! Where a worker's row and what its node says differ, and what would make them agree.
 
 use super::{Going, Hosting, Seen, Sighting, Wish};
-use crate::digits::Filed;
 use crate::effect::NodeRow;
-use crate::id::{Fence, Incarnation, PodUid, Version};
-use crate::sweep::Promise;
+use crate::id::{ActorKey, Fence, Incarnation, PodUid, Version};
 use crate::worker::{self, Change, Duty, Hosted, Sight, Worker};
 use alloc::boxed::Box;
 use core::cmp::Ordering;
 
-/// The promise that a row says was made.
-pub(super) fn promise_of(row: &Worker) -> Option<Promise> {
-    let hosted = row.hosts.as_ref()?;
-    Some(Promise {
-        actor: Filed::new(hosted.actor.clone()),
-        worker: row.key.clone(),
-    })
+/// The actor that a worker is promised to.
+pub(super) fn promised_to(row: &Worker) -> Option<&ActorKey> {
+    row.hosts.as_ref().map(|hosted| &hosted.actor)
 }
 
 /// What would make a worker's row agree with what its node says.

@@ -8,7 +8,7 @@ use crate::effect::StoreOp;
 use crate::id::ActorKey;
 use crate::plan::{Goal, Unfinished};
 use crate::registry::Wish;
-use crate::sweep::{Met, Promise};
+use crate::sweep::Met;
 use crate::time::{Duration, Instant, jittered};
 use crate::workflow::Workflow;
 use alloc::boxed::Box;
@@ -20,6 +20,12 @@ const SWEEPERS_MAX: usize = 16;
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
 impl Replica {
+    /// The workflow of this replica that has, or asks for, an actor's lease.
+    fn attendant(&self, actor: &ActorKey) -> Option<u64> {
+        let actor = Filed::new(actor.clone());
+        self.registry.attention().attendant(&actor)
+    }
+
     /// Starts a workflow of the reconciler, unless it is looking at that actor already.
     pub(super) fn settle(&mut self, now: Instant, actor: ActorKey, goal: Goal) {
         if self.phase == Phase::Serving && self.sweep.settle(Filed::new(actor.clone())) {
@@ -68,11 +74,10 @@ impl Replica {
     pub(super) fn sweep_on(&mut self, now: Instant) {
         let mut steps = 0;
         while self.phase == Phase::Serving && self.sweep.settling() < SWEEPERS_MAX {
-            let is_busy = |actor: &Filed<ActorKey>| self.exclusive.contains_key(actor);
-            match self.sweep.next(self.registry.promises(), is_busy, &mut steps) {
-                Met::Promise(Promise { actor, worker }) => {
+            match self.sweep.next(self.registry.attention(), &mut steps) {
+                Met::Promise(actor, worker) => {
                     let resume = Unfinished::Finish;
-                    self.settle(now, actor.key().clone(), Goal::Settle { worker, resume });
+                    self.start(now, Goal::Settle { worker, resume }, actor, WantedBy::Reconciler);
                 }
                 Met::Pause => return self.timers.set(Timer::Sweep, Some(now.plus(SWEEP_PAUSE))),
                 Met::End => return,
@@ -93,7 +98,7 @@ impl Replica {
                     self.store(origin, StoreOp::DeleteWorker { key, expect });
                 }
                 Wish::Release { actor, worker } => {
-                    if let Some(number) = self.exclusive.get(&Filed::new(actor.clone())).copied()
+                    if let Some(number) = self.attendant(&actor)
                         && self.flows.contains_key(&number)
                     {
                         self.tell(now, number, News::Nudged);
@@ -109,7 +114,7 @@ impl Replica {
                     }
                 }
                 Wish::Thaw { actor, worker } => {
-                    if !self.exclusive.contains_key(&Filed::new(actor.clone())) {
+                    if self.attendant(&actor).is_none() {
                         let resume = Unfinished::Finish;
                         self.settle(now, actor, Goal::Settle { worker, resume });
                     }
@@ -128,7 +133,7 @@ impl Replica {
                     self.store(origin, op);
                 }
                 Wish::Drain { actor } => {
-                    if !self.exclusive.contains_key(&Filed::new(actor.clone())) {
+                    if self.attendant(&actor).is_none() {
                         self.settle(now, actor, Goal::Suspend);
                     }
                 }
