@@ -15,7 +15,7 @@ use std::path::Path;
 use walk::Walk;
 
 /// How many worlds of each kind are played.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 80;
 
 #[test]
 fn every_state_with_every_event_is_as_the_ledger_says() {
