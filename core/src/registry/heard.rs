@@ -200,6 +200,9 @@ impl Registry {
             && sighting.highest_fence <= on.fence
         {
             Arc::make_mut(sighting).hosting = None;
+            // Should its next report still say what its last one said, it is to be read.
+            let node = sighting.node.clone();
+            self.unsettle(Some(&node));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::history::{History, Recorder, gaps};
 use crate::stage::worker_key;
+use holdfast_core::actor::Assignment;
 use holdfast_core::effect::NodeRow;
 use holdfast_core::id::*;
 use holdfast_core::machine::Machine;
@@ -28,6 +29,8 @@ pub enum News {
     Heard(NodeRow),
     Reserved(WorkerKey),
     Lifted(WorkerKey),
+    /// The node has answered that it has vacated a worker, as its row has it.
+    Vacated(WorkerKey),
 }
 
 impl Machine for Rows {
@@ -45,6 +48,11 @@ impl Machine for Rows {
             News::Heard(row) => self.0.heard(now, row),
             News::Reserved(key) => self.0.reserve(&key, Reservation::Made),
             News::Lifted(key) => self.0.reserve(&key, Reservation::Lifted),
+            News::Vacated(key) => {
+                if let Some(on) = self.0.row(&key).and_then(promised) {
+                    self.0.vacated(&on);
+                }
+            }
         }
     }
 
@@ -101,6 +109,20 @@ enum Act {
     Wild(News),
 }
 
+/// What the actor that a worker is promised to is assigned to.
+fn promised(row: &Worker) -> Option<Assignment> {
+    let hosted = row.hosts.as_ref()?;
+    Some(Assignment {
+        worker: row.key.clone(),
+        pod_uid: row.pod_uid.clone(),
+        incarnation: row.incarnation.clone(),
+        ip: row.ip.clone(),
+        node: row.node.clone(),
+        fence: hosted.fence,
+        session: hosted.session,
+    })
+}
+
 /// One of a few workers, of which each node has every other.
 pub fn row(worker: u8, version: u64, hosts: bool) -> Worker {
     let worker = Worker {
@@ -151,6 +173,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0..6u8, any::<bool>()).prop_map(|(worker, made)| Act::Reserve(worker, made)),
         3 => gaps().prop_map(Act::Pass),
         2 => wild_row().prop_map(|row| Act::Wild(News::Written(row))),
+        1 => (0..6u8).prop_map(|worker| Act::Wild(News::Vacated(worker_key(&format!("w{worker}"))))),
         1 => (0..6u8).prop_map(|worker| Act::Wild(News::Deleted(worker_key(&format!("w{worker}"))))),
         1 => vec(wild_row(), 0..4).prop_map(|mut rows| {
             rows.sort_by(|a, b| a.key.cmp(&b.key));
