@@ -55,12 +55,14 @@ fn lint_stages() -> Result<Vec<Stage>> {
 
 fn test_stages() -> Vec<Stage> {
     let nextest = Step::cargo("nextest --version").answer().is_some();
+    // One failure is not to hide others.
     let runner = if nextest { "nextest run" } else { "test" };
+    let all = "--no-fail-fast";
     let (flags, madsim) = SIMULATED;
-    let simulated = Step::cargo(&format!("{runner} --package holdfast-runtime")).env(flags, madsim);
+    let simulated = Step::cargo(&format!("{runner} --package holdfast-runtime {all}")).env(flags, madsim);
     vec![
         stage("programs", demo::build_programs()),
-        stage("tests", Step::cargo(&format!("{runner} --workspace"))),
+        stage("tests", Step::cargo(&format!("{runner} --workspace {all}"))),
         stage(
             "examples in the documentation",
             Step::cargo("test --quiet --workspace --doc"),

@@ -251,8 +251,11 @@ async fn pid(dirs: &ActorDirs) -> i32 {
     line(dirs.durable_dirs().join("data/pid")).await.parse().unwrap()
 }
 
+/// Neither gone nor a zombie. (Its command line says nothing: in the middle of an exec it is empty.)
 fn is_alive(pid: i32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| !words.is_empty())
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = status.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !"ZX".contains(state))
 }
 
 fn state(state: &WorkerState) -> Option<SandboxState> {
