@@ -276,7 +276,8 @@ impl Pod {
         let status = worker.child.as_mut().and_then(|child| child.wait().ok());
         self.note(|line| (line.pid, line.pid_started) = (None, None));
         if wishes.now() == Wish::Running {
-            let status = status.map(|status| status.to_string()).unwrap_or_default();
+            // One that an earlier supervisor started has another parent to tell.
+            let status = status.map_or_else(|| "unknown".to_owned(), |status| status.to_string());
             tracing::warn!(pod = %self.line.key, pid = worker.pid, status, "worker ended; starting it again");
         }
         glances > 50

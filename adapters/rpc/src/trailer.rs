@@ -17,6 +17,9 @@ use tower::{Layer, Service};
 /// The trailer with the microseconds that a call took.
 pub const ELAPSED: &str = "x-server-elapsed-us";
 
+/// What every node asks every few seconds.
+const HEARTBEAT: &str = "/holdfast.v1.Nodes/Heartbeat";
+
 /// Adds the trailer [`ELAPSED`] to every answer, success and failure alike, and logs one line
 /// `Handle RPC` per call, also for a call whose caller does not wait for its end.
 ///
@@ -106,7 +109,14 @@ impl Call {
             ELAPSED,
             HeaderValue::from(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)),
         );
-        let status = Status::from_header_map(trailers).unwrap_or_else(|| Status::unknown("no grpc-status"));
+        let mut status =
+            Status::from_header_map(trailers).unwrap_or_else(|| Status::unknown("no grpc-status"));
+        // Whoever routes calls says so of a method that nobody has, and no more.
+        if status.code() == Code::Unimplemented && status.message().is_empty() {
+            status = Status::unimplemented(format!("this server has no method {}", self.method));
+            // Where it does not fit into a header the bare code has to do.
+            let _ = status.add_header(trailers);
+        }
         self.log(&status, elapsed);
     }
 
@@ -118,13 +128,18 @@ impl Call {
                 status.message()
             )
         });
-        tracing::info!(
-            method = self.method,
-            code = ?status.code(),
-            err = error,
-            "elapsed-time" = ?elapsed,
-            "Handle RPC"
-        );
+        // Every node calls this every few seconds; what it says is seen elsewhere.
+        if status.code() == Code::Ok && self.method == HEARTBEAT {
+            tracing::debug!(method = self.method, "elapsed-time" = ?elapsed, "Handle RPC");
+        } else {
+            tracing::info!(
+                method = self.method,
+                code = ?status.code(),
+                err = error,
+                "elapsed-time" = ?elapsed,
+                "Handle RPC"
+            );
+        }
     }
 }
 

@@ -12,12 +12,13 @@ use holdfast_rpc::atelet::ateom_herder_server::{self, AteomHerder, AteomHerderSe
 use holdfast_rpc::atelet::{
     CheckpointRequest, CheckpointResponse, RestoreRequest, RestoreResponse, RunRequest, RunResponse,
 };
+use holdfast_rpc::holdfast_v1::admin_client::AdminClient;
 use holdfast_rpc::holdfast_v1::worker_control_client::WorkerControlClient;
 use holdfast_rpc::holdfast_v1::worker_control_server::{WorkerControl, WorkerControlServer};
 use holdfast_rpc::holdfast_v1::{
-    DescribeRequest, ExtendWorkloadRequest, ExtendWorkloadResponse, FreezeWorkloadRequest,
-    FreezeWorkloadResponse, StopWorkloadRequest, StopWorkloadResponse, ThawWorkloadRequest,
-    ThawWorkloadResponse, WatchRequest, WorkerState,
+    DescribeRequest, ExplainActorRequest, ExtendWorkloadRequest, ExtendWorkloadResponse,
+    FreezeWorkloadRequest, FreezeWorkloadResponse, StopWorkloadRequest, StopWorkloadResponse,
+    ThawWorkloadRequest, ThawWorkloadResponse, WatchRequest, WorkerState,
 };
 use holdfast_rpc::metadata::Credentials;
 use holdfast_rpc::reflection::introspected;
@@ -156,6 +157,18 @@ impl Server {
 
 fn elapsed(metadata: &MetadataMap) -> Option<u64> {
     metadata.get(ELAPSED)?.to_str().ok()?.parse().ok()
+}
+
+#[tokio::test]
+async fn a_method_that_the_server_does_not_have_is_named_in_the_answer() {
+    let server = Server::start(Node::default()).await;
+    let mut stranger = AdminClient::new(server.channel.clone());
+    let unknown = stranger.explain_actor(ExplainActorRequest::default()).await;
+    let status = unknown.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    let expected = "this server has no method /holdfast.v1.Admin/ExplainActor";
+    assert_eq!(status.message(), expected);
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Logs: one line per event, for machines as JSON with the keys of the original, for people as text.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal;
 use std::str::FromStr;
@@ -38,7 +39,7 @@ impl FromStr for LogFormat {
 /// Sends this process's logs to standard error. What is logged is chosen by `RUST_LOG`, `info` unless it
 /// is set. A line that cannot be written is lost, and nothing else. A second call changes nothing.
 pub fn init(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, fault) = filter(std::env::var_os(EnvFilter::DEFAULT_ENV).as_deref());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // It would tell of a line that could not be written by `eprintln!`, whose own failure is a panic.
@@ -51,6 +52,30 @@ pub fn init(format: LogFormat) {
             builder.with_ansi(!is_plain).with_target(false).try_init()
         }
     };
+    if let Some(fault) = fault {
+        tracing::warn!("{fault}");
+    }
+}
+
+/// What is logged, and what is wrong with the wish.
+fn filter(wish: Option<&OsStr>) -> (EnvFilter, Option<String>) {
+    let default = || EnvFilter::new("info");
+    let Some(wish) = wish.filter(|wish| !wish.is_empty()) else {
+        return (default(), None);
+    };
+    let parsed = wish
+        .to_str()
+        .ok_or_else(|| "not UTF-8".to_owned())
+        .and_then(|text| EnvFilter::try_new(text).map_err(|error| error.to_string()));
+    match parsed {
+        Ok(filter) => (filter, None),
+        Err(why) => {
+            let name = EnvFilter::DEFAULT_ENV;
+            let fault =
+                format!("{name}={wish:?} is not understood ({why}); logging at info. Try {name}=debug");
+            (default(), Some(fault))
+        }
+    }
 }
 
 struct JsonLines;
@@ -158,6 +183,20 @@ mod tests {
         ] {
             assert_eq!(rfc3339(ms), text);
         }
+    }
+
+    #[test]
+    fn a_wish_that_makes_no_sense_is_told_and_the_default_taken() {
+        for wish in [None, Some(""), Some("debug"), Some("holdfast_node=trace,warn")] {
+            assert_eq!(filter(wish.map(OsStr::new)).1, None, "{wish:?}");
+        }
+        let (taken, fault) = filter(Some(OsStr::new("holdfast=loud")));
+        let fault = fault.unwrap();
+        assert!(
+            fault.contains("RUST_LOG=\"holdfast=loud\" is not understood"),
+            "{fault}"
+        );
+        assert_eq!(taken.to_string(), "info");
     }
 
     #[test]

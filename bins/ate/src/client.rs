@@ -251,7 +251,8 @@ fn pause(failure: &Failure, unadvised: Duration) -> Option<Duration> {
     let Failure::Verdict { status, .. } = failure else {
         return None;
     };
-    let advised = retry_after(status).map(|pause| pause.max(PAUSE_FROM));
+    // Whoever advises does not know how often it has been asked.
+    let advised = retry_after(status).map(|pause| pause.max(unadvised));
     match status.code() {
         Code::Aborted => Some(advised.unwrap_or(unadvised)),
         Code::Unavailable => advised,

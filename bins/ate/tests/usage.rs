@@ -56,6 +56,7 @@ const WALKS: [Walk<'_>; 15] = [
             ("--runsc", "/no/such/runsc", "No such file"),
             ("--runsc", "/etc/passwd", "is not executable"),
             ("--pod-network", "10.88", "invalid IPv4 address"),
+            ("--pod-network", "10.88.3.0", "write 10.88.0.0"),
             ("--lease-ttl", "5", "write 5s"),
             ("--lease-ttl", "1ns", "must be 150ms or longer"),
             (

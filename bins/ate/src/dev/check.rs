@@ -213,7 +213,8 @@ fn warn_of_nothing(args: &Dev, manifests: &Manifests) {
     let dir = args.manifests.display();
     if manifests.catalog.templates().next().is_none() {
         tell(format_args!(
-            "WARNING: {dir} has no ActorTemplate: no actor can be created until it has"
+            "WARNING: {dir} has no ActorTemplate: no actor can be created until it has; only its own *.yaml and *.yml \
+             files are read, none of directories below it"
         ));
     }
     if manifests.pools.iter().all(|pool| pool.replicas == 0)

@@ -80,6 +80,8 @@ impl Crew {
         reports: Reports,
         control_plane: ControlPlane,
     ) {
+        // How many workers the last manifests asked for.
+        let mut had = None;
         loop {
             if !surplus.is_empty()
                 && let Err(error) = self.dismiss(surplus, &control_plane).await
@@ -101,9 +103,11 @@ impl Crew {
                 }
             };
             let wanted: u32 = pools.iter().map(|pool| pool.replicas).sum();
+            let had = std::mem::replace(&mut had, Some(wanted));
             surplus = match self.want(pools).await {
                 Ok(surplus) => {
                     match wanted {
+                        _ if had == Some(wanted) => {}
                         0 => tracing::warn!("no pool asks for a worker any more: no actor can run"),
                         _ => tracing::info!(wanted, "workers follow the manifests"),
                     }

@@ -17,7 +17,7 @@ mod sandbox;
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
-use std::net::Ipv4Addr;
+use std::net::{AddrParseError, Ipv4Addr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,7 +84,7 @@ pub struct Dev {
     #[arg(long, value_name = "FILE")]
     runsc: Option<PathBuf>,
     /// The /16 that workers get their addresses from
-    #[arg(long, value_name = "IPV4", default_value = "10.88.0.0")]
+    #[arg(long, value_name = "IPV4", default_value = "10.88.0.0", value_parser = pod_network)]
     pod_network: Ipv4Addr,
     /// How long a lease on an actor lives without renewal, e.g. 30s
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = lease)]
@@ -102,6 +102,15 @@ pub struct Dev {
     /// How long a snapshot that nothing points at any more is kept, e.g. 60s
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::period)]
     collect_after: Duration,
+}
+
+/// A /16 is named by its first address.
+fn pod_network(text: &str) -> Result<Ipv4Addr, String> {
+    let address: Ipv4Addr = text.parse().map_err(|error: AddrParseError| error.to_string())?;
+    match address.octets() {
+        [_, _, 0, 0] => Ok(address),
+        [a, b, ..] => Err(format!("it is the first address of a /16; write {a}.{b}.0.0")),
+    }
 }
 
 /// The session of the replica is renewed at every fifteenth of its life.
