@@ -173,6 +173,18 @@ pub enum Snapshot {
     },
 }
 
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Snapshot::External(prefix) => write!(f, "snapshot {prefix}"),
+            Snapshot::Local { name, nodes } => {
+                write!(f, "local snapshot {name}")?;
+                nodes.iter().try_for_each(|node| write!(f, " on node {node}"))
+            }
+        }
+    }
+}
+
 impl Snapshot {
     fn local(name: Name, node: NodeName) -> Snapshot {
         Snapshot::Local {
@@ -221,6 +233,50 @@ pub struct Loss {
     pub worker: WorkerKey,
     /// How it went.
     pub reason: Name,
+}
+
+/// What an operator is told of: an actor has lost something, or cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Setback {
+    /// State since the last snapshot went with its worker.
+    Lost {
+        /// What was lost.
+        loss: Loss,
+        /// What the next Resume goes on from; none if it begins anew.
+        back_to: Option<Snapshot>,
+    },
+    /// It stays where it is until somebody reverts it.
+    Crashed {
+        /// Why.
+        crash: Crash,
+        /// The snapshot that it was being booted from, or that was being written.
+        suspect: Option<Snapshot>,
+    },
+}
+
+impl fmt::Display for Setback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Setback::Lost { loss, back_to } => {
+                write!(f, "lost with worker {} ({})", loss.worker, loss.reason)?;
+                match back_to {
+                    Some(snapshot) => write!(f, "; goes on from {snapshot}"),
+                    None => f.write_str("; begins anew, it was never suspended"),
+                }
+            }
+            Setback::Crashed { crash, suspect } => {
+                write!(
+                    f,
+                    "crashed in {} on node {}: {}",
+                    crash.during, crash.node, crash.reason
+                )?;
+                match suspect {
+                    Some(snapshot) => write!(f, "; look at {snapshot}"),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
 }
 
 kinds! {
@@ -596,16 +652,21 @@ impl Actor {
         let external = [&self.last_external, &self.fallback];
         let committed = external.into_iter().flatten().cloned().map(Snapshot::External);
         let mut all: Vec<Snapshot> = self.latest.iter().cloned().chain(committed).collect();
-        all.extend(self.in_progress.clone().map(|name| match &self.state {
+        all.extend(self.begun());
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// The snapshot that was begun and not committed.
+    fn begun(&self) -> Option<Snapshot> {
+        self.in_progress.clone().map(|name| match &self.state {
             State::Pausing { on, .. } => Snapshot::local(name, on.node.clone()),
             State::Crashed(crash) if crash.during == Transition::Pause => {
                 Snapshot::local(name, crash.node.clone())
             }
             _ => Snapshot::External(name),
-        }));
-        all.sort();
-        all.dedup();
-        all
+        })
     }
 
     /// The snapshot that Revert goes back to. One from which the actor could not be resumed is not
@@ -626,6 +687,25 @@ impl Actor {
         match self.latest {
             Some(Snapshot::Local { .. }) => State::Paused,
             Some(Snapshot::External(_)) | None => State::Suspended,
+        }
+    }
+
+    /// What has befallen it between a record and this one, written after it, that an operator is to be told.
+    pub fn setback_since(&self, before: &Actor) -> Option<Setback> {
+        match (&self.state, &self.loss) {
+            (State::Crashed(crash), _) if !matches!(before.state, State::Crashed(_)) => {
+                let suspect = match (crash.during, &self.latest) {
+                    (Transition::Resume, suspect) => suspect.clone(),
+                    _ => self.begun(),
+                };
+                let crash = crash.clone();
+                Some(Setback::Crashed { crash, suspect })
+            }
+            (_, Some(loss)) if before.loss.as_ref() != Some(loss) => Some(Setback::Lost {
+                loss: loss.clone(),
+                back_to: self.latest.clone(),
+            }),
+            _ => None,
         }
     }
 

@@ -9,6 +9,7 @@ mod reconcile;
 
 use self::asked::{Asked, Note, Origin, note_of};
 use self::collect::Leftovers;
+use crate::actor::Setback;
 use crate::catalog::Catalog;
 use crate::digits::{Digits, Filed};
 use crate::effect::{Discard, NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
@@ -194,6 +195,13 @@ pub enum Event {
         actor: ActorKey,
         /// Why it could not, if it could not.
         failure: Option<Box<Failure>>,
+    },
+    /// An actor has lost something, or cannot go on.
+    Setback {
+        /// The actor.
+        actor: ActorKey,
+        /// What has befallen it.
+        setback: Box<Setback>,
     },
     /// A lease was renewed.
     Renewed {
@@ -383,6 +391,11 @@ impl Replica {
                     }
                     self.outputs
                         .push_back(Output::Event(Event::Moved { actor, moved }));
+                }
+                workflow::Output::Setback(setback) => {
+                    let actor = flow.workflow.key().clone();
+                    let event = Event::Setback { actor, setback };
+                    self.outputs.push_back(Output::Event(event));
                 }
                 workflow::Output::Verdict(result) => {
                     self.queue = flow.workflow.give_back_queue();

@@ -594,3 +594,51 @@ fn a_session_is_declared_over_only_if_nothing_was_heard_since() {
     assert_eq!(row.lapse(&"run".into(), 6), None);
     assert_eq!(row.lapse(&"another run".into(), 5), None);
 }
+
+#[test]
+fn a_setback_is_told_when_it_is_written_down_and_not_again() {
+    let tell = |before: &Actor, after: &Actor| after.setback_since(before).map(|setback| setback.to_string());
+    let befall = |state: State, latest: Option<Snapshot>, change: &Change| {
+        let before = Actor {
+            latest,
+            ..actor(state)
+        };
+        let after = before.after(change, None, Version::FIRST).unwrap();
+        let told = tell(&before, &after);
+        let later = after
+            .after(&Change::Select(Selector::default()), None, Version::FIRST)
+            .unwrap();
+        assert_eq!(tell(&after, &later), None, "the same as before");
+        told
+    };
+    let lost = |reason: &str| Change::Reset {
+        loss: Some(loss(reason)),
+    };
+    let worker = worker_key("w");
+
+    let told = befall(State::Running { on: on() }, None, &lost("it died"));
+    let expected =
+        format!("lost its newest state with worker {worker} (it died); begins anew, it was never suspended");
+    assert_eq!(told, Some(expected));
+    let told = befall(State::Running { on: on() }, local("l"), &lost("it died"));
+    let expected = format!(
+        "lost its newest state with worker {worker} (it died); goes on from local snapshot l on node node"
+    );
+    assert_eq!(told, Some(expected));
+    let told = befall(resuming(), local("l"), &Change::Reset { loss: None });
+    assert_eq!(told, None, "a Resume that is undone loses nothing");
+
+    for (during, state, suspect) in [
+        (Transition::Resume, resuming(), "local snapshot l on node node"),
+        (Transition::Suspend, suspending(), "snapshot in progress"),
+        (
+            Transition::Pause,
+            pausing(),
+            "local snapshot in progress on node node",
+        ),
+    ] {
+        let told = befall(state, local("l"), &Change::Crash(crashed(during)));
+        let expected = format!("crashed in {during} on node node: runsc; look at {suspect}");
+        assert_eq!(told, Some(expected));
+    }
+}

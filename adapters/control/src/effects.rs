@@ -145,6 +145,7 @@ fn log(event: &Event) {
     match event {
         Event::Renewed { actor, step } => tracing::info!(%actor, step, "lease renewed"),
         Event::Moved { actor, moved } => tracing::debug!(%actor, "{moved}"),
+        Event::Setback { actor, setback } => tracing::warn!(%actor, "{setback}"),
         Event::Settled { failure: None, .. } => {}
         Event::Settled {
             actor,

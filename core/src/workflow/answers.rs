@@ -1,6 +1,6 @@
 //! What the store's answers mean to a workflow.
 
-use super::{Step, Workflow, World};
+use super::{Output, Step, Workflow, World};
 use crate::actor::Actor;
 use crate::effect::{StoreError, StoreReply};
 use crate::failure::Failure;
@@ -133,6 +133,11 @@ impl Workflow {
             .filter(|_| actor.assignment().is_none());
         self.leaving = left.cloned().map(Box::new);
         self.promised = None;
+        let setback = self
+            .actor
+            .as_deref()
+            .and_then(|before| actor.setback_since(before));
+        self.outputs.extend(setback.map(Box::new).map(Output::Setback));
         self.actor = Some(actor);
         if is_release {
             self.lease.handle(now, lease::Input::Release);

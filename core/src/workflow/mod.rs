@@ -7,7 +7,7 @@
 mod acts;
 mod answers;
 
-use crate::actor::{Actor, Assignment, State};
+use crate::actor::{Actor, Assignment, Setback, State};
 use crate::catalog::Catalog;
 use crate::effect::{NodeCall, NodeFailureKind, NodeReply, StoreError, StoreOp, StoreReply, Verb};
 use crate::failure::Failure;
@@ -130,6 +130,8 @@ pub enum Output {
     CancelNode,
     /// Its lease has come into another state.
     Moved(Moved),
+    /// It has written down that the actor has lost something, or cannot go on.
+    Setback(Box<Setback>),
     /// It is over.
     Verdict(Result<(), Failure>),
 }

@@ -300,6 +300,9 @@ impl World {
                 Output::Ready => self.say(&who, "ready"),
                 Output::Left => self.say(&who, "left"),
                 Output::Event(Event::Renewed { .. } | Event::Moved { .. }) => {}
+                Output::Event(Event::Setback { actor, setback }) => {
+                    self.say(&who, &format!("warns: {actor} {setback}"));
+                }
                 Output::Event(Event::Settled { actor, failure: None }) => {
                     self.say(&who, &format!("settled {actor}"))
                 }

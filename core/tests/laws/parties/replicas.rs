@@ -90,6 +90,9 @@ impl Actors {
                     digit(actor.name.as_str()),
                     format!("settled: {}", failure.is_none()),
                 ),
+                Output::Event(Event::Setback { actor, setback }) => {
+                    (digit(actor.name.as_str()), format!("warns: {setback}"))
+                }
                 Output::Event(Event::Renewed { .. } | Event::Moved { .. }) | Output::Ready | Output::Left => {
                     continue;
                 }
