@@ -5,7 +5,9 @@
 
 use crate::catalog::{Selector, Template};
 use crate::effect::Grave;
-use crate::id::{ActorKey, Fence, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, Version, WorkerKey};
+use crate::id::{
+    ActorKey, Edition, Fence, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, Version, WorkerKey,
+};
 use crate::table::{self, Kind, Row, Table, begins, ends, kinds, moves, stays};
 use crate::worker::Worker;
 use alloc::sync::Arc;
@@ -258,7 +260,11 @@ impl fmt::Display for Setback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Setback::Lost { loss, back_to } => {
-                write!(f, "lost with worker {} ({})", loss.worker, loss.reason)?;
+                write!(
+                    f,
+                    "lost its newest state with worker {} ({})",
+                    loss.worker, loss.reason
+                )?;
                 match back_to {
                     Some(snapshot) => write!(f, "; goes on from {snapshot}"),
                     None => f.write_str("; begins anew, it was never suspended"),
@@ -687,6 +693,14 @@ impl Actor {
         match self.latest {
             Some(Snapshot::Local { .. }) => State::Paused,
             Some(Snapshot::External(_)) | None => State::Suspended,
+        }
+    }
+
+    /// Which writing of it this is.
+    pub fn edition(&self) -> Edition {
+        Edition {
+            incarnation: self.incarnation,
+            version: self.version,
         }
     }
 

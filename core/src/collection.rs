@@ -205,7 +205,7 @@ fn note(stored: &Actor, share: Share, conflicts: u32) -> Onward {
     match stored.after(&change, None, Version::FIRST) {
         Ok(next) => {
             let op = StoreOp::PutActor {
-                expect: Some(stored.version),
+                expect: Some(stored.edition()),
                 actor: Box::new(next),
                 release: None,
             };

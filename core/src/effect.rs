@@ -4,7 +4,8 @@ use crate::actor::{Actor, Snapshot};
 use crate::catalog::{SandboxAssets, Scope, Template};
 use crate::failure::Code;
 use crate::id::{
-    ActorKey, Fence, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, ReplicaId, Version, WorkerKey,
+    ActorKey, Edition, Fence, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, ReplicaId, Version,
+    WorkerKey,
 };
 use crate::time::Duration;
 use crate::worker::Worker;
@@ -18,23 +19,23 @@ use alloc::vec::Vec;
 pub enum StoreOp {
     /// Reads an actor. Answer: [`StoreReply::Actor`].
     GetActor(ActorKey),
-    /// Writes an actor if the stored version is the expected one. Answer: [`StoreReply::Done`] or
+    /// Writes an actor if the stored edition is the expected one. Answer: [`StoreReply::Done`] or
     /// [`StoreReply::ActorConflict`].
     PutActor {
-        /// What must be stored now: nothing, or this version.
-        expect: Option<Version>,
+        /// What must be stored now: nothing, or this.
+        expect: Option<Edition>,
         /// What is written; it carries its new, higher version.
         actor: Box<Actor>,
         /// A lease that ends with this write, if it is still the holder's.
         release: Option<LeaseToken>,
     },
-    /// Deletes an actor if the stored version is the expected one, and ends the lease. Answer:
+    /// Deletes an actor if the stored edition is the expected one, and ends the lease. Answer:
     /// [`StoreReply::Done`] or [`StoreReply::ActorConflict`].
     DeleteActor {
         /// The actor.
         key: ActorKey,
-        /// The version that must be stored.
-        expect: Version,
+        /// What must be stored.
+        expect: Edition,
         /// The lease that ends with the actor.
         release: LeaseToken,
     },

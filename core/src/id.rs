@@ -190,6 +190,22 @@ impl Version {
     pub const FIRST: Version = Version(1);
 }
 
+/// One writing of a record in one life of its name. Each life counts its versions from the first, so a version
+/// alone does not tell what somebody wrote who has missed that the name began anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Edition {
+    /// The life.
+    pub incarnation: Incarnation,
+    /// How often it was written in that life.
+    pub version: Version,
+}
+
+impl fmt::Display for Edition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.version, self.incarnation)
+    }
+}
+
 /// The highest count: what the original's messages and records have room for. No count of writes reaches
 /// it, so a higher number comes from nobody who counts, and is refused wherever numbers come in.
 const COUNT_MAX: u64 = i64::MAX as u64;

@@ -276,7 +276,7 @@ impl Errand {
             Ok(next) => {
                 let actor_box = Box::new(next);
                 let op = StoreOp::PutActor {
-                    expect: Some(actor.version),
+                    expect: Some(actor.edition()),
                     actor: actor_box.clone(),
                     release: None,
                 };

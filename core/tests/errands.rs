@@ -329,7 +329,7 @@ fn an_update_changes_what_it_read_and_nothing_that_was_written_since() {
         ..actor()
     };
     let put = |version: u64| StoreOp::PutActor {
-        expect: Some(Version(version - 1)),
+        expect: Some(written(version - 1).edition()),
         actor: Box::new(written(version)),
         release: None,
     };

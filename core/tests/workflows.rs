@@ -3,7 +3,7 @@
 mod hand;
 
 use hand::{Cluster, actor_key, catalog, failure, name_of, sighting, template, worker_key};
-use holdfast_core::actor::{Boot, Change, Status};
+use holdfast_core::actor::{Actor, Boot, Change, Status};
 use holdfast_core::catalog::{Catalog, Selector};
 use holdfast_core::effect::*;
 use holdfast_core::failure::Code;
@@ -401,6 +401,28 @@ fn an_update_between_the_lease_and_the_first_write_disturbs_nobody() {
     answer(&mut c, write, Ok(conflict));
     c.run(0);
     assert!(matches!(c.call(0).verb, Verb::Checkpoint { .. }));
+}
+
+#[test]
+fn what_was_meant_for_a_deleted_actor_does_not_touch_the_one_that_was_made_anew() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = c.running("a", None);
+    let request = c.ask(0, Request::Suspend(key.clone()));
+    let (write, op) = take(&mut c, "PutActor");
+    // Deleted and made again by others, as asleep as the first one was, and as often written.
+    let old = c.store.actors[&key].clone();
+    let template = old.pinned.clone().unwrap();
+    let new = Actor {
+        version: old.version,
+        ..Actor::create(key.clone(), Incarnation(8), template, Selector::default())
+    };
+    c.store.actors.insert(key.clone(), new.clone());
+    let conflict = c.store.perform(&op);
+    assert_eq!(conflict, StoreReply::ActorConflict(Some(Box::new(new.clone()))));
+    answer(&mut c, write, Ok(conflict));
+    c.run(0);
+    assert_eq!(code(&c, request), Code::Aborted);
+    assert_eq!(c.store.actors[&key], new);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use crate::defect::Defect;
 use holdfast_core::actor::Actor;
 use holdfast_core::effect::{NodeRow, StoreEvent, StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, LeaseToken, NodeName, ReplicaId, Version, WorkerKey};
+use holdfast_core::id::{ActorKey, Edition, LeaseToken, NodeName, ReplicaId, Version, WorkerKey};
 use holdfast_core::worker::Worker;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +33,7 @@ impl Store {
                 actor,
                 release,
             } => {
-                let is_expected = self.version_of(&actor.key) == *expect;
+                let is_expected = self.edition_of(&actor.key) == *expect;
                 if !is_expected && defect != Some(Defect::StoreIgnoresActorVersions) {
                     return (StoreReply::ActorConflict(self.actor(&actor.key)), None);
                 }
@@ -44,7 +44,7 @@ impl Store {
                 StoreReply::Done
             }
             StoreOp::DeleteActor { key, expect, release } => {
-                if self.version_of(key) != Some(*expect) {
+                if self.edition_of(key) != Some(*expect) {
                     return (StoreReply::ActorConflict(self.actor(key)), None);
                 }
                 self.actors.remove(key);
@@ -152,8 +152,8 @@ impl Store {
         self.actors.get(key).cloned().map(Box::new)
     }
 
-    fn version_of(&self, key: &ActorKey) -> Option<Version> {
-        self.actors.get(key).map(|actor| actor.version)
+    fn edition_of(&self, key: &ActorKey) -> Option<Edition> {
+        self.actors.get(key).map(Actor::edition)
     }
 
     fn worker(&self, key: &WorkerKey) -> Option<Box<Worker>> {

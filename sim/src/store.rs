@@ -3,7 +3,9 @@
 
 use holdfast_core::actor::Actor;
 use holdfast_core::effect::{Grave, NodeRow, StoreEvent, StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, Incarnation, LeaseToken, Name, NodeName, ReplicaId, Version, WorkerKey};
+use holdfast_core::id::{
+    ActorKey, Edition, Incarnation, LeaseToken, Name, NodeName, ReplicaId, Version, WorkerKey,
+};
 use holdfast_core::time::{Duration, Instant};
 use holdfast_core::worker::Worker;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +44,7 @@ impl Store {
                 release,
             } => self.put_actor(*expect, actor, *release),
             StoreOp::DeleteActor { key, expect, release } => match self.actors.get(key) {
-                Some(stored) if stored.version == *expect => {
+                Some(stored) if stored.edition() == *expect => {
                     self.actors.remove(key);
                     self.release(key, *release);
                     StoreReply::Done
@@ -167,12 +169,12 @@ impl Store {
 
     fn put_actor(
         &mut self,
-        expect: Option<Version>,
+        expect: Option<Edition>,
         actor: &Actor,
         release: Option<LeaseToken>,
     ) -> StoreReply {
         let stored = self.actors.get(&actor.key);
-        if stored.map(|s| s.version) != expect {
+        if stored.map(Actor::edition) != expect {
             return StoreReply::ActorConflict(stored.cloned().map(Box::new));
         }
         assert!(

@@ -60,6 +60,7 @@ macro_rules! conformance_suite {
             a_write_to_an_actor_that_is_gone_changes_nothing
             every_field_of_an_actor_survives
             of_many_writers_on_one_version_exactly_one_wins
+            what_was_meant_for_an_earlier_life_of_a_name_is_a_conflict
             an_actor_is_deleted_only_at_the_expected_version
             a_write_can_end_its_lease_in_the_same_step
             a_write_that_fails_leaves_its_lease
@@ -172,9 +173,10 @@ fn at(actor: &Actor, version: u64) -> Actor {
     }
 }
 
+/// In the same life.
 fn put(expect: Option<Version>, actor: &Actor) -> StoreOp {
     StoreOp::PutActor {
-        expect,
+        expect: expect.map(|version| at(actor, version.0).edition()),
         actor: Box::new(actor.clone()),
         release: None,
     }

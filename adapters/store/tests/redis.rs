@@ -364,7 +364,7 @@ async fn a_server_whose_memory_is_full_refuses_and_nothing_has_changed() {
     );
     let delete = StoreOp::DeleteActor {
         key: actor("a").key,
-        expect: Version(1),
+        expect: actor("a").edition(),
         release: token(1),
     };
     assert_eq!(

@@ -166,7 +166,7 @@ impl Store {
                 actor,
                 release,
             } => {
-                if self.actors.get(&actor.key).map(|a| a.version) != expect {
+                if self.actors.get(&actor.key).map(Actor::edition) != expect {
                     return StoreReply::ActorConflict(self.actor(&actor.key));
                 }
                 if release.is_some() {

@@ -161,8 +161,11 @@ impl Workflow {
             let failure = Failure::actor_not_found(&self.key.name);
             return self.finish(now, Err(failure));
         };
-        let known = self.actor.as_ref().and_then(|a| a.claim);
-        let is_overtaken = stored.claim != known && !stored.is_claimed_by(self.token);
+        let known = self.actor.as_deref();
+        let is_another_life = known.is_some_and(|known| known.incarnation != stored.incarnation);
+        let is_claimed =
+            stored.claim != known.and_then(|known| known.claim) && !stored.is_claimed_by(self.token);
+        let is_overtaken = is_another_life || is_claimed;
         self.actor = Some(stored);
         if is_overtaken {
             self.finish(now, Err(Failure::conflict()));

@@ -526,7 +526,7 @@ impl Workflow {
             Step::Write {
                 actor, is_release, ..
             } => StoreOp::PutActor {
-                expect: self.actor.as_ref().map(|a| a.version),
+                expect: self.actor.as_deref().map(Actor::edition),
                 actor: actor.clone(),
                 release: is_release.then_some(self.token),
             },
@@ -536,7 +536,7 @@ impl Workflow {
             },
             Step::Delete => StoreOp::DeleteActor {
                 key,
-                expect: self.actor.as_ref().map(|a| a.version).unwrap_or_default(),
+                expect: self.actor.as_deref().map(Actor::edition).unwrap_or_default(),
                 release: self.token,
             },
             Step::Promise(worker) => StoreOp::PutWorker {

@@ -30,7 +30,7 @@ impl Store {
                 actor,
                 release,
             } => {
-                if self.actors.get(&actor.key).map(|a| a.version) != *expect {
+                if self.actors.get(&actor.key).map(Actor::edition) != *expect {
                     return StoreReply::ActorConflict(self.actor(&actor.key));
                 }
                 self.actors.insert(actor.key.clone(), (**actor).clone());
@@ -40,7 +40,7 @@ impl Store {
                 StoreReply::Done
             }
             StoreOp::DeleteActor { key, expect, release } => {
-                if self.actors.get(key).map(|a| a.version) != Some(*expect) {
+                if self.actors.get(key).map(Actor::edition) != Some(*expect) {
                     return StoreReply::ActorConflict(self.actor(key));
                 }
                 self.actors.remove(key);

@@ -179,7 +179,7 @@ impl Scene {
             StoreOp::AcquireLease { key, .. } => StoreReply::Acquired(self.actor(feed, &key)),
             StoreOp::PutActor { expect, actor, .. } => {
                 let stored = self.actors.get(&actor.key);
-                if stored.map(|stored| stored.version) == expect {
+                if stored.map(Actor::edition) == expect {
                     self.actors.insert(actor.key.clone(), *actor);
                     StoreReply::Done
                 } else {

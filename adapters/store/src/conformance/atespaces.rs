@@ -57,8 +57,8 @@ pub async fn an_atespace_with_an_actor_in_it_stays(subject: &impl Subject) {
     done(
         &store,
         StoreOp::DeleteActor {
+            expect: inside.edition(),
             key: inside.key,
-            expect: Version::FIRST,
             release: token(1, 1),
         },
     )

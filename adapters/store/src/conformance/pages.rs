@@ -100,8 +100,8 @@ pub async fn a_page_token_works_at_another_replica_and_after_its_actor_is_gone(s
     done(
         &store,
         StoreOp::DeleteActor {
+            expect: actor(&last).edition(),
             key: last,
-            expect: Version::FIRST,
             release: token(1, 1),
         },
     )
@@ -152,8 +152,8 @@ pub async fn what_exists_throughout_is_on_exactly_one_page_whatever_else_happens
             done(
                 &peer,
                 StoreOp::DeleteActor {
+                    expect: passing.edition(),
                     key: passing.key,
-                    expect: Version::FIRST,
                     release,
                 },
             )

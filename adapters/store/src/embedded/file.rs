@@ -329,7 +329,7 @@ impl<'a> Tables<'a> {
                 release,
             } => {
                 let stored = actor(&self.actors, &new.key)?;
-                if stored.as_ref().map(|stored| stored.version) != *expect {
+                if stored.as_deref().map(Actor::edition) != *expect {
                     return Ok((StoreReply::ActorConflict(stored), vec![]));
                 }
                 self.actors
@@ -339,7 +339,7 @@ impl<'a> Tables<'a> {
             }
             StoreOp::DeleteActor { key, expect, release } => {
                 let stored = actor(&self.actors, key)?;
-                if stored.as_ref().map(|stored| stored.version) != Some(*expect) {
+                if stored.as_deref().map(Actor::edition) != Some(*expect) {
                     return Ok((StoreReply::ActorConflict(stored), vec![]));
                 }
                 self.actors.remove(actor_row(key))?;

@@ -7,7 +7,7 @@ use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, ErrorKind, RedisError, Value, cmd};
 use holdfast_core::actor::Actor;
 use holdfast_core::effect::{StoreError, StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, LeaseToken, Name, NodeName, Version, WorkerKey};
+use holdfast_core::id::{ActorKey, Edition, LeaseToken, Name, NodeName, Version, WorkerKey};
 use holdfast_core::worker::Worker;
 
 use super::Fault;
@@ -40,7 +40,7 @@ pub(super) async fn execute<C: ConnectionLike + Send>(
         } => {
             let mut call = scripts.put_actor.key(key::actor(&new.key));
             call.key(key::lease(&new.key))
-                .arg(version(expect))
+                .arg(edition(expect))
                 .arg(record::encode_actor(&new));
             let outcome = call.arg(token(release)).invoke_async(connection).await?;
             match conflict(outcome)? {
@@ -51,7 +51,7 @@ pub(super) async fn execute<C: ConnectionLike + Send>(
         StoreOp::DeleteActor { key, expect, release } => {
             let mut call = scripts.delete_actor.key(key::actor(&key));
             call.key(key::lease(&key))
-                .arg(version(Some(expect)))
+                .arg(edition(Some(expect)))
                 .arg(token(Some(release)));
             match conflict(call.invoke_async(connection).await?)? {
                 None => Ok(StoreReply::Done),
@@ -475,6 +475,10 @@ fn worker(key: &WorkerKey, record: Option<Vec<u8>>) -> Result<Option<Box<Worker>
         .map(|record| record::decode_worker(key, &record))
         .transpose()?;
     Ok(worker.map(Box::new))
+}
+
+fn edition(expect: Option<Edition>) -> String {
+    expect.map(|edition| edition.to_string()).unwrap_or_default()
 }
 
 fn version(expect: Option<Version>) -> String {

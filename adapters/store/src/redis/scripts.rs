@@ -23,20 +23,30 @@ local function version(record)
 end
 "#;
 
-/// `KEYS`: actor, lease. `ARGV`: expected version or `''`, record, token to release or `''`.
+/// `edition(record)`: the version and the incarnation of a stored actor, as in `4/7`; `''` if there is none. A
+/// record of the original has no incarnation, which is the zeroth.
+const EDITION: &str = r#"
+local function edition(record)
+  local found = version(record)
+  if not record or not found then return found end
+  return found .. '/' .. (string.match(record, '"holdfast":{"v":1,"incarnation":"(%d+)"') or '0')
+end
+"#;
+
+/// `KEYS`: actor, lease. `ARGV`: expected edition or `''`, record, token to release or `''`.
 /// Answers 1, or what is stored.
 const PUT_ACTOR: &str = r#"
 local stored = redis.call('GET', KEYS[1])
-if version(stored) ~= ARGV[1] then return stored end
+if edition(stored) ~= ARGV[1] then return stored end
 redis.call('SET', KEYS[1], ARGV[2])
 if redis.call('GET', KEYS[2]) == ARGV[3] then redis.call('DEL', KEYS[2]) end
 return 1
 "#;
 
-/// `KEYS`: actor, lease. `ARGV`: expected version, token to release. Answers 1, or what is stored.
+/// `KEYS`: actor, lease. `ARGV`: expected edition, token to release. Answers 1, or what is stored.
 const DELETE_ACTOR: &str = r#"
 local stored = redis.call('GET', KEYS[1])
-if version(stored) ~= ARGV[1] then return stored end
+if edition(stored) ~= ARGV[1] then return stored end
 redis.call('DEL', KEYS[1])
 if redis.call('GET', KEYS[2]) == ARGV[2] then redis.call('DEL', KEYS[2]) end
 return 1
@@ -154,10 +164,11 @@ pub(super) struct Scripts {
 impl Default for Scripts {
     fn default() -> Self {
         let versioned = |body: &str| Script::new(&format!("{VERSION}{body}"));
+        let of_actors = |body: &str| Script::new(&format!("{VERSION}{EDITION}{body}"));
         let of_nodes = |body: &str| Script::new(&format!("{NODE}{body}"));
         Scripts {
-            put_actor: versioned(PUT_ACTOR),
-            delete_actor: versioned(DELETE_ACTOR),
+            put_actor: of_actors(PUT_ACTOR),
+            delete_actor: of_actors(DELETE_ACTOR),
             acquire: Script::new(ACQUIRE),
             renew: Script::new(RENEW),
             release: Script::new(RELEASE),
