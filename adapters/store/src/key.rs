@@ -80,7 +80,12 @@ pub fn session(replica: ReplicaId) -> String {
 
 /// The name of the note that an attempt at deleting an actor has left.
 pub fn grave(key: &ActorKey, incarnation: Incarnation, version: Version) -> String {
-    format!("{}:{}:{incarnation}:{version}", key.atespace, key.name)
+    grave_named(key.atespace.as_str(), key.name.as_str(), incarnation.0, version.0)
+}
+
+/// The same, from the parts of a row, whatever they are.
+pub fn grave_named(atespace: &str, name: &str, incarnation: u64, version: u64) -> String {
+    format!("{atespace}:{name}:{incarnation}:{version}")
 }
 
 /// The attempt whose note has this name.
@@ -89,7 +94,7 @@ pub fn parse_grave(name: &str) -> Option<(ActorKey, Incarnation, Version)> {
         [atespace, actor, incarnation, version] => (
             ActorKey::new(atespace, actor),
             Incarnation(incarnation.parse().ok()?),
-            Version(version.parse().ok()?),
+            Version::try_from(version.parse::<u64>().ok()?).ok()?,
         ),
         _ => return None,
     };
@@ -235,6 +240,7 @@ mod tests {
             "a:b:01:1",
             "a:b:1:",
             "a::1:1",
+            "a:b:1:9223372036854775808",
             "a:b:1:18446744073709551616",
         ] {
             assert_eq!(parse_grave(foreign), None, "{foreign}");

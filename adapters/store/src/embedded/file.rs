@@ -271,8 +271,7 @@ impl File {
                 seen += 1;
                 let (row, note) = row?;
                 let (atespace, name, incarnation, version) = row.value();
-                let actor = ActorKey::new(atespace, name);
-                last = key::grave(&actor, Incarnation(incarnation), Version(version));
+                last = key::grave_named(atespace, name, incarnation, version);
                 keep(&mut graves, record::decode_grave(&last, note.value()));
             }
             Ok(StoreReply::Graves { graves, next: None })
