@@ -4,7 +4,7 @@
 use crate::defect::Defect;
 use holdfast_core::actor::Actor;
 use holdfast_core::effect::{NodeRow, StoreEvent, StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, Edition, LeaseToken, NodeName, ReplicaId, Version, WorkerKey};
+use holdfast_core::id::{ActorKey, Edition, LeaseToken, NodeName, ReplicaId, WorkerKey};
 use holdfast_core::worker::Worker;
 use std::collections::{BTreeMap, BTreeSet};
 

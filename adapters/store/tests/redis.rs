@@ -9,7 +9,6 @@ use std::time::Duration;
 use ::redis::Commands;
 use futures_util::future::BoxFuture;
 use holdfast_core::effect::{NodeRow, StoreError, StoreEvent, StoreOp, StoreReply};
-use holdfast_core::id::Version;
 use holdfast_store::conformance::Subject;
 use holdfast_store::redis::{Redis, Timing};
 use holdfast_store::{Store, Watch};

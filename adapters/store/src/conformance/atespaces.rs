@@ -1,7 +1,7 @@
 //! Atespaces and sessions.
 
 use holdfast_core::effect::{StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, ReplicaId, Version};
+use holdfast_core::id::{ActorKey, ReplicaId};
 
 use super::{LONG, SHORT, Subject, actor, ask, done, put, token};
 

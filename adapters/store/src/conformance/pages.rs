@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join;
 use holdfast_core::effect::{StoreError, StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, Name, Version};
+use holdfast_core::id::{ActorKey, Name};
 
 use super::{Subject, actor, ask, done, put, token};
 use crate::Store;

@@ -33,13 +33,13 @@ pub fn actor(name: &str) -> Actor {
 
 /// The write of the version after `expect`.
 pub fn put(actor: &Actor, expect: Option<u64>, release: Option<LeaseToken>) -> StoreOp {
-    let version = Version(expect.unwrap_or(0) + 1);
+    let at = |version| Actor {
+        version: Version(version),
+        ..actor.clone()
+    };
     StoreOp::PutActor {
-        expect: expect.map(Version),
-        actor: Box::new(Actor {
-            version,
-            ..actor.clone()
-        }),
+        expect: expect.map(|version| at(version).edition()),
+        actor: Box::new(at(expect.unwrap_or(0) + 1)),
         release,
     }
 }

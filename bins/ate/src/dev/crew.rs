@@ -103,7 +103,7 @@ impl Crew {
                 }
             };
             let wanted: u32 = pools.iter().map(|pool| pool.replicas).sum();
-            let had = std::mem::replace(&mut had, Some(wanted));
+            let had = had.replace(wanted);
             surplus = match self.want(pools).await {
                 Ok(surplus) => {
                     match wanted {
