@@ -272,8 +272,8 @@ async fn what_fails_only_for_now_is_asked_again_with_a_note() {
             notes,
             [
                 "another operation is in progress for this actor (Aborted); trying again in 200ms",
-                "this replica has stopped; ask another (Unavailable); trying again in 200ms",
-                "the lease was lost (Aborted); trying again in 200ms",
+                "this replica has stopped; ask another (Unavailable); trying again in 300ms",
+                "the lease was lost (Aborted); trying again in 450ms",
             ],
             "{line}"
         );
