@@ -64,7 +64,6 @@ enum Phase {
     Starting { has_session: bool, has_nodes: bool },
     Serving,
     Leaving,
-    Left,
 }
 
 /// What a renewal touches comes first: see [`Workflow`].
@@ -261,7 +260,7 @@ impl Replica {
     }
 
     fn request(&mut self, now: Instant, id: RequestId, request: Request) {
-        if matches!(self.phase, Phase::Leaving | Phase::Left) {
+        if self.phase == Phase::Leaving {
             return self.reply(id, Err(Failure::shutting_down()));
         }
         let (key, goal) = match request {
@@ -519,10 +518,7 @@ impl Replica {
             },
             Origin::Collection(collection) => self.collection_stored(now, *collection, answer),
             Origin::ListGraves => self.graves_listed(answer),
-            Origin::DropSession => {
-                self.phase = Phase::Left;
-                self.outputs.push_back(Output::Left);
-            }
+            Origin::DropSession => self.outputs.push_back(Output::Left),
             Origin::Call(_) => {}
         }
     }
@@ -545,7 +541,7 @@ impl Replica {
     }
 
     fn session_renewed(&mut self, now: Instant, is_done: bool) {
-        if matches!(self.phase, Phase::Leaving | Phase::Left) {
+        if self.phase == Phase::Leaving {
             return;
         }
         let every = self.settings.session.renew_every;
@@ -583,7 +579,7 @@ impl Replica {
     }
 
     fn relist_later(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Leaving | Phase::Left) {
+        if self.phase == Phase::Leaving {
             return;
         }
         let pause = jittered(self.settings.workflow.retry_to / 5, self.id.0 ^ self.asked.next());
@@ -611,7 +607,7 @@ impl Replica {
     }
 
     fn shutdown(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Leaving | Phase::Left) {
+        if self.phase == Phase::Leaving {
             return;
         }
         self.phase = Phase::Leaving;
