@@ -7,7 +7,7 @@
 
 use crate::actor::{Actor, Change, Snapshot};
 use crate::effect::{Discard, Grave, Place, StoreOp, StoreReply};
-use crate::id::{ActorKey, Name, NodeName, Version};
+use crate::id::{ActorKey, Name, Version};
 use crate::workflow::World;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -44,8 +44,8 @@ pub(crate) struct Share {
 pub(crate) enum Onward {
     /// Ask the store.
     Ask(Collection, StoreOp),
-    /// Have a node delete, or any node if none is named.
-    Discard(Collection, Option<NodeName>, Discard),
+    /// Have the atelet at this address delete.
+    Discard(Collection, Name, Discard),
     /// There is nothing more to do, or nothing that can be done now.
     Over,
 }
@@ -148,9 +148,9 @@ impl Share {
 
 fn discard_garbage(actor: Box<Actor>, garbage: Vec<Snapshot>, world: World<'_>) -> Onward {
     match share(garbage, world) {
-        Some((node, share)) => {
+        Some((address, share)) => {
             let discard = discard(&actor.key, actor.template(), &share.now);
-            Onward::Discard(Collection::Discarding(actor, share), node, discard)
+            Onward::Discard(Collection::Discarding(actor, share), address, discard)
         }
         // Nothing of it can be deleted now; the next workflow of the actor finds it again.
         None => Onward::Over,
@@ -162,15 +162,15 @@ fn clear(grave: &Grave, world: World<'_>) -> Option<Onward> {
     if grave.snapshots.is_empty() {
         return Some(drop_note(grave));
     }
-    let (node, share) = share(grave.snapshots.clone(), world)?;
+    let (address, share) = share(grave.snapshots.clone(), world)?;
     let discard = discard(&grave.actor, grave.template.clone(), &share.now);
     let clearing = Collection::Clearing(Box::new(grave.clone()), share.now);
-    Some(Onward::Discard(clearing, node, discard))
+    Some(Onward::Discard(clearing, address, discard))
 }
 
-/// What one node that has been heard lately can delete at once: what is on its disk, or, by whichever node,
-/// what is in the object store. What a template starts new actors from stays (scenario S30).
-fn share(snapshots: Vec<Snapshot>, world: World<'_>) -> Option<(Option<NodeName>, Share)> {
+/// What one node that has been heard lately can delete at once, and where it listens: what is on its disk, or, by
+/// whichever node, what is in the object store. What a template starts new actors from stays (scenario S30).
+fn share(snapshots: Vec<Snapshot>, world: World<'_>) -> Option<(Name, Share)> {
     let node_of = |snapshot: &Snapshot| match snapshot {
         Snapshot::External(_) => None,
         Snapshot::Local { nodes, .. } => nodes.first().cloned(),
@@ -179,12 +179,16 @@ fn share(snapshots: Vec<Snapshot>, world: World<'_>) -> Option<(Option<NodeName>
         Snapshot::External(prefix) => world.catalog.is_golden(prefix),
         Snapshot::Local { .. } => false,
     };
-    let is_in_reach = |snapshot: &&Snapshot| world.registry.in_reach(node_of(snapshot).as_ref()).is_some();
+    let in_reach = |snapshot: &Snapshot| {
+        let node = node_of(snapshot);
+        let address = world.registry.in_reach(node.as_ref())?.clone();
+        Some((node, address))
+    };
     let free = snapshots.into_iter().filter(|snapshot| !is_borrowed(snapshot));
     let free: Vec<Snapshot> = free.collect();
-    let node = node_of(free.iter().find(is_in_reach)?);
+    let (node, address) = free.iter().find_map(in_reach)?;
     let (now, rest) = free.into_iter().partition(|snapshot| node_of(snapshot) == node);
-    Some((node, Share { now, rest }))
+    Some((address, Share { now, rest }))
 }
 
 fn discard(actor: &ActorKey, template: (Name, Name), batch: &[Snapshot]) -> Discard {

@@ -2,12 +2,14 @@
 
 mod hand;
 
-use hand::Cluster;
-use holdfast_core::actor::{Boot, Change, GARBAGE_MAX, Snapshot, Status};
-use holdfast_core::effect::{NodeFailureKind, Place, Verb};
+use hand::{Cluster, name_of};
+use holdfast_core::actor::{Boot, Change, GARBAGE_MAX, Snapshot, State, Status};
+use holdfast_core::effect::{Grave, NodeFailureKind, NodeRow, Place, StoreError, StoreOp, StoreReply, Verb};
 use holdfast_core::failure::Code;
-use holdfast_core::id::{ActorKey, Name, NodeName, Version};
-use holdfast_core::replica::Input;
+use holdfast_core::id::{ActorKey, Incarnation, Name, NodeName, Version};
+use holdfast_core::machine::Machine;
+use holdfast_core::registry::Report;
+use holdfast_core::replica::{Input, Timer};
 use holdfast_core::request::Request;
 use holdfast_core::settings::Settings;
 use holdfast_core::time::Duration;
@@ -63,6 +65,329 @@ fn pass(c: &mut Cluster, time: Duration) {
         c.pass(0, now);
         c.report(0, vec![hand::sighting("w1", 0, None)]);
         left -= now;
+    }
+}
+
+/// An actor that has let go of these: a paused one that was just reverted.
+fn let_go(c: &mut Cluster, name: &str, garbage: Vec<Snapshot>) -> ActorKey {
+    let key = c.asleep(name, Some("mem://kept"));
+    let actor = c.store.actors.get_mut(&key).unwrap();
+    actor.state = State::Paused;
+    actor.garbage = garbage;
+    c.ask(0, Request::Revert(key.clone()));
+    c.run(0);
+    key
+}
+
+/// The note of an actor that was deleted.
+fn leave_note(c: &mut Cluster, name: &str, latest: &str) -> Grave {
+    let key = c.asleep(name, Some(latest));
+    let actor = c.store.actors.remove(&key).unwrap();
+    let grave = actor.grave().expect("it has a snapshot");
+    c.store.graves.push(grave.clone());
+    grave
+}
+
+fn external(place: &str) -> Snapshot {
+    Snapshot::External(place.into())
+}
+
+fn local(name: &str, node: &str) -> Snapshot {
+    Snapshot::Local {
+        name: name.into(),
+        nodes: vec![NodeName::from(node)],
+    }
+}
+
+/// Forty leftovers, of actors that exist or of deleted ones, that are due.
+fn forty(are_deleted: bool) -> (Cluster, Vec<Place>) {
+    let mut c = Cluster::new(1, &["w1"]);
+    let mut all = Vec::new();
+    for number in 10..50 {
+        let (name, place) = (format!("a{number}"), format!("mem://{number}"));
+        match are_deleted {
+            true => drop(leave_note(&mut c, &name, &place)),
+            false => drop(let_go(&mut c, &name, vec![external(&place)])),
+        }
+        all.push(Place::External(place.into()));
+    }
+    (c, all)
+}
+
+fn sorted(mut places: Vec<Place>) -> Vec<Place> {
+    places.sort_by_key(|place| format!("{place:?}"));
+    places
+}
+
+#[test]
+fn sixteen_collections_run_at_once_and_all_are_made_in_the_end() {
+    for are_deleted in [false, true] {
+        let (mut c, all) = forty(are_deleted);
+        pass(&mut c, later() * 3);
+        let mut deleted = Vec::new();
+        for left in (0..40).rev() {
+            assert_eq!(places(&c).len(), (left + 1).min(16));
+            let (effect, discard) = c.replicas[0].discards.pop_front().unwrap();
+            deleted.extend(discard.snapshots);
+            c.input(0, Input::Discarded(effect, Ok(())));
+            c.run(0);
+        }
+        assert_eq!(sorted(deleted), all);
+        assert!(c.store.graves.is_empty());
+    }
+}
+
+#[test]
+fn a_collection_that_fails_makes_room_for_the_next_and_comes_round_again() {
+    for are_deleted in [false, true] {
+        let (mut c, all) = forty(are_deleted);
+        pass(&mut c, later() * 3);
+        let first = places(&c);
+        for (effect, _) in core::mem::take(&mut c.replicas[0].discards) {
+            c.input(0, Input::Discarded(effect, Err("away".into())));
+        }
+        c.run(0);
+        let second = places(&c);
+        assert_eq!(second.len(), 16);
+        assert!(second.iter().all(|place| !first.contains(place)));
+        let mut gone = deleted(&mut c);
+        assert_eq!(gone.len(), 24);
+        pass(&mut c, later() * 3);
+        gone.extend(deleted(&mut c));
+        assert_eq!(sorted(gone), all);
+    }
+}
+
+#[test]
+fn a_collection_whose_read_fails_makes_room_for_the_next_and_comes_round_again() {
+    for are_deleted in [false, true] {
+        let (mut c, all) = forty(are_deleted);
+        let is_read = |op: &StoreOp| matches!(op, StoreOp::GetActor(_));
+        while !c.replicas[0].store.iter().any(|(_, op)| is_read(op)) {
+            c.run(0);
+            c.report(0, vec![hand::sighting("w1", 0, None)]);
+            c.wake(0);
+        }
+        let reads: Vec<_> = c.replicas[0]
+            .store
+            .drain(..)
+            .filter(|(_, op)| is_read(op))
+            .collect();
+        assert_eq!(reads.len(), 16);
+        for (effect, _) in reads {
+            c.input(
+                0,
+                Input::Stored(effect, Err(StoreError::Unavailable("away".into()))),
+            );
+        }
+        assert_eq!(c.replicas[0].store.len(), 16, "others, at once");
+        c.run(0);
+        let mut gone = deleted(&mut c);
+        assert_eq!(gone.len(), 24);
+        pass(&mut c, later() * 3);
+        gone.extend(deleted(&mut c));
+        assert_eq!(sorted(gone), all);
+    }
+}
+
+#[test]
+fn what_the_record_does_not_name_any_more_is_not_deleted() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = let_go(&mut c, "a", vec![external("mem://1"), external("mem://2")]);
+    // The store has lost the write that let go of one of them.
+    let actor = c.store.actors.get_mut(&key).unwrap();
+    actor.garbage = vec![external("mem://2")];
+    actor.latest = Some(external("mem://1"));
+    pass(&mut c, later());
+    assert_eq!(deleted(&mut c), [Place::External("mem://2".into())]);
+}
+
+#[test]
+fn what_lies_in_two_places_is_deleted_in_one_after_the_other_and_noted_each_time() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let garbage = vec![external("mem://1"), local("l1", "node"), external("mem://2")];
+    let key = let_go(&mut c, "a", garbage.clone());
+    c.replicas[0].performed.clear();
+    pass(&mut c, later());
+    // All of it is left if the first place cannot be reached.
+    let (effect, _) = c.replicas[0].discards.pop_front().expect("it is collected");
+    c.input(0, Input::Discarded(effect, Err("away".into())));
+    c.run(0);
+    assert_eq!(c.store.actors[&key].garbage, garbage);
+    c.replicas[0].performed.clear();
+    pass(&mut c, later());
+    let batches: Vec<_> = std::iter::from_fn(|| {
+        let (effect, discard) = c.replicas[0].discards.pop_front()?;
+        c.input(0, Input::Discarded(effect, Ok(())));
+        c.run(0);
+        Some((discard.snapshots, c.store.actors[&key].garbage.clone()))
+    })
+    .collect();
+    let in_the_store = vec![
+        Place::External("mem://1".into()),
+        Place::External("mem://2".into()),
+    ];
+    let on_the_node = vec![Place::Local("l1".into())];
+    assert_eq!(
+        batches,
+        [(in_the_store, vec![local("l1", "node")]), (on_the_node, vec![])]
+    );
+    assert_eq!(c.names(0), ["GetActor", "PutActor", "GetActor", "PutActor"]);
+}
+
+#[test]
+fn a_note_that_always_comes_too_late_is_left_to_the_next_who_works_on_the_actor() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = let_go(&mut c, "a", vec![external("mem://1")]);
+    pass(&mut c, later());
+    let (effect, _) = c.replicas[0].discards.pop_front().expect("it is collected");
+    c.input(0, Input::Discarded(effect, Ok(())));
+    let mut tries = 0;
+    while let Some((_, op)) = c.replicas[0].store.front() {
+        assert_eq!(name_of(op), "PutActor");
+        tries += 1;
+        c.change(&key, &Change::Select(Default::default()));
+        c.step(0);
+    }
+    assert_eq!(tries, 6, "the first, and five more");
+    assert_eq!(c.store.actors[&key].garbage.len(), 1);
+    resume(&mut c, &key);
+    pass(&mut c, later());
+    deleted(&mut c);
+    assert_eq!(c.store.actors[&key].garbage, []);
+}
+
+#[test]
+fn what_an_earlier_life_of_an_actor_has_left_is_deleted_while_the_next_one_lives() {
+    for version in [1, 100] {
+        let mut c = Cluster::new(1, &["w1"]);
+        leave_note(&mut c, "a", "mem://1");
+        let note = &mut c.store.graves[0];
+        (note.incarnation, note.version) = (Incarnation(6), Version(version));
+        c.asleep("a", Some("mem://2"));
+        pass(&mut c, later() * 3);
+        assert_eq!(deleted(&mut c), [Place::External("mem://1".into())]);
+        assert!(c.store.graves.is_empty());
+    }
+}
+
+/// Turns the clock until a replica lists the notes of deleted actors.
+fn until_it_lists(c: &mut Cluster) {
+    let lists = |c: &Cluster| {
+        let mut asked = c.replicas[0].store.iter();
+        asked.any(|(_, op)| matches!(op, StoreOp::ListGraves { .. }))
+    };
+    while !lists(c) {
+        c.run(0);
+        c.wake(0);
+    }
+}
+
+/// Answers the list that is asked for; after which note, if any is.
+fn answer_list(c: &mut Cluster, graves: Vec<Grave>, next: Option<&str>) -> Option<Option<Name>> {
+    let is_list = |op: &StoreOp| matches!(op, StoreOp::ListGraves { .. });
+    let at = c.replicas[0].store.iter().position(|(_, op)| is_list(op))?;
+    let (effect, op) = c.replicas[0].store.remove(at)?;
+    let next = next.map(Name::from);
+    c.input(0, Input::Stored(effect, Ok(StoreReply::Graves { graves, next })));
+    match op {
+        StoreOp::ListGraves { after, .. } => Some(after),
+        _ => None,
+    }
+}
+
+#[test]
+fn notes_are_listed_page_by_page_and_the_next_look_reads_on() {
+    let mut c = Cluster::new(1, &[]);
+    until_it_lists(&mut c);
+    assert_eq!(answer_list(&mut c, vec![], Some("p1")), Some(None));
+    for page in 2..=64 {
+        let after = format!("p{}", page - 1);
+        let next = format!("p{page}");
+        assert_eq!(
+            answer_list(&mut c, vec![], Some(&next)),
+            Some(Some(after.as_str().into()))
+        );
+    }
+    assert_eq!(
+        answer_list(&mut c, vec![], None),
+        None,
+        "it is enough for one look"
+    );
+    until_it_lists(&mut c);
+    assert_eq!(answer_list(&mut c, vec![], None), Some(Some("p64".into())));
+    assert_eq!(answer_list(&mut c, vec![], None), None, "that was the last");
+    until_it_lists(&mut c);
+    assert_eq!(
+        answer_list(&mut c, vec![], None),
+        Some(None),
+        "from the beginning"
+    );
+}
+
+#[test]
+fn no_more_notes_are_read_at_one_look_than_are_kept() {
+    let mut c = Cluster::new(1, &[]);
+    let grave = leave_note(&mut c, "a", "mem://1");
+    until_it_lists(&mut c);
+    let mut pages = 0;
+    while answer_list(&mut c, vec![grave.clone(); 1024], Some("more")).is_some() {
+        pages += 1;
+    }
+    assert_eq!(pages, 16);
+}
+
+#[test]
+fn a_list_of_notes_that_fails_is_read_at_the_next_look() {
+    let mut c = Cluster::new(1, &[]);
+    until_it_lists(&mut c);
+    let (effect, _) = c.replicas[0].store.pop_back().unwrap();
+    c.input(
+        0,
+        Input::Stored(effect, Err(StoreError::Unavailable("away".into()))),
+    );
+    assert_eq!(answer_list(&mut c, vec![], None), None);
+    until_it_lists(&mut c);
+    assert_eq!(answer_list(&mut c, vec![], None), Some(None));
+}
+
+#[test]
+fn a_replica_that_leaves_reads_no_more_notes() {
+    let mut c = Cluster::new(1, &[]);
+    until_it_lists(&mut c);
+    c.input(0, Input::Shutdown);
+    assert_eq!(answer_list(&mut c, vec![], Some("p1")), Some(None));
+    assert_eq!(answer_list(&mut c, vec![], None), None);
+}
+
+#[test]
+fn a_replica_that_leaves_has_nothing_more_deleted_and_goes_on_with_nothing() {
+    for fails in [false, true] {
+        let (mut c, _) = forty(false);
+        pass(&mut c, later());
+        assert_eq!(places(&c).len(), 16);
+        // One of them has just been read when it is told to leave.
+        let (effect, _) = c.replicas[0].discards.pop_front().unwrap();
+        c.input(0, Input::Discarded(effect, Err("away".into())));
+        let (reading, op) = c.replicas[0].store.pop_front().expect("the next is read");
+        c.input(0, Input::Shutdown);
+        c.run(0);
+        let reply = c.store.perform(&op);
+        c.input(0, Input::Stored(reading, Ok(reply)));
+        for (effect, _) in core::mem::take(&mut c.replicas[0].discards) {
+            let result = if fails { Err("away".into()) } else { Ok(()) };
+            c.input(0, Input::Discarded(effect, result));
+        }
+        assert_eq!(places(&c), []);
+        assert!(
+            c.replicas[0].store.is_empty(),
+            "nothing is noted: it may have left"
+        );
+        let next = c.replicas[0].machine.poll_timeout();
+        assert!(
+            next.as_ref().is_none_or(|(_, why)| *why == Timer::Registry),
+            "{next:?}"
+        );
     }
 }
 
@@ -192,6 +517,40 @@ fn a_deleted_actor_leaves_a_note_and_what_it_names_is_deleted_at_the_second_look
 }
 
 #[test]
+fn a_pause_that_crashed_may_have_left_a_snapshot_on_its_node_and_it_goes_with_the_actor() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = c.running("a", None);
+    c.ask(0, Request::Pause(key.clone()));
+    c.run(0);
+    let begun = match &c.call(0).verb {
+        Verb::Checkpoint {
+            to: Place::Local(name),
+            ..
+        } => name.clone(),
+        other => panic!("{other:?}"),
+    };
+    c.answer(0, hand::failure(Code::DataLoss, NodeFailureKind::Crash));
+    c.ask(0, Request::Delete(key));
+    c.run(0);
+    assert_eq!(c.store.graves[0].snapshots, [local(begun.as_str(), "node")]);
+}
+
+#[test]
+fn whoever_deletes_is_told_whose_it_was() {
+    for is_deleted in [false, true] {
+        let mut c = Cluster::new(1, &["w1"]);
+        match is_deleted {
+            true => drop(leave_note(&mut c, "a", "mem://1")),
+            false => drop(let_go(&mut c, "a", vec![external("mem://1")])),
+        }
+        pass(&mut c, later() * 3);
+        let (_, discard) = c.replicas[0].discards.pop_front().expect("it is collected");
+        assert_eq!(discard.actor, hand::actor_key("a"));
+        assert_eq!(discard.template, ("ns".into(), "counter".into()));
+    }
+}
+
+#[test]
 fn a_deletion_that_did_not_happen_has_nothing_deleted() {
     let mut c = Cluster::new(1, &["w1"]);
     let key = c.asleep("a", Some("mem://1"));
@@ -226,6 +585,26 @@ fn what_is_on_the_disk_of_a_node_that_is_away_waits_and_does_not_hold_up_the_res
     pass(&mut c, later() * 3);
     assert_eq!(deleted(&mut c), [Place::External("mem://1".into())]);
     assert_eq!(c.store.graves[0].snapshots, [away]);
+
+    // It comes back.
+    let mut gone = Vec::new();
+    for sequence in 2..12 {
+        let node = NodeRow {
+            name: "away".into(),
+            address: "address".into(),
+            incarnation: "atelet".into(),
+            sequence,
+            session: 0,
+            lapsed: 0,
+        };
+        let workers = Vec::new();
+        c.ask(0, Request::Heartbeat(Report { node, workers }));
+        c.run(0);
+        pass(&mut c, SOON);
+        gone.extend(deleted(&mut c));
+    }
+    assert!(gone.contains(&Place::Local("local".into())), "{gone:?}");
+    assert!(c.store.graves.is_empty());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// How many collections run at once.
+/// How many collections run at once, or one more: they are begun in pairs.
 const COLLECTIONS_MAX: usize = 16;
 /// How many actors wait for their collection. Of those that come when it is full, the next workflow thinks again.
 const WAITING_MAX: usize = 65_536;
@@ -126,13 +126,13 @@ impl Replica {
             }
             if let Some((_, actor, garbage)) = ripe {
                 self.leftovers.under_way += 1;
-                self.collect(now, None, Collection::of_actor(actor, garbage));
+                self.collect(None, Collection::of_actor(actor, garbage));
             }
             // One that takes long has been listed again meanwhile.
             let grave = grave.filter(|grave| self.leftovers.mourned.insert(grave.actor.clone()));
             if let Some(grave) = grave {
                 self.leftovers.under_way += 1;
-                self.collect(now, Some(grave.actor.clone()), Collection::of_grave(grave));
+                self.collect(Some(grave.actor.clone()), Collection::of_grave(grave));
             }
         }
         self.set_collection_timer();
@@ -148,7 +148,7 @@ impl Replica {
         match answer {
             Ok(reply) => {
                 let onward = collection.stored(reply, self.world());
-                self.collect(now, mourned, onward);
+                self.collect(mourned, onward);
             }
             Err(_) => self.collect_again(now, collection),
         }
@@ -163,7 +163,7 @@ impl Replica {
         match result {
             Ok(()) => {
                 let onward = collection.discarded(self.world());
-                self.collect(now, mourned, onward);
+                self.collect(mourned, onward);
             }
             Err(_) => self.collect_again(now, *collection),
         }
@@ -171,15 +171,12 @@ impl Replica {
     }
 
     /// The next step of a collection, of a deleted actor's leftovers or not.
-    fn collect(&mut self, now: Instant, mourned: Option<ActorKey>, onward: Onward) {
+    fn collect(&mut self, mourned: Option<ActorKey>, onward: Onward) {
         match onward {
             // Whoever serves on finds it again.
-            _ if self.phase != Phase::Serving => self.leftovers.ended(mourned.as_ref()),
+            _ if self.phase != Phase::Serving => {}
             Onward::Ask(collection, op) => self.store(Origin::Collection(Box::new(collection)), op),
-            Onward::Discard(collection, node, discard) => {
-                let Some(address) = self.registry.in_reach(node.as_ref()).cloned() else {
-                    return self.collect_again(now, collection);
-                };
+            Onward::Discard(collection, address, discard) => {
                 let effect = self.asked.ask(Origin::Collection(Box::new(collection)));
                 self.outputs.push_back(Output::Discard(effect, address, discard));
             }
@@ -200,6 +197,27 @@ impl Replica {
             registry: &self.registry,
             catalog: &self.catalog,
             settings: &self.settings,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+    use crate::id::ReplicaId;
+    use crate::settings::Settings;
+
+    #[test]
+    fn as_many_wait_as_there_is_room_for() {
+        let mut replica = Replica::new(ReplicaId(1), Settings::DEFAULT, Catalog::new());
+        replica.phase = Phase::Serving;
+        let key = ActorKey::new("space", "a");
+        let waiting = (Instant::ORIGIN, key.clone(), Vec::new());
+        replica.leftovers.waiting = alloc::vec![waiting; WAITING_MAX - 1].into();
+        for _ in 0..2 {
+            replica.collect_later(Instant::ORIGIN, key.clone(), Vec::new());
+            assert_eq!(replica.leftovers.waiting.len(), WAITING_MAX);
         }
     }
 }
