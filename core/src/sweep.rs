@@ -22,60 +22,45 @@ pub struct Sweep {
     again: Vec<(Filed<ActorKey>, WorkerKey)>,
 }
 
-/// How many actors are passed in one go: other inputs have their turn.
-pub const STEPS_MAX: u32 = 256;
-
-/// What a walk has come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Met {
-    /// An actor that is looked at from now on, because this worker is promised to it.
-    Promise(ActorKey, WorkerKey),
-    /// [`STEPS_MAX`] actors have been passed.
-    Pause,
-    /// The end.
-    End,
-}
-
 impl Sweep {
     /// Begins a walk, unless one is under way; says whether it did.
     pub fn begin(&mut self) -> bool {
         !core::mem::replace(&mut self.is_under_way, true)
     }
 
-    /// Goes on to the next actor that nobody looks at or attends to. `steps` counts the actors that have been passed
-    /// in this go.
-    pub fn next(&mut self, attention: &Attention, steps: &mut u32) -> Met {
+    /// Goes on to the next actor that nobody looks at or attends to, which is looked at from now on because this worker
+    /// is promised to it. What it passes on the way are actors that are looked at: no more than
+    /// [`Sweep::settling`].
+    pub fn next(&mut self, attention: &Attention) -> Option<(ActorKey, WorkerKey)> {
         while let Some((actor, worker)) = self.again.pop() {
             let is_free = attention.attendant(&actor).is_none() && !self.settling.contains_key(&actor);
             if is_free && attention.promises(&actor).contains(&worker) {
-                return self.meet(actor, worker, Vec::new());
+                return Some(self.meet(actor, worker, Vec::new()));
             }
         }
         if !self.is_under_way {
-            return Met::End;
+            return None;
         }
         let from = self.at.take();
-        let mut passed: Option<&Filed<ActorKey>> = None;
         for (actor, promised) in attention.left_alone_after(from.as_ref()) {
-            if *steps == STEPS_MAX {
-                self.at = passed.cloned().or(from);
-                return Met::Pause;
-            }
-            *steps += 1;
-            passed = Some(actor);
             if let Some(met) = self.settling.get_mut(actor) {
                 met.clone_from(promised);
             } else if let Some((worker, others)) = promised.split_first() {
                 self.at = Some(actor.clone());
-                return self.meet(actor.clone(), worker.clone(), others.to_vec());
+                return Some(self.meet(actor.clone(), worker.clone(), others.to_vec()));
             }
         }
         self.is_under_way = false;
-        Met::End
+        None
     }
 
-    fn meet(&mut self, actor: Filed<ActorKey>, worker: WorkerKey, others: Vec<WorkerKey>) -> Met {
-        let met = Met::Promise(actor.key().clone(), worker);
+    fn meet(
+        &mut self,
+        actor: Filed<ActorKey>,
+        worker: WorkerKey,
+        others: Vec<WorkerKey>,
+    ) -> (ActorKey, WorkerKey) {
+        let met = (actor.key().clone(), worker);
         self.settling.insert(actor, others);
         met
     }
@@ -125,15 +110,10 @@ mod tests {
         attention
     }
 
-    /// Everybody whom one go meets.
-    fn go(sweep: &mut Sweep, attention: &Attention) -> (Vec<ActorKey>, Met) {
-        let (mut met, mut steps) = (Vec::new(), 0);
-        loop {
-            match sweep.next(attention, &mut steps) {
-                Met::Promise(actor, _) => met.push(actor),
-                end => return (met, end),
-            }
-        }
+    /// The next so many whom a walk meets; fewer if it comes to its end.
+    fn go(sweep: &mut Sweep, attention: &Attention, count: usize) -> Vec<ActorKey> {
+        let met = core::iter::from_fn(|| sweep.next(attention));
+        met.take(count).map(|(actor, _)| actor).collect()
     }
 
     #[test]
@@ -143,23 +123,28 @@ mod tests {
             assert!(attention.attend(&actor(&format!("a{i}")), 1));
         }
         let mut sweep = Sweep::default();
-        assert_eq!(go(&mut sweep, &attention), (Vec::new(), Met::End));
+        assert_eq!(go(&mut sweep, &attention, 1), [], "none is under way");
         assert!(sweep.begin());
         assert!(!sweep.begin(), "it is under way");
-        let mut met = BTreeSet::new();
-        let gos = 1 + core::iter::repeat_with(|| go(&mut sweep, &attention))
-            .map(|(some, end)| {
-                assert!(some.len() <= STEPS_MAX as usize);
-                for actor in some {
-                    assert!(met.insert(actor), "it is met again");
-                }
-                end
-            })
-            .take_while(|end| *end == Met::Pause)
-            .count();
-        assert_eq!(gos, 990usize.div_ceil(STEPS_MAX as usize));
+        let met = go(&mut sweep, &attention, usize::MAX);
+        assert_eq!(met.len(), 990);
+        let met: BTreeSet<ActorKey> = met.into_iter().collect();
         let expected: BTreeSet<ActorKey> = (10..1000).map(|i| actor(&format!("a{i}"))).collect();
         assert_eq!(met, expected);
+        assert!(sweep.begin(), "it is over");
+    }
+
+    #[test]
+    fn whoever_is_looked_at_from_elsewhere_is_passed() {
+        let attention = promises(100);
+        let mut sweep = Sweep::default();
+        assert!(sweep.settle(Filed::new(actor("a5"))));
+        assert!(sweep.begin());
+        let met = go(&mut sweep, &attention, usize::MAX);
+        assert_eq!((met.len(), met.contains(&actor("a5"))), (99, false));
+        // The worker that was passed has its turn when that is over.
+        sweep.settled(&Filed::new(actor("a5")));
+        assert_eq!(sweep.next(&attention), Some((actor("a5"), worker("w5"))));
     }
 
     #[test]
@@ -167,16 +152,13 @@ mod tests {
         let mut attention = promises(600);
         let mut sweep = Sweep::default();
         assert!(sweep.begin());
-        let (first, end) = go(&mut sweep, &attention);
-        assert_eq!(end, Met::Pause);
+        let first = go(&mut sweep, &attention, 250);
         for met in &first {
             let workers = attention.promises(&Filed::new(met.clone())).to_vec();
             workers.iter().for_each(|worker| attention.freed(met, worker));
         }
-        let (second, _) = go(&mut sweep, &attention);
-        let (third, end) = go(&mut sweep, &attention);
-        assert_eq!(end, Met::End);
-        assert_eq!(first.len() + second.len() + third.len(), 600);
+        let rest = go(&mut sweep, &attention, usize::MAX);
+        assert_eq!(first.len() + rest.len(), 600);
     }
 
     #[test]
@@ -188,14 +170,13 @@ mod tests {
         let mut sweep = Sweep::default();
         assert!(sweep.begin());
         for name in ["w1", "w2"] {
-            let met = sweep.next(&attention, &mut 0);
-            assert_eq!(met, Met::Promise(key.clone(), worker(name)));
+            assert_eq!(sweep.next(&attention), Some((key.clone(), worker(name))));
             let filed = Filed::new(key.clone());
             assert!(!sweep.settle(filed.clone()), "it is looked at already");
-            assert_eq!(go(&mut sweep, &attention), (Vec::new(), Met::End));
+            assert_eq!(sweep.next(&attention), None);
             sweep.settled(&filed);
         }
-        assert_eq!(go(&mut sweep, &attention), (Vec::new(), Met::End));
+        assert_eq!(sweep.next(&attention), None);
         assert_eq!(sweep, Sweep::default());
     }
 }

@@ -548,7 +548,7 @@ fn a_sweep_looks_at_sixteen_actors_at_a_time_and_at_all_in_the_end() {
 }
 
 #[test]
-fn a_sweep_that_passes_many_busy_actors_pauses_and_comes_to_the_rest() {
+fn a_sweep_comes_to_actors_that_nobody_looks_after_however_many_are_busy() {
     let names: Vec<String> = (0..600).map(|index| format!("w{index}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut c = Cluster::new(1, &[]);
@@ -568,7 +568,7 @@ fn a_sweep_that_passes_many_busy_actors_pauses_and_comes_to_the_rest() {
         c.store.workers.insert(row.key.clone(), row.clone());
         c.input(0, Input::Watched(StoreEvent::Worker(Box::new(row))));
     }
-    // The next sweep, with its pauses, and not the one after it.
+    // The next sweep, and not the one after it.
     let every = SETTINGS.workflow.sweep_every;
     c.pass(0, every * 5 / 4);
     let is_freed = |key: &ActorKey| {

@@ -8,16 +8,13 @@ use crate::effect::StoreOp;
 use crate::id::ActorKey;
 use crate::plan::{Goal, Unfinished};
 use crate::registry::Wish;
-use crate::sweep::Met;
-use crate::time::{Duration, Instant, jittered};
+use crate::time::{Instant, jittered};
 use crate::workflow::Workflow;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// How many sweeping workflows run at once.
 const SWEEPERS_MAX: usize = 16;
-/// The pause after a go of the sweep that has passed as many promises as it may.
-const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
 impl Replica {
     /// The workflow of this replica that has, or asks for, an actor's lease.
@@ -72,16 +69,12 @@ impl Replica {
 
     /// Goes on with the sweep as far as it may at once.
     pub(super) fn sweep_on(&mut self, now: Instant) {
-        let mut steps = 0;
         while self.phase == Phase::Serving && self.sweep.settling() < SWEEPERS_MAX {
-            match self.sweep.next(self.registry.attention(), &mut steps) {
-                Met::Promise(actor, worker) => {
-                    let resume = Unfinished::Finish;
-                    self.start(now, Goal::Settle { worker, resume }, actor, WantedBy::Reconciler);
-                }
-                Met::Pause => return self.timers.set(Timer::Sweep, Some(now.plus(SWEEP_PAUSE))),
-                Met::End => return,
-            }
+            let Some((actor, worker)) = self.sweep.next(self.registry.attention()) else {
+                return;
+            };
+            let resume = Unfinished::Finish;
+            self.start(now, Goal::Settle { worker, resume }, actor, WantedBy::Reconciler);
         }
     }
 
