@@ -400,6 +400,24 @@ fn a_repair_that_could_not_be_made_is_wished_for_again() {
 }
 
 #[test]
+fn a_worker_that_nobody_has_heard_is_not_gone_although_its_row_is_of_an_older_pod() {
+    let known = row("w", 10);
+    let silent = Sighting {
+        pod_uid: "another".into(),
+        incarnation: "".into(),
+        is_silent: true,
+        ..seen(&known)
+    };
+    let mut ear = Ear::listed(std::slice::from_ref(&known));
+    assert_eq!(ear.reports("n1", std::slice::from_ref(&silent)), []);
+    // Nor when it was heard before.
+    let mut ear = Ear::listed(std::slice::from_ref(&known));
+    ear.reports("n1", &[seen(&known)]);
+    assert_eq!(ear.reports("n1", &[silent]), []);
+    assert_eq!(ear.reports("n1", &[]).len(), 1, "now it is");
+}
+
+#[test]
 fn a_node_says_nothing_of_a_worker_that_has_moved_away() {
     let here = row("w", 10);
     let mut ear = Ear::listed(std::slice::from_ref(&here));

@@ -137,6 +137,16 @@ impl Registry {
         for key in &unnamed {
             self.sighted(key, unsaid.clone());
         }
+        // What the node has said of these before it says no more, and it does not say that they are gone either.
+        let is_of_node = |key: &&WorkerKey| {
+            let entry = self.workers.get(key);
+            entry.is_some_and(|entry| entry.seen.node() == Some(&name))
+        };
+        let outdated: Vec<WorkerKey> = unknown.iter().filter(is_of_node).cloned().collect();
+        for key in &outdated {
+            self.sighted(key, Seen::Never);
+            self.review(key);
+        }
         let mut is_settled = unnamed.is_empty() && unknown.is_empty();
         for sighting in &said {
             is_settled &= self.review(&sighting.key) && sighting.node == name;
