@@ -10,6 +10,7 @@ use holdfast_core::failure::Code;
 use holdfast_core::id::{Incarnation, Name, RequestId, Version};
 use holdfast_core::replica::Input;
 use holdfast_core::request::{Answer, Request, Verdict};
+use std::collections::BTreeSet;
 
 /// A request whose caller waits.
 struct Errand {
@@ -383,4 +384,28 @@ fn an_update_that_meets_other_writers_gives_up_after_the_sixth() {
         (Code::Aborted, true)
     );
     assert_eq!(failure.message, "concurrent update conflict, please retry");
+}
+
+#[test]
+fn every_actor_is_another_incarnation_whichever_replica_makes_it() {
+    let mut incarnations = BTreeSet::new();
+    for id in [0, 2, u64::MAX / 2, u64::MAX] {
+        let mut cluster = Cluster::new(1, &[]);
+        cluster.add_replica(id);
+        for _ in 0..20 {
+            cluster.ask(1, create());
+            let (effect, op) = cluster.replicas[1]
+                .store
+                .pop_front()
+                .expect("the atespace is read");
+            assert!(matches!(op, StoreOp::GetAtespace(_)));
+            cluster.input(1, Input::Stored(effect, Ok(StoreReply::Exists)));
+            match cluster.replicas[1].store.pop_front() {
+                Some((_, StoreOp::PutActor { actor, .. })) => {
+                    assert!(incarnations.insert(actor.incarnation), "replica {id}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

@@ -150,6 +150,33 @@ fn there_is_no_way_back_from_a_stop() {
     }
 }
 
+/// The first order may still be on its way, and be carried out after the actor has been told that it serves on.
+#[test]
+fn an_actor_whose_sleep_others_have_ordered_is_not_called_awake_when_the_repetition_is_refused() {
+    // Another replica's workflow, with another number or with the same; another workflow of the same replica.
+    for (replica, is_same_number) in [(9, false), (9, true), (1, false)] {
+        let mut c = Cluster::new(1, &["w1"]);
+        let key = c.running("a", None);
+        let request = c.ask(0, Request::Suspend(key.clone()));
+        let token = match &c.replicas[0].store[0].1 {
+            StoreOp::AcquireLease { token, .. } => *token,
+            other => panic!("{other:?}"),
+        };
+        let workflow = if is_same_number { token.seq } else { token.seq + 1 };
+        let op = OpId {
+            replica: ReplicaId(replica),
+            seq: workflow * 256 + 1,
+        };
+        let snapshot = "mem://1".into();
+        c.change(&key, &Change::Suspend { op, snapshot });
+        c.run(0);
+        assert_eq!(c.call(0).op, op);
+        c.answer(0, failure(Code::Unavailable, NodeFailureKind::Failed));
+        assert_eq!(code(&c, request), Code::Unavailable);
+        assert_eq!(c.store.actors[&key].status(), Status::Suspending, "{op:?}");
+    }
+}
+
 #[test]
 fn each_worker_that_a_resume_was_pointed_at_is_told_to_stop() {
     let mut c = Cluster::new(1, &["w1", "w2"]);
