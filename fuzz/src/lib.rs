@@ -68,6 +68,7 @@ table! {
     core_ids: Parse,
     core_node: Play,
     core_replica: Play,
+    core_world: Play,
     docker_config: Play,
     duration: Parse,
     image_layout: Play,

@@ -7,6 +7,7 @@ pub mod call_metadata;
 pub mod core_ids;
 pub mod core_node;
 pub mod core_replica;
+pub mod core_world;
 pub mod docker_config;
 pub mod duration;
 pub mod image_layout;

@@ -178,7 +178,8 @@ impl Host {
                 Ok(Vec::new())
             }
         };
-        if let Some(ateom) = self.ateoms.get_mut(&order.worker) {
+        // To stop is tried anew each time.
+        if let Some(ateom) = self.ateoms.get_mut(&order.worker).filter(|_| *work != Work::Stop) {
             ateom.last = Some((op, work.clone(), result.clone()));
         }
         result

@@ -47,7 +47,9 @@ impl Layer {
             Self::Adapters => &[Self::Core, Self::Adapters],
             // What is checked is the core, and nothing that is not.
             Self::Model => &[Self::Core],
-            Self::Bins | Self::Sim | Self::Fuzz | Self::Tests => &[Self::Core, Self::Adapters],
+            // Its small world is also what bytes play.
+            Self::Fuzz => &[Self::Core, Self::Adapters, Self::Model],
+            Self::Bins | Self::Sim | Self::Tests => &[Self::Core, Self::Adapters],
         }
     }
 
@@ -175,6 +177,7 @@ fn an_arrow_that_points_up_is_found() {
     assert!(uses("adapters/runtime", "tokio", None, false));
     assert!(uses("core", "proptest", None, true));
     assert!(uses("model", "holdfast-core", Some("core"), false));
+    assert!(uses("fuzz", "holdfast-model", Some("model"), false));
 
     assert!(!uses("core", "holdfast-runtime", Some("adapters/runtime"), false));
     assert!(!uses("core", "holdfast-tests", Some("tests"), true));
