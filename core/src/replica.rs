@@ -722,3 +722,29 @@ impl Flow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_are_forgotten_when_they_have_been_told() {
+        let mut replica = Replica::new(ReplicaId(1), Settings::DEFAULT, Catalog::new());
+        let request = Request::Suspend(ActorKey::new("space", "a"));
+        replica.handle(Instant::ORIGIN, Input::Request(RequestId(1), request));
+        assert!(!replica.callers.is_empty());
+        let mut told = 0;
+        while let Some(output) = replica.poll_output() {
+            match output {
+                Output::Store(effect, _) => {
+                    let refused = Err(StoreError::Refused(String::new()));
+                    replica.handle(Instant::ORIGIN, Input::Stored(effect, refused));
+                }
+                Output::Reply(..) => told += 1,
+                _ => {}
+            }
+        }
+        assert_eq!(told, 1);
+        assert!(replica.callers.is_empty() && replica.flows.is_empty());
+    }
+}

@@ -162,6 +162,25 @@ mod tests {
     }
 
     #[test]
+    fn a_promise_that_was_passed_is_left_if_it_is_over_or_somebody_looks_after_its_actor() {
+        let key = actor("a0");
+        let cases: [fn(&mut Sweep, &mut Attention, &ActorKey); 3] = [
+            |_, attention, key| assert!(attention.attend(key, 1)),
+            |sweep, _, key| assert!(sweep.settle(Filed::new(key.clone()))),
+            |_, attention, key| attention.freed(key, &worker("w0")),
+        ];
+        for meanwhile in cases {
+            let mut attention = promises(1);
+            let mut sweep = Sweep::default();
+            assert!(sweep.settle(Filed::new(key.clone())) && sweep.begin());
+            assert_eq!(sweep.next(&attention), None);
+            sweep.settled(&Filed::new(key.clone()));
+            meanwhile(&mut sweep, &mut attention, &key);
+            assert_eq!(sweep.next(&attention), None);
+        }
+    }
+
+    #[test]
     fn two_workers_that_are_promised_to_one_actor_are_looked_at_one_after_the_other() {
         let key = actor("a");
         let mut attention = Attention::default();

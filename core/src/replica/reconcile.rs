@@ -1,11 +1,11 @@
 //! What nobody asked for: workflows that finish or undo what others left, free what is promised to nobody, and
 //! keep rows and nodes in agreement.
 
-use super::{News, Note, Origin, Phase, Replica, Timer, WantedBy};
+use super::{News, Origin, Phase, Replica, Timer, WantedBy, note_of};
 use crate::actor::Actor;
 use crate::digits::Filed;
 use crate::effect::StoreOp;
-use crate::id::ActorKey;
+use crate::id::{ActorKey, WorkerKey};
 use crate::plan::{Goal, Unfinished};
 use crate::registry::Wish;
 use crate::time::{Instant, jittered};
@@ -78,17 +78,19 @@ impl Replica {
         }
     }
 
+    fn repair(&mut self, worker: WorkerKey, op: StoreOp) {
+        self.store(Origin::Repair(worker, note_of(&op)), op);
+    }
+
     /// Grants the registry its wishes, and tells workflows that wait for what is gone.
     pub(super) fn heed_registry(&mut self, now: Instant) {
         while let Some(wish) = self.registry.poll_wish() {
             match wish {
                 Wish::Write { expect, worker } => {
-                    let origin = Origin::Repair(worker.key.clone(), Note::Written(worker.clone()));
-                    self.store(origin, StoreOp::PutWorker { expect, worker });
+                    self.repair(worker.key.clone(), StoreOp::PutWorker { expect, worker });
                 }
                 Wish::Drop { key, expect } => {
-                    let origin = Origin::Repair(key.clone(), Note::Deleted(key.clone()));
-                    self.store(origin, StoreOp::DeleteWorker { key, expect });
+                    self.repair(key.clone(), StoreOp::DeleteWorker { key, expect });
                 }
                 Wish::Release { actor, worker } => {
                     if let Some(number) = self.attendant(&actor)
