@@ -485,6 +485,20 @@ fn what_is_let_go_of_while_something_else_waits_has_to_wait_for_as_long() {
 }
 
 #[test]
+fn each_is_collected_as_soon_as_it_has_waited_for_long_enough() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let_go(&mut c, "a", vec![external("mem://1")]);
+    pass(&mut c, SOON);
+    let_go(&mut c, "b", vec![external("mem://2")]);
+    pass(&mut c, Settings::DEFAULT.workflow.collect_after - SOON);
+    assert_eq!(deleted(&mut c), [Place::External("mem://1".into())]);
+    pass(&mut c, SOON - Duration::from_millis(1));
+    assert_eq!(deleted(&mut c), []);
+    pass(&mut c, Duration::from_millis(1));
+    assert_eq!(deleted(&mut c), [Place::External("mem://2".into())]);
+}
+
+#[test]
 fn a_note_that_something_is_gone_gives_way_to_whoever_writes_meanwhile() {
     let mut c = Cluster::new(1, &["w1"]);
     let key = c.running("a", Some("mem://1"));
@@ -533,6 +547,18 @@ fn a_pause_that_crashed_may_have_left_a_snapshot_on_its_node_and_it_goes_with_th
     c.ask(0, Request::Delete(key));
     c.run(0);
     assert_eq!(c.store.graves[0].snapshots, [local(begun.as_str(), "node")]);
+}
+
+#[test]
+fn what_an_actor_had_let_go_of_goes_with_it_when_it_is_deleted_first() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = let_go(&mut c, "a", vec![external("mem://1")]);
+    c.ask(0, Request::Delete(key));
+    c.run(0);
+    assert_eq!(
+        c.store.graves[0].snapshots,
+        [external("mem://kept"), external("mem://1")]
+    );
 }
 
 #[test]

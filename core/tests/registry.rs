@@ -418,6 +418,40 @@ fn a_worker_that_nobody_has_heard_is_not_gone_although_its_row_is_of_an_older_po
 }
 
 #[test]
+fn of_a_worker_that_does_not_answer_its_row_tells_which_run_it_was_unless_its_node_knows() {
+    let known = row("w", 10);
+    let silent = |run: &str| Sighting {
+        incarnation: run.into(),
+        is_silent: true,
+        ..seen(&known)
+    };
+    let mut ear = Ear::listed(std::slice::from_ref(&known));
+    assert_eq!(ear.reports("n1", &[silent("")]), []);
+    assert_eq!(ear.free(), None, "it is there, and silent");
+    let wishes = ear.reports("n1", &[silent("run-2")]);
+    let worker = match &wishes[..] {
+        [Wish::Write { worker, .. }] => worker,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(worker.incarnation, "run-2".into());
+    // A node that has heard it can tell without a row, too.
+    let mut ear = Ear::listed(&[]);
+    assert_eq!(ear.reports("n1", &[silent("")]), []);
+    assert_eq!(ear.reports("n1", &[silent("run-2")]).len(), 1);
+}
+
+#[test]
+fn what_a_vacated_workers_node_says_next_is_read_although_it_says_what_it_said_before() {
+    let known = promised(row("w", 10), 10, 0);
+    let mut ear = Ear::listed(std::slice::from_ref(&known));
+    assert_eq!(ear.reports("n1", &[seen(&known)]), []);
+    ear.registry.vacated(&on(&known));
+    assert_eq!(ear.registry.fact(&on(&known)), Fact::Gone(Going::Sandbox));
+    ear.reports("n1", &[seen(&known)]);
+    assert_eq!(ear.registry.fact(&on(&known)), Fact::Present);
+}
+
+#[test]
 fn a_node_says_nothing_of_a_worker_that_has_moved_away() {
     let here = row("w", 10);
     let mut ear = Ear::listed(std::slice::from_ref(&here));

@@ -51,6 +51,16 @@ fn a_transition_that_is_not_in_the_table_goes_no_further() {
     );
 }
 
+#[test]
+#[should_panic(expected = "not in the table: actor RESUMING -> PAUSING by Ran")]
+fn nor_does_one_that_is_there_for_that_event_and_leads_elsewhere() {
+    actor::TABLE.made(
+        Some(actor::Status::Resuming),
+        actor::Event::Ran,
+        Some(actor::Status::Pausing),
+    );
+}
+
 proptest! {
     /// Its walk strays from every way through by two deeds; this strays for as long as it likes.
     #[test]

@@ -15,6 +15,7 @@ use holdfast_core::pull;
 use holdfast_core::registry::Hosting;
 use holdfast_core::session::{Answered, Eviction, Grant};
 use holdfast_core::time::Duration;
+use holdfast_core::worker::Duty;
 use seat::{SETTINGS, Seat, checkpoint, entry, grant, op, pending, run};
 use std::sync::Arc;
 
@@ -119,6 +120,16 @@ fn what_is_answered_from_memory_is_not_answered_while_the_disk_has_no_room_for_i
 }
 
 #[test]
+fn what_is_answered_from_memory_waits_for_the_disk_also_if_only_its_workers_fence_is_new() {
+    let mut seat = Seat::running();
+    let again = seat.order(|order| (order.session, order.worker_fence) = (1, Fence(6)));
+    assert_eq!(seat.reply(again), None);
+    assert_eq!(seat.keeps[0].1.entry.highest, Fence(6));
+    seat.kept();
+    assert_eq!(seat.reply(again), Some(Ok(())));
+}
+
+#[test]
 fn an_order_that_names_no_operation_joins_the_same_wish_and_no_other() {
     let mut seat = Seat::idle();
     let nameless = |seat: &mut Seat, change: fn(&mut Order)| {
@@ -164,6 +175,24 @@ fn a_boot_that_ateom_has_made_although_nobody_heard_is_not_made_again() {
     seat.describe(Some(("a", 1, Sandbox::Running)), None);
     let again = seat.order(|_| {});
     assert_eq!(seat.reply(again), Some(Ok(())));
+}
+
+#[test]
+fn a_boot_that_ateom_said_it_made_before_it_was_called_failed_is_not_made_again() {
+    let mut seat = Seat::idle();
+    let boot = seat.order(|_| {});
+    seat.pulled();
+    seat.kept();
+    while !matches!(seat.work[0].1, Work::Boot { .. }) {
+        seat.worked(Ok(Vec::new()));
+    }
+    seat.describe(Some(("a", 1, Sandbox::Running)), None);
+    seat.fails(WorkFailureKind::Transient);
+    seat.kept();
+    assert_eq!(seat.refusal(boot), Some(NodeFailureKind::Failed));
+    let again = seat.order(|_| {});
+    assert_eq!(seat.reply(again), Some(Ok(())));
+    assert_eq!(seat.working(), [] as [&Work; 0]);
 }
 
 #[test]
@@ -247,15 +276,18 @@ fn what_ateom_said_before_it_heard_of_an_operation_is_old_news() {
 
 #[test]
 fn a_sandbox_that_is_gone_after_a_checkpoint_has_become_a_snapshot() {
-    let mut known = entry(Sandbox::Busy);
-    known.current = Some(pending(8, None));
-    let mut seat = Seat::started(Some(known), &[]);
-    seat.describe(None, Some(8));
-    seat.kept();
-    assert_eq!(seat.hosts().as_deref(), Some("a"));
-    seat.order(|order| (order.verb, order.op) = (checkpoint(), Some(op(8))));
-    seat.kept();
-    assert_eq!(seat.working(), [&Work::Capture], "which finds out");
+    // Whether or not its ateom says which operation it heard of last.
+    for last_op in [Some(8), None] {
+        let mut known = entry(Sandbox::Busy);
+        known.current = Some(pending(8, None));
+        let mut seat = Seat::started(Some(known), &[]);
+        seat.describe(None, last_op);
+        seat.kept();
+        assert_eq!(seat.hosts().as_deref(), Some("a"));
+        seat.order(|order| (order.verb, order.op) = (checkpoint(), Some(op(8))));
+        seat.kept();
+        assert_eq!(seat.working(), [&Work::Capture], "which finds out");
+    }
 }
 
 #[test]
@@ -273,10 +305,50 @@ fn what_ateom_runs_is_believed_rather_than_what_is_remembered() {
     // The same actor by another operation: an order under that one has been carried out.
     let mut seat = Seat::started(Some(entry(Sandbox::Running)), &[]);
     seat.describe(Some(("a", 3, Sandbox::Running)), Some(3));
+    let kept = &seat.keeps.last().expect("the disk hears of it").1;
+    assert_eq!(kept.entry.hosted.as_ref().map(|hosted| hosted.op), Some(op(3)));
     seat.kept();
     let repeated = seat.order(|order| order.op = Some(op(3)));
     seat.kept();
     assert_eq!(seat.reply(repeated), Some(Ok(())));
+}
+
+/// How often the node reports at once; each report is answered.
+fn reports_at_once(seat: &mut Seat) -> usize {
+    let mut reports = 0;
+    loop {
+        seat.said.clear();
+        seat.pass(Duration::ZERO);
+        if !seat.said.iter().any(|output| matches!(output, Output::Report(_))) {
+            return reports;
+        }
+        reports += 1;
+        seat.input(Input::Reported(Ok(grant())));
+    }
+}
+
+#[test]
+fn what_changes_about_a_worker_that_does_not_answer_is_reported_at_once() {
+    let mut seat = Seat::running();
+    seat.input(Input::Reported(Ok(grant())));
+    reports_at_once(&mut seat);
+    for (duty, is_news) in [
+        (Duty::Serving, true),
+        (Duty::Serving, false),
+        (Duty::Draining, true),
+        (Duty::Draining, false),
+    ] {
+        let known = Described {
+            key: hand::worker_key("w"),
+            ip: "ip".into(),
+            incarnation: "".into(),
+            duty,
+            sandbox: None,
+            last_op: None,
+        };
+        seat.input(Input::WorkerSilent("uid".into(), known));
+        assert_eq!(reports_at_once(&mut seat), usize::from(is_news), "{duty:?}");
+    }
 }
 
 #[test]
@@ -464,6 +536,12 @@ fn waiting_for_an_image() -> (Seat, RequestId) {
     (seat, id)
 }
 
+/// Whether the node has told that somebody who waited for the pull does so no more.
+fn is_let_go_of(seat: &Seat) -> bool {
+    let moves = seat.moves();
+    moves.iter().any(|moved| moved.ends_with("by Unwant"))
+}
+
 /// The image goes on coming in, and nobody wants it any more.
 fn is_given_up_in_time(seat: &mut Seat) {
     let (_, attempt) = seat.pulls[0];
@@ -492,6 +570,7 @@ fn is_given_up_in_time(seat: &mut Seat) {
 fn a_pull_whose_boot_has_failed_is_given_up_when_nobody_wants_it() {
     let (mut seat, id) = waiting_for_an_image();
     assert_eq!(seat.fails(WorkFailureKind::Fatal), Work::Clear);
+    assert!(is_let_go_of(&seat));
     seat.kept();
     assert_eq!(seat.refusal(id), Some(NodeFailureKind::Failed));
     is_given_up_in_time(&mut seat);
@@ -503,6 +582,7 @@ fn a_pull_whose_boot_was_overtaken_is_given_up_when_nobody_wants_it() {
     seat.order(|order| (order.verb, order.op, order.fence) = (Verb::Stop, Some(op(2)), Fence(11)));
     assert_eq!(seat.refusal(id), Some(NodeFailureKind::Failed));
     assert_eq!(seat.cancelled(), 1, "emptying directories, too, is ended");
+    assert!(is_let_go_of(&seat));
     is_given_up_in_time(&mut seat);
 }
 
