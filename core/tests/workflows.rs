@@ -258,6 +258,35 @@ fn a_template_that_nobody_has_is_said_to_be_missing_at_every_step_that_needs_it(
     }
 }
 
+#[test]
+fn a_template_that_is_missing_when_the_node_is_called_is_said_to_be_at_once() {
+    // A place for the copy was reserved while there was a template.
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = paused(&mut c);
+    let snapshot = "mem://1".into();
+    c.change(&key, &Change::Reserve { snapshot });
+    without_template(&mut c, &key);
+    let request = c.ask(0, Request::Suspend(key.clone()));
+    c.run(0);
+    assert!(words(&c, request).contains("while getting ActorTemplate"));
+    assert_eq!(c.store.actors[&key].status(), Status::Paused);
+}
+
+#[test]
+fn a_delete_that_meets_another_writer_reads_again_and_goes_on() {
+    let mut c = Cluster::new(1, &[]);
+    let key = c.asleep("a", Some("mem://1"));
+    let request = c.ask(0, Request::Delete(key.clone()));
+    let (effect, op) = take(&mut c, "DeleteActor");
+    c.change(&key, &Change::Select(Selector::default()));
+    let conflict = c.store.perform(&op);
+    assert!(matches!(conflict, StoreReply::ActorConflict(Some(_))));
+    answer(&mut c, effect, Ok(conflict));
+    c.run(0);
+    assert!(c.verdict(0, request).is_ok());
+    assert!(!c.store.actors.contains_key(&key));
+}
+
 fn paused(c: &mut Cluster) -> ActorKey {
     let key = c.running("a", None);
     c.ask(0, Request::Pause(key.clone()));

@@ -75,12 +75,10 @@ impl Workflow {
             }
             (Step::ReadRow(on), StoreReply::Worker(row)) => self.free(now, &on, row.as_deref(), world),
             (Step::Free { .. }, StoreReply::Done) => self.freed(now, world),
-            (Step::Free { to, .. }, StoreReply::WorkerConflict(stored)) => {
-                match (stored, self.leaving.clone()) {
-                    (Some(row), Some(on)) if *row != *to => self.free(now, &on, Some(&row), world),
-                    _ => self.freed(now, world),
-                }
-            }
+            (Step::Free { .. }, StoreReply::WorkerConflict(stored)) => match self.leaving.clone() {
+                Some(on) => self.free(now, &on, stored.as_deref(), world),
+                None => self.freed(now, world),
+            },
             (Step::Release, _) => self.over(),
             // An answer that does not fit its question is a defect of the store; ask again.
             (step, _) => {
