@@ -71,6 +71,9 @@ impl std::str::FromStr for Strike {
     }
 }
 
+/// Who is told of every run when it has ended: what struck in it, and what it violated.
+pub type Ended<'a> = &'a dyn Fn(&[Strike], Option<&Violation>);
+
 /// What came of the runs of one scene.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -141,23 +144,35 @@ impl Slice {
 
 /// Plays a scene with every fault there can be.
 pub fn explore(scene: &Scene, depth: Depth, slice: Slice) -> Tally {
+    explore_before(scene, depth, slice, &|_, _| {})
+}
+
+/// The same, before somebody who wants to know how far it is.
+pub fn explore_before(scene: &Scene, depth: Depth, slice: Slice, ended: Ended) -> Tally {
     let mut tally = Tally::default();
+    let mut play = |world: World, path: &[Strike], is_recorded: bool| {
+        let (effects, violation) = play(world, path, is_recorded);
+        ended(path, violation.as_ref());
+        tally.note(path, violation);
+        effects
+    };
     let world = scene.begin(Story::Dropped);
-    let effects = play(world.clone(), &[], &mut tally, true);
-    tally.effects = effects.len() as u64;
+    let effects = play(world.clone(), &[], true);
+    let count = effects.len() as u64;
     let mine = |effect: &Effect| effect.number % slice.of == slice.nth;
     let first: Vec<Effect> = effects.into_iter().filter(mine).collect();
     at_each(world, &first, Effect::faults, |world, strike| {
         let is_forked = depth == Depth::Pairs;
-        let later = play(world.clone(), &[strike], &mut tally, is_forked);
+        let later = play(world.clone(), &[strike], is_forked);
         let later: Vec<Effect> = later
             .into_iter()
             .filter(|effect| effect.number > strike.number)
             .collect();
         at_each(world, &later, Effect::deaths, |world, second| {
-            play(world, &[strike, second], &mut tally, false);
+            play(world, &[strike, second], false);
         });
     });
+    tally.effects = count;
     tally
 }
 
@@ -181,16 +196,15 @@ fn watch(path: &[Strike]) -> Watch {
     }
 }
 
-/// Plays a world to its end; the answer is the effects until everything was at rest.
-fn play(mut world: World, path: &[Strike], tally: &mut Tally, is_recorded: bool) -> Vec<Effect> {
+/// Plays a world to its end: the effects until everything was at rest, and what went wrong.
+fn play(mut world: World, path: &[Strike], is_recorded: bool) -> (Vec<Effect>, Option<Violation>) {
     if is_recorded {
         world.record_effects();
     }
     let count = world.settle();
     let mut effects = world.recorded_effects();
     effects.retain(|effect| effect.number <= count);
-    tally.note(path, world.conclude(watch(path)));
-    effects
+    (effects, world.conclude(watch(path)))
 }
 
 /// Runs a world on, and at each of these effects forks it once for everything that can happen there.

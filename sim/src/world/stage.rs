@@ -2,6 +2,7 @@
 //! second, so that there is something to lose.
 
 use super::callers::AskedBy;
+use super::knife::name_of;
 use super::{Event, Story, World};
 use crate::fact::{Asked, Fact, Still};
 use crate::oracle::{Oracle, Settled, Violation};
@@ -166,10 +167,12 @@ impl World {
         self.at(self.now + SECOND, Event::Traffic);
     }
 
-    /// Nothing is under way, and everything is as it should be.
+    /// Nothing is under way, and everything is as it should be. What a replica does for its own sake, such as
+    /// renewing its session, is no part of coming to rest: two of them never let a second pass without it.
     pub(crate) fn is_at_rest(&self) -> bool {
-        let is_idle = |event: &Event| {
-            !matches!(
+        let is_idle = |event: &Event| match event {
+            Event::AtStore(_, _, _, op, _) => name_of(op).is_none(),
+            event => !matches!(
                 event,
                 Event::Step(..)
                     | Event::AtAteom(..)
@@ -177,11 +180,10 @@ impl World {
                     | Event::AteomStarts(..)
                     | Event::Kept(..)
                     | Event::OrderArrives(..)
-                    | Event::AtStore(..)
                     | Event::Replica(_, _, Input::Request(..))
                     | Event::ReportArrives(..)
                     | Event::Node(_, _, node::Input::Worker(..) | node::Input::WorkerLost(_))
-            )
+            ),
         };
         self.is_unarmed()
             && self.replicas.iter().all(|replica| {
