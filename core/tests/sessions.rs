@@ -274,6 +274,8 @@ struct Seat {
     node: Node,
     now: Instant,
     next: u64,
+    /// What ateom has.
+    described: Described,
 }
 
 /// What is known of the worker without its own word.
@@ -284,8 +286,12 @@ fn known_of_it() -> Described {
         incarnation: Name::default(),
         duty: Duty::Serving,
         sandbox: None,
-        last_op: None,
     }
+}
+
+fn alive(op: Option<OpId>, sandbox: Sandbox) -> Alive {
+    let actor = "a".into();
+    Alive { actor, op, sandbox }
 }
 
 impl Seat {
@@ -302,6 +308,7 @@ impl Seat {
             node: Node::new(row, Settings::DEFAULT),
             now: Instant::from_micros(1_000_000),
             next: 1,
+            described: known_of_it(),
         };
         seat.input(Input::Start {
             entries: Default::default(),
@@ -311,7 +318,8 @@ impl Seat {
         seat
     }
 
-    /// What the node does about an input; what it keeps is kept, and every step succeeds at once.
+    /// What the node does about an input; what it keeps is kept, every step succeeds at once, and what ateom is asked
+    /// it answers.
     fn input(&mut self, input: Input) -> Vec<Output> {
         self.node.handle(self.now, input);
         self.settle()
@@ -327,10 +335,19 @@ impl Seat {
         let mut seen = Vec::new();
         while let Some(output) = self.node.poll_output() {
             match &output {
-                Output::Work(effect, ..) => {
-                    self.node.handle(self.now, Input::Worked(*effect, Ok(Vec::new())))
+                Output::Work(effect, work, order) => {
+                    match work {
+                        Work::Boot { .. } => self.described.sandbox = Some(alive(order.op, Sandbox::Running)),
+                        Work::Capture | Work::Stop => self.described.sandbox = None,
+                        _ => {}
+                    }
+                    self.node.handle(self.now, Input::Worked(*effect, Ok(Vec::new())));
                 }
                 Output::Keep(effect, _) => self.node.handle(self.now, Input::Kept(*effect, Ok(()))),
+                Output::Look(effect, _) => {
+                    let answer = Ok(self.described.clone());
+                    self.node.handle(self.now, Input::Looked(*effect, answer));
+                }
                 Output::Pull(_, attempt) => {
                     let ended = holdfast_core::pull::Input::Ended(*attempt, Ok(()));
                     self.node.handle(self.now, Input::Pull(ended));
@@ -345,14 +362,10 @@ impl Seat {
     fn describe(&mut self, sandbox: Option<Sandbox>) -> Vec<Output> {
         let described = Described {
             incarnation: "run".into(),
-            sandbox: sandbox.map(|sandbox| Alive {
-                actor: "a".into(),
-                op: Some(op(1)),
-                sandbox,
-            }),
-            last_op: sandbox.map(|_| op(1)),
+            sandbox: sandbox.map(|sandbox| alive(Some(op(1)), sandbox)),
             ..known_of_it()
         };
+        self.described = described.clone();
         self.input(Input::Worker("uid".into(), described))
     }
 

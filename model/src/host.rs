@@ -47,8 +47,6 @@ pub struct Ateom {
     pub key: WorkerKey,
     /// The sandbox in it.
     pub sandbox: Option<Live>,
-    /// The last operation that was begun.
-    pub last_op: Option<OpId>,
     /// How it ended: repeated under the same id, it gets the same answer.
     pub last: Option<(OpId, Work, WorkResult)>,
 }
@@ -95,7 +93,6 @@ impl Host {
                 op: Some(live.op),
                 sandbox: Sandbox::Running,
             }),
-            last_op: ateom.last_op,
         }
     }
 
@@ -165,7 +162,6 @@ impl Host {
         {
             return result.clone();
         }
-        ateom.last_op = Some(op);
         let result = match work {
             Work::Boot { .. } => self.boot(order, luck, facts),
             Work::Capture => self.capture(order, luck, defect, facts),

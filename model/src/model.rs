@@ -244,7 +244,6 @@ impl Model {
             let ateom = Ateom {
                 key: WorkerKey::new("ns", "pool", uid.clone()),
                 sandbox: None,
-                last_op: None,
                 last: None,
             };
             (uid, ateom)

@@ -420,6 +420,11 @@ impl<'m> Scene<'m> {
                     _ => self.send(message),
                 }
             }
+            node::Output::Look(effect, uid) => {
+                let answer = Ok(self.hosts[node].describe(uid));
+                self.todo
+                    .push_back(Todo::Node(node, node::Input::Looked(*effect, answer)));
+            }
             // Without sessions of nodes nobody is told for how long he may run.
             node::Output::Tend { .. } => {}
             node::Output::CancelPull(_) | node::Output::Moved(..) | node::Output::Note(_) => {}

@@ -69,8 +69,6 @@ pub struct Ateom {
     pub licence: Licence,
     /// The operation under way.
     pub current: Option<Act>,
-    /// The last operation that was begun.
-    pub last_op: Option<OpId>,
     /// The actor whose checkpoint was the last thing it did.
     pub captured: Option<ActorKey>,
     /// How the last operation ended: repeated under the same id, it gets the same answer.
@@ -153,7 +151,6 @@ impl Ateom {
             sandbox: None,
             licence: Licence::default(),
             current: None,
-            last_op: None,
             captured: None,
             last: None,
         }
@@ -180,7 +177,6 @@ impl Ateom {
             incarnation: format!("{uid}#{}", self.run).into(),
             duty: self.duty,
             sandbox: busy.or(alive),
-            last_op: self.last_op,
         }
     }
 }

@@ -85,6 +85,7 @@ enum Event {
     ReportWaits(RequestId, usize, u32, Report, usize),
     Step(usize, u32, EffectId, Work, Arc<Order>),
     AtAteom(usize, u32, EffectId, Work, Arc<Order>),
+    AteomAsked(usize, u32, EffectId, PodUid),
     AteomDone(usize, Waiter, Arc<Order>),
     AteomJoined(usize, PodUid, Waiter),
     AteomStarts(usize, PodUid),
@@ -243,6 +244,7 @@ impl World {
             }
             Event::Step(node, life, effect, work, order) => self.step_ends(node, life, effect, &work, &order),
             Event::AtAteom(node, life, effect, work, order) => self.at_ateom(node, life, effect, work, order),
+            Event::AteomAsked(node, life, effect, uid) => self.ateom_asked(node, life, effect, &uid),
             Event::AteomDone(node, waiter, order) => self.ateom_done(node, waiter, &order),
             Event::AteomJoined(node, uid, waiter) => self.ateom_joined(node, &uid, waiter),
             Event::AteomStarts(node, uid) => self.start_ateom(node, &uid),

@@ -15,19 +15,22 @@ use holdfast_rpc::ateom::{
 };
 use holdfast_rpc::holdfast_v1::worker_control_client::WorkerControlClient;
 use holdfast_rpc::holdfast_v1::{
-    ExtendWorkloadRequest, FreezeWorkloadRequest, StopWorkloadRequest, ThawWorkloadRequest,
+    DescribeRequest, ExtendWorkloadRequest, FreezeWorkloadRequest, StopWorkloadRequest, ThawWorkloadRequest,
+    WorkerState,
 };
 use holdfast_rpc::metadata::Credentials;
 use holdfast_runtime::net::{Address, Channel, Transport, deadline};
 use holdfast_sandbox::layout::Layout;
 use holdfast_sandbox::names::{ActorRef, Label};
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 use crate::assets::{Paths, RUNSC};
 use crate::work::StepError;
 
 /// How long ateom may take to hear for how long its actor may run.
 const TENDED_WITHIN: Duration = Duration::from_secs(5);
+/// How long ateom may take to say what it has.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
 /// All ateoms of this node.
 pub(crate) struct Ateoms {
@@ -219,6 +222,19 @@ impl Ateoms {
         };
         deadline(TENDED_WITHIN, call)
             .await
+            .map_err(|status| StepError::Ateom {
+                worker: worker.clone(),
+                status,
+            })
+    }
+
+    /// What a worker's ateom has, now.
+    pub async fn describe(&self, worker: &PodUid) -> Result<WorkerState, StepError> {
+        let mut client = WorkerControlClient::new(self.channel(worker)?);
+        let call = async { client.describe(DescribeRequest {}).await };
+        deadline(ANSWERED_WITHIN, call)
+            .await
+            .map(Response::into_inner)
             .map_err(|status| StepError::Ateom {
                 worker: worker.clone(),
                 status,

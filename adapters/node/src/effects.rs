@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use holdfast_core::id::{EffectId, Name};
+use holdfast_core::id::{EffectId, Name, PodUid};
 use holdfast_core::node::{Input, Kept, Order, Output, Work};
 use holdfast_core::pull::{self, Attempt};
 use holdfast_core::registry::Report;
 use holdfast_runtime::driver::{Effects, Flow, Inbox};
 use holdfast_runtime::tokio::sync::mpsc;
 use holdfast_runtime::tokio::task::AbortHandle;
+use holdfast_sandbox::layout::Layout;
 
 use crate::ateom::Ateoms;
 use crate::desk::Desk;
@@ -20,6 +21,7 @@ use crate::settling::Settling;
 use crate::tasks::Tasks;
 use crate::tending::Tending;
 use crate::work::{Abandoned, Workshop, when_abandoned};
+use crate::workers;
 
 /// Carries out a node's outputs. Dropping it ends all of them where they stand.
 pub(crate) struct NodeEffects {
@@ -28,10 +30,12 @@ pub(crate) struct NodeEffects {
     workshop: Arc<Workshop>,
     images: Arc<Images>,
     heartbeat: Arc<Heartbeat>,
+    layout: Layout,
+    ateoms: Arc<Ateoms>,
     journal: mpsc::UnboundedSender<(EffectId, Kept)>,
     tending: Tending,
     tasks: Tasks,
-    /// The steps that end when they are cancelled.
+    /// The steps that end when they are cancelled, and looks.
     steps: BTreeMap<EffectId, AbortHandle>,
     pulls: BTreeMap<Attempt, AbortHandle>,
 }
@@ -44,6 +48,7 @@ impl NodeEffects {
         workshop: Arc<Workshop>,
         images: Arc<Images>,
         heartbeat: Arc<Heartbeat>,
+        layout: Layout,
         ateoms: Arc<Ateoms>,
     ) -> Self {
         let mut tasks = Tasks::default();
@@ -59,7 +64,9 @@ impl NodeEffects {
             images,
             heartbeat,
             journal: sender,
-            tending: Tending::new(ateoms),
+            tending: Tending::new(ateoms.clone()),
+            layout,
+            ateoms,
             tasks,
             steps: BTreeMap::new(),
             pulls: BTreeMap::new(),
@@ -88,6 +95,16 @@ impl NodeEffects {
         }
     }
 
+    fn look(&mut self, effect: EffectId, worker: PodUid) {
+        let (layout, ateoms, inbox) = (self.layout.clone(), self.ateoms.clone(), self.inbox.clone());
+        let task = self.tasks.spawn(async move {
+            let answer = workers::look(layout, ateoms, worker).await;
+            inbox.send(Input::Looked(effect, answer));
+        });
+        self.steps.retain(|_, step| !step.is_finished());
+        self.steps.insert(effect, task);
+    }
+
     fn pull(&mut self, image: Name, attempt: Attempt) {
         let (images, inbox) = (self.images.clone(), self.inbox.clone());
         let task = self.tasks.spawn(async move {
@@ -113,6 +130,7 @@ impl Effects<Settling> for NodeEffects {
     fn perform(&mut self, output: Output) -> Flow {
         match output {
             Output::Work(effect, work, order) => self.work(effect, work, order),
+            Output::Look(effect, worker) => self.look(effect, worker),
             Output::Cancel(effect) => {
                 if let Some(step) = self.steps.remove(&effect) {
                     step.abort();

@@ -35,7 +35,7 @@ impl Settling {
 
     fn asked(&mut self, output: &Output) {
         match output {
-            Output::Work(effect, ..) | Output::Keep(effect, _) => {
+            Output::Work(effect, ..) | Output::Look(effect, _) | Output::Keep(effect, _) => {
                 self.effects.insert(*effect);
             }
             Output::Cancel(effect) => {
@@ -54,7 +54,7 @@ impl Settling {
 
     fn answered(&mut self, input: &Input) {
         match input {
-            Input::Worked(effect, _) | Input::Kept(effect, _) => {
+            Input::Worked(effect, _) | Input::Looked(effect, _) | Input::Kept(effect, _) => {
                 self.effects.remove(effect);
             }
             Input::Pull(pull::Input::Ended(attempt, _)) => {

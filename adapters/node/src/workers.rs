@@ -128,15 +128,32 @@ fn scan(layout: &Layout) -> io::Result<Found> {
         else {
             continue;
         };
-        let path = layout.worker(&uid).join("worker.json");
-        let file = match std::fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => Err(format!("{}: {error}", path.display())),
-            Ok(json) => serde_json::from_slice(&json).map_err(|error| format!("{}: {error}", path.display())),
-        };
-        found.insert(uid.as_str().into(), file);
+        if let Some(file) = read(layout, &uid) {
+            found.insert(uid.as_str().into(), file);
+        }
     }
     Ok(found)
+}
+
+/// What is said of a worker in its directory, if there is one.
+fn read(layout: &Layout, uid: &Label) -> Option<Result<WorkerFile, String>> {
+    let path = layout.worker(uid).join("worker.json");
+    let file = match std::fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => Err(error.to_string()),
+        Ok(json) => serde_json::from_slice(&json).map_err(|error| error.to_string()),
+    };
+    Some(file.map_err(|error| format!("{}: {error}", path.display())))
+}
+
+/// Asks a worker's ateom what it has now. What its stream of changes brings may be older than the answer.
+pub(crate) async fn look(layout: Layout, ateoms: Arc<Ateoms>, uid: PodUid) -> Result<Described, String> {
+    let label = Label::parse("worker UID", uid.as_str()).map_err(|error| error.to_string())?;
+    let file = spawn_blocking(move || read(&layout, &label)).await;
+    let file = file.map_err(|error| error.to_string())?;
+    let file = file.ok_or_else(|| format!("worker {uid} has no directory"))??;
+    let state = ateoms.describe(&uid).await.map_err(|error| error.to_string())?;
+    described(&uid, &file, &state)
 }
 
 fn workers_dir(layout: &Layout) -> PathBuf {
@@ -306,7 +323,6 @@ fn unheard(file: &WorkerFile) -> Described {
             Duty::Serving
         },
         sandbox: None,
-        last_op: None,
     }
 }
 
@@ -335,7 +351,6 @@ fn described(uid: &PodUid, file: &WorkerFile, state: &WorkerState) -> Result<Des
     Ok(Described {
         incarnation: state.ateom_incarnation.as_str().into(),
         sandbox,
-        last_op: operation(&state.last_operation_id),
         ..unheard(file)
     })
 }
@@ -395,7 +410,6 @@ mod tests {
                 (described.ip.as_str(), described.incarnation.as_str()),
                 ("10.0.0.7", "1f")
             );
-            assert_eq!(described.last_op, "000000000000feed-8".parse().ok());
             let alive = expected.map(|sandbox| Alive {
                 actor: "a1".into(),
                 op: "000000000000feed-7".parse().ok(),

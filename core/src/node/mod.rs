@@ -8,6 +8,7 @@
 
 mod admission;
 pub mod journal;
+mod looks;
 pub mod operation;
 pub mod order;
 mod recall;
@@ -35,6 +36,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use looks::Age;
 use operation::Event;
 use recall::Owed;
 
@@ -68,6 +70,8 @@ pub enum Input {
     WorkerSilent(PodUid, Described),
     /// A worker is not there any more.
     WorkerLost(PodUid),
+    /// A worker has answered what it has, or could not be asked.
+    Looked(EffectId, Result<Described, String>),
     /// A step has ended.
     Worked(EffectId, WorkResult),
     /// The disk has it.
@@ -83,8 +87,10 @@ pub enum Input {
 pub enum Output {
     /// Perform a step.
     Work(EffectId, Work, Arc<Order>),
-    /// End a step; no answer is waited for.
+    /// End a step or a look; no answer is waited for.
     Cancel(EffectId),
+    /// Ask a worker what it has, now: what it said before does not count.
+    Look(EffectId, PodUid),
     /// Keep this on disk, durably.
     Keep(EffectId, Box<Kept>),
     /// Begin a pull.
@@ -135,6 +141,8 @@ pub enum Timer {
     Session,
     /// A step is tried again.
     Retry(PodUid),
+    /// A worker is asked again what it has.
+    Look(PodUid),
 }
 
 impl Digits for Timer {
@@ -144,6 +152,7 @@ impl Digits for Timer {
             Timer::Report => 1,
             Timer::Session => 2,
             Timer::Retry(uid) => uid.digits(),
+            Timer::Look(uid) => !uid.digits(),
         }
     }
 }
@@ -179,6 +188,10 @@ struct Slot {
     is_awaited: bool,
     /// Its ateom does not answer.
     is_silent: bool,
+    /// It has been asked what it has.
+    look: Option<EffectId>,
+    /// An operation has begun there since this node started.
+    is_touched: bool,
     /// The disk has not been given its highest fence.
     is_unkept: bool,
 }
@@ -362,10 +375,12 @@ impl Node {
 
     fn begin(&mut self, now: Instant, caller: Option<RequestId>, op: OpId, order: Arc<Order>) {
         let uid = order.worker.clone();
+        self.look_away(&uid);
         let waiter = Waiter(self.next);
         let Some(slot) = self.slots.get_mut(&uid) else {
             return;
         };
+        slot.is_touched = true;
         let captured = match &slot.entry.current {
             Some(pending) if pending.op == op => pending.captured.clone(),
             _ => None,
@@ -592,6 +607,7 @@ impl Machine for Node {
             Input::Worker(uid, described) => self.worker(now, uid, described),
             Input::WorkerSilent(uid, known) => self.worker_silent(now, &uid, known),
             Input::WorkerLost(uid) => self.worker_lost(now, &uid),
+            Input::Looked(effect, answer) => self.looked(now, effect, answer),
             Input::Worked(effect, result) => self.worked(now, effect, result),
             Input::Kept(effect, result) => self.kept(now, effect, result),
             Input::Pull(input) => {
@@ -624,6 +640,7 @@ impl Machine for Node {
                 }
                 Timer::Session => self.session_ends(now),
                 Timer::Retry(uid) => self.retry(now, &uid),
+                Timer::Look(uid) => self.weigh(&uid, Age::Unknown),
             }
         }
     }

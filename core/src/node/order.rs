@@ -45,8 +45,6 @@ pub struct Described {
     pub duty: Duty,
     /// Whether a sandbox is alive in it, and which operation brought it.
     pub sandbox: Option<Alive>,
-    /// The last operation that was begun there, if it was named.
-    pub last_op: Option<OpId>,
 }
 
 /// A sandbox that ateom says is alive.

@@ -7,6 +7,7 @@ use crate::id::{EffectId, Name, PodUid};
 use crate::machine::Machine;
 use crate::node::admission::failure;
 use crate::node::journal::{Done, Sandbox};
+use crate::node::looks::Age;
 use crate::node::operation::Event;
 use crate::node::work::{Work, WorkFailure, WorkFailureKind, WorkResult};
 use crate::pull;
@@ -276,7 +277,7 @@ impl Node {
                 if let Some(slot) = self.slots.get_mut(uid) {
                     slot.running = None;
                 }
-                self.look_again(uid);
+                self.weigh(uid, Age::Unknown);
                 self.tend(now, uid);
                 for caller in callers {
                     self.reply(Some(caller), reply.clone());
@@ -366,7 +367,6 @@ mod tests {
             incarnation: "run".into(),
             duty: Duty::Serving,
             sandbox: None,
-            last_op: None,
         };
         node.handle(NOW, Input::Worker("uid".into(), described));
         let verb = Verb::Restore {

@@ -104,6 +104,8 @@ pub enum Act {
     Empty(u8),
     Alive(u8, u8),
     Lost(u8),
+    /// It answers what it has: nothing, or what was ordered last; or it does not.
+    Look(usize, Option<bool>),
     CallersLeave,
     Reported(bool),
     Pass(Duration),
@@ -176,6 +178,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..2u8).prop_map(Act::Empty),
         1 => (0..2u8, 0..2u8).prop_map(|(worker, actor)| Act::Alive(worker, actor)),
         1 => (0..2u8).prop_map(Act::Lost),
+        2 => (any::<usize>(), any::<Option<bool>>()).prop_map(|(n, is_empty)| Act::Look(n, is_empty)),
         1 => Just(Act::CallersLeave),
         3 => prop::bool::weighted(0.8).prop_map(Act::Reported),
         6 => gaps().prop_map(Act::Pass),
@@ -195,7 +198,6 @@ fn described(worker: u8) -> Described {
         incarnation: "run".into(),
         duty: Duty::Serving,
         sandbox: None,
-        last_op: None,
     }
 }
 
@@ -203,6 +205,7 @@ fn described(worker: u8) -> Described {
 #[derive(Default)]
 pub struct Surroundings {
     steps: Vec<(EffectId, Work)>,
+    looks: Vec<(EffectId, u8)>,
     keeps: Vec<EffectId>,
     pulls: Vec<pull::Attempt>,
     bytes: u64,
@@ -230,10 +233,12 @@ impl Surroundings {
         for output in outputs {
             match output {
                 Output::Work(effect, work, _) => self.steps.push((*effect, work.clone())),
+                Output::Look(effect, uid) => self.looks.push((*effect, u8::from(*uid != pod(0)))),
                 Output::Keep(effect, _) => self.keeps.push(*effect),
                 Output::Pull(_, attempt) => self.pulls.push(*attempt),
                 Output::Cancel(effect) => {
                     self.steps.retain(|(id, _)| id != effect);
+                    self.looks.retain(|(id, _)| id != effect);
                 }
                 Output::CancelPull(attempt) => self.pulls.retain(|a| a != attempt),
                 Output::Reply(..)
@@ -306,6 +311,18 @@ impl Surroundings {
         order
     }
 
+    /// What ateom says that runs what was ordered last.
+    fn running(&self, worker: u8, actor: u8) -> Described {
+        Described {
+            sandbox: Some(Alive {
+                actor: format!("a{actor}").into(),
+                op: self.last.as_ref().and_then(|order| order.op),
+                sandbox: Sandbox::Running,
+            }),
+            ..described(worker)
+        }
+    }
+
     /// What happens at an act, if anything can.
     pub fn input(&mut self, act: &Act) -> Option<Input> {
         Some(match act {
@@ -344,33 +361,20 @@ impl Surroundings {
                 let result = if *is_ok { Ok(()) } else { Err(failure) };
                 Input::Pull(pull::Input::Ended(self.pulls.remove(n), result))
             }
-            Act::Empty(worker) => {
-                let last_op = self.last.as_ref().and_then(|order| order.op);
-                Input::Worker(
-                    pod(*worker),
-                    Described {
-                        last_op,
-                        ..described(*worker)
+            Act::Empty(worker) => Input::Worker(pod(*worker), described(*worker)),
+            Act::Look(n, is_empty) => {
+                let n = n.checked_rem(self.looks.len())?;
+                let (effect, worker) = self.looks.remove(n);
+                Input::Looked(
+                    effect,
+                    match is_empty {
+                        Some(true) => Ok(described(worker)),
+                        Some(false) => Ok(self.running(worker, worker)),
+                        None => Err("it does not answer".into()),
                     },
                 )
             }
-            Act::Alive(worker, actor) => {
-                let op = self.last.as_ref().and_then(|order| order.op);
-                let sandbox = Some(Alive {
-                    actor: format!("a{actor}").into(),
-                    op,
-                    sandbox: Sandbox::Running,
-                });
-                let last_op = op;
-                Input::Worker(
-                    pod(*worker),
-                    Described {
-                        sandbox,
-                        last_op,
-                        ..described(*worker)
-                    },
-                )
-            }
+            Act::Alive(worker, actor) => Input::Worker(pod(*worker), self.running(*worker, *actor)),
             Act::Lost(worker) => Input::WorkerLost(pod(*worker)),
             Act::CallersLeave => Input::CallerGone(RequestId(self.base + self.orders * 100)),
             Act::Reported(true) => Input::Reported(Ok(Answered::Granted(Grant {
@@ -558,6 +562,7 @@ fn with_answers_everything_ends() {
             }
             match &happening {
                 Happening::Input(Input::Worked(effect, _)) => around.steps.retain(|(id, _)| id != effect),
+                Happening::Input(Input::Looked(effect, _)) => around.looks.retain(|(id, _)| id != effect),
                 Happening::Input(Input::Kept(effect, _)) => around.keeps.retain(|id| id != effect),
                 Happening::Input(Input::Pull(pull::Input::Ended(attempt, _))) => {
                     around.pulls.retain(|a| a != attempt);
@@ -578,6 +583,7 @@ fn with_answers_everything_ends() {
         for _ in 0..400 {
             let next = [
                 Act::Keep(0, true),
+                Act::Look(0, Some(true)),
                 Act::Work(0, None),
                 Act::End(0, true),
                 Act::Reported(true),

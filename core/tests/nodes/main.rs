@@ -2,6 +2,7 @@
 
 #[path = "../hand/mod.rs"]
 mod hand;
+mod looks;
 mod seat;
 
 use hand::actor_key;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 #[test]
 fn an_order_without_a_fence_is_let_in_and_lowers_none() {
     let mut seat = Seat::started(Some(entry(Sandbox::Running)), &[("a", 10)]);
-    seat.describe(Some(("a", 1, Sandbox::Running)), Some(1));
+    seat.describe(Some(("a", 1, Sandbox::Running)));
     let original = seat.order(|order| {
         (order.fence, order.worker_fence) = (Fence(0), Fence(0));
         (order.verb, order.op) = (checkpoint(), None);
@@ -53,14 +54,14 @@ fn a_control_plane_without_fences_leaves_none_behind() {
     let boot = |order: &mut Order| (order.fence, order.worker_fence) = (Fence(0), Fence(0));
     seat.order(boot);
     seat.finish();
-    seat.describe(Some(("a", 1, Sandbox::Running)), Some(1));
+    seat.describe(Some(("a", 1, Sandbox::Running)));
     assert_eq!(seat.keeps.iter().find_map(|(_, kept)| kept.fence.clone()), None);
     seat.order(|order| {
         boot(order);
         (order.verb, order.op) = (Verb::Stop, Some(op(2)));
     });
     seat.finish();
-    seat.describe(None, Some(2));
+    seat.describe(None);
     assert_eq!(seat.report(), Some((Fence(0), None)));
 }
 
@@ -71,7 +72,7 @@ fn what_is_not_named_is_not_compared() {
         let mut known = entry(Sandbox::Running);
         known.hosted.as_mut().unwrap().incarnation = Incarnation(hosted);
         let mut seat = Seat::started(Some(known), &[]);
-        seat.describe(Some(("a", 1, Sandbox::Running)), Some(1));
+        seat.describe(Some(("a", 1, Sandbox::Running)));
         seat.order(|order| {
             (order.verb, order.op) = (Verb::Stop, Some(op(2)));
             order.incarnation = Incarnation(ordered);
@@ -172,7 +173,7 @@ fn a_boot_that_ateom_has_made_although_nobody_heard_is_not_made_again() {
     assert_eq!(seat.refusal(boot), Some(NodeFailureKind::Failed));
     assert_eq!(seat.hosts().as_deref(), Some("a"), "it may be there after all");
     // An ateom that does not say of which operation it heard last.
-    seat.describe(Some(("a", 1, Sandbox::Running)), None);
+    seat.describe(Some(("a", 1, Sandbox::Running)));
     let again = seat.order(|_| {});
     assert_eq!(seat.reply(again), Some(Ok(())));
 }
@@ -186,7 +187,7 @@ fn a_boot_that_ateom_said_it_made_before_it_was_called_failed_is_not_made_again(
     while !matches!(seat.work[0].1, Work::Boot { .. }) {
         seat.worked(Ok(Vec::new()));
     }
-    seat.describe(Some(("a", 1, Sandbox::Running)), None);
+    seat.describe(Some(("a", 1, Sandbox::Running)));
     seat.fails(WorkFailureKind::Transient);
     seat.kept();
     assert_eq!(seat.refusal(boot), Some(NodeFailureKind::Failed));
@@ -201,7 +202,7 @@ fn what_was_captured_for_one_operation_is_saved_for_no_other() {
         let mut known = entry(Sandbox::Busy);
         known.current = Some(pending(8, Some(vec!["files".into()])));
         let mut seat = Seat::started(Some(known), &[]);
-        seat.describe(None, Some(8));
+        seat.describe(None);
         seat.order(|order| (order.verb, order.op) = (checkpoint(), Some(op(seq))));
         seat.kept();
         assert_eq!(seat.working(), [&expected]);
@@ -220,7 +221,7 @@ fn a_node_that_starts_again_goes_on_in_the_session_under_which_its_actors_came()
 #[test]
 fn what_becomes_of_a_session_and_of_a_pull_is_told() {
     let mut seat = Seat::started(None, &[]);
-    seat.describe(None, None);
+    seat.describe(None);
     seat.answered(grant());
     assert_eq!(seat.moves(), ["session Ungranted -> Granted by Grant"]);
     seat.said.clear();
@@ -260,40 +261,27 @@ fn an_eviction_is_noted_for_those_who_wonder() {
 #[test]
 fn what_has_frozen_itself_is_thawed_as_soon_as_that_is_heard_if_its_session_goes_on() {
     let mut seat = Seat::running();
-    seat.describe(Some(("a", 1, Sandbox::Frozen)), Some(1));
+    seat.describe(Some(("a", 1, Sandbox::Frozen)));
     assert!(matches!(seat.tends()[..], [Tend::Thaw(_)]), "{:?}", seat.tends());
 }
 
 #[test]
-fn what_ateom_said_before_it_heard_of_an_operation_is_old_news() {
-    let mut seat = Seat::running();
-    // It has not heard of operation 1 yet, and of course nothing is alive there.
-    seat.describe(None, Some(0));
-    assert_eq!(seat.hosts().as_deref(), Some("a"));
-    seat.describe(None, Some(1));
-    assert_eq!(seat.hosts(), None);
-}
-
-#[test]
 fn a_sandbox_that_is_gone_after_a_checkpoint_has_become_a_snapshot() {
-    // Whether or not its ateom says which operation it heard of last.
-    for last_op in [Some(8), None] {
-        let mut known = entry(Sandbox::Busy);
-        known.current = Some(pending(8, None));
-        let mut seat = Seat::started(Some(known), &[]);
-        seat.describe(None, last_op);
-        seat.kept();
-        assert_eq!(seat.hosts().as_deref(), Some("a"));
-        seat.order(|order| (order.verb, order.op) = (checkpoint(), Some(op(8))));
-        seat.kept();
-        assert_eq!(seat.working(), [&Work::Capture], "which finds out");
-    }
+    let mut known = entry(Sandbox::Busy);
+    known.current = Some(pending(8, None));
+    let mut seat = Seat::started(Some(known), &[]);
+    seat.describe(None);
+    seat.kept();
+    assert_eq!(seat.hosts().as_deref(), Some("a"));
+    seat.order(|order| (order.verb, order.op) = (checkpoint(), Some(op(8))));
+    seat.kept();
+    assert_eq!(seat.working(), [&Work::Capture], "which finds out");
 }
 
 #[test]
 fn what_ateom_runs_is_believed_rather_than_what_is_remembered() {
     let mut seat = Seat::started(Some(entry(Sandbox::Running)), &[]);
-    seat.describe(Some(("b", 3, Sandbox::Running)), Some(3));
+    seat.describe(Some(("b", 3, Sandbox::Running)));
     let (_, hosting) = seat.report().unwrap();
     let found = Hosting {
         actor: ActorKey::new("", "b"),
@@ -304,7 +292,7 @@ fn what_ateom_runs_is_believed_rather_than_what_is_remembered() {
 
     // The same actor by another operation: an order under that one has been carried out.
     let mut seat = Seat::started(Some(entry(Sandbox::Running)), &[]);
-    seat.describe(Some(("a", 3, Sandbox::Running)), Some(3));
+    seat.describe(Some(("a", 3, Sandbox::Running)));
     let kept = &seat.keeps.last().expect("the disk hears of it").1;
     assert_eq!(kept.entry.hosted.as_ref().map(|hosted| hosted.op), Some(op(3)));
     seat.kept();
@@ -344,7 +332,6 @@ fn what_changes_about_a_worker_that_does_not_answer_is_reported_at_once() {
             incarnation: "".into(),
             duty,
             sandbox: None,
-            last_op: None,
         };
         seat.input(Input::WorkerSilent("uid".into(), known));
         assert_eq!(reports_at_once(&mut seat), usize::from(is_news), "{duty:?}");
@@ -354,50 +341,8 @@ fn what_changes_about_a_worker_that_does_not_answer_is_reported_at_once() {
 #[test]
 fn a_worker_is_kept_for_an_actor_that_could_not_be_booted() {
     let mut seat = Seat::started(Some(entry(Sandbox::Stopped)), &[]);
-    seat.describe(None, Some(1));
+    seat.describe(None);
     assert_eq!(seat.hosts().as_deref(), Some("a"));
-}
-
-/// A boot whose result is being kept on disk, while ateom says something.
-fn ending(alive: Option<(&str, u64, Sandbox)>) -> Seat {
-    let mut seat = Seat::idle();
-    seat.order(|order| order.session = 1);
-    seat.pulled();
-    seat.kept();
-    while !seat.work.is_empty() {
-        seat.worked(Ok(Vec::new()));
-    }
-    seat.describe(alive, Some(1));
-    seat.said.clear();
-    seat.kept();
-    seat
-}
-
-#[test]
-fn what_ateom_says_while_a_result_is_being_kept_is_the_truth_afterwards() {
-    let mut seat = ending(Some(("a", 1, Sandbox::Running)));
-    assert_eq!((seat.keeps.len(), seat.hosts().as_deref()), (0, Some("a")));
-
-    let mut seat = ending(Some(("a", 1, Sandbox::Frozen)));
-    assert!(matches!(seat.tends()[..], [Tend::Thaw(_)]), "{:?}", seat.tends());
-    let kept = seat.keeps.pop().expect("the disk hears of it").1;
-    assert_eq!(kept.entry.hosted.unwrap().sandbox, Sandbox::Frozen);
-
-    let mut seat = ending(None);
-    let kept = seat.keeps.pop().expect("the disk hears of it").1;
-    assert_eq!((kept.entry.hosted, kept.entry.highest), (None, Fence(6)));
-    assert_eq!(seat.hosts(), None);
-
-    // What another operation brought, or what is being done to it, says nothing.
-    for alive in [("a", 2, Sandbox::Frozen), ("a", 1, Sandbox::Busy)] {
-        let mut seat = ending(Some(alive));
-        assert!(
-            matches!(seat.tends()[..], [Tend::Extend(_)]),
-            "{:?}",
-            seat.tends()
-        );
-        assert_eq!((seat.keeps.len(), seat.hosts().as_deref()), (0, Some("a")));
-    }
 }
 
 #[test]
@@ -407,7 +352,7 @@ fn the_attempts_of_one_step_do_not_count_for_the_next() {
     seat.kept();
     for _ in 0..3 {
         assert_eq!(seat.fails(WorkFailureKind::Unreachable), Work::Capture);
-        seat.pass(SETTINGS.workflow.retry_to);
+        seat.pass(SETTINGS.workflow.retry_to * 2);
     }
     assert_eq!(seat.worked(Ok(vec!["files".into()])), Work::Capture);
     seat.kept();
@@ -416,7 +361,7 @@ fn the_attempts_of_one_step_do_not_count_for_the_next() {
             seat.fails(WorkFailureKind::Transient),
             Work::Save(vec!["files".into()])
         );
-        seat.pass(SETTINGS.workflow.retry_to);
+        seat.pass(SETTINGS.workflow.retry_to * 2);
     }
     seat.finish();
     assert_eq!(seat.reply(id), Some(Ok(())));

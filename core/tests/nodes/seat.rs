@@ -25,6 +25,8 @@ pub struct Seat {
     pub work: Vec<(EffectId, Work)>,
     pub keeps: Vec<(EffectId, Kept)>,
     pub pulls: Vec<(Name, Attempt)>,
+    /// The question to its worker that has not been answered.
+    pub look: Option<EffectId>,
     /// Everything else that it has said.
     pub said: Vec<Output>,
     pub next: u64,
@@ -47,6 +49,7 @@ impl Seat {
             work: Vec::new(),
             keeps: Vec::new(),
             pulls: Vec::new(),
+            look: None,
             said: Vec::new(),
             next: 1,
         };
@@ -66,7 +69,7 @@ impl Seat {
     /// Its worker is there, with nothing in it.
     pub fn idle() -> Seat {
         let mut seat = Seat::started(None, &[]);
-        seat.describe(None, None);
+        seat.describe(None);
         seat.answered(grant());
         seat
     }
@@ -77,7 +80,7 @@ impl Seat {
         let id = seat.order(|order| order.session = 1);
         seat.finish();
         assert_eq!(seat.reply(id), Some(Ok(())));
-        seat.describe(Some(("a", 1, Sandbox::Running)), Some(1));
+        seat.describe(Some(("a", 1, Sandbox::Running)));
         seat.said.clear();
         seat
     }
@@ -99,6 +102,8 @@ impl Seat {
                 Output::Work(effect, work, _) => self.work.push((effect, work)),
                 Output::Keep(effect, kept) => self.keeps.push((effect, *kept)),
                 Output::Pull(image, attempt) => self.pulls.push((image, attempt)),
+                Output::Look(effect, _) => assert_eq!(self.look.replace(effect), None, "it asks twice"),
+                Output::Cancel(effect) if self.look == Some(effect) => self.look = None,
                 output => self.said.push(output),
             }
         }
@@ -180,21 +185,22 @@ impl Seat {
         self.work.iter().map(|(_, work)| work).collect()
     }
 
-    /// What ateom says: which actor is alive there, by which operation, and which it heard of last.
-    pub fn describe(&mut self, alive: Option<(&str, u64, Sandbox)>, last_op: Option<u64>) {
-        let described = Described {
-            key: worker_key("w"),
-            ip: "ip".into(),
-            incarnation: "run".into(),
-            duty: Duty::Serving,
-            sandbox: alive.map(|(actor, seq, sandbox)| Alive {
-                actor: actor.into(),
-                op: Some(op(seq)),
-                sandbox,
-            }),
-            last_op: last_op.map(op),
-        };
-        self.input(Input::Worker("uid".into(), described));
+    /// What ateom has: which actor is alive there, by which operation. It says so, and answers so if it is asked.
+    pub fn describe(&mut self, alive: Option<(&str, u64, Sandbox)>) {
+        self.says(alive);
+        self.answers(alive);
+    }
+
+    /// What ateom says by itself, at some time.
+    pub fn says(&mut self, alive: Option<(&str, u64, Sandbox)>) {
+        self.input(Input::Worker("uid".into(), described(alive)));
+    }
+
+    /// What ateom answers, if it has been asked.
+    pub fn answers(&mut self, alive: Option<(&str, u64, Sandbox)>) {
+        if let Some(look) = self.look.take() {
+            self.input(Input::Looked(look, Ok(described(alive))));
+        }
     }
 
     /// Lets the node report, and answers.
@@ -243,6 +249,28 @@ impl Seat {
             _ => None,
         });
         moves.collect()
+    }
+}
+
+fn described(alive: Option<(&str, u64, Sandbox)>) -> Described {
+    Described {
+        key: worker_key("w"),
+        ip: "ip".into(),
+        incarnation: "run".into(),
+        duty: Duty::Serving,
+        sandbox: alive.map(|(actor, seq, sandbox)| Alive {
+            actor: actor.into(),
+            op: Some(op(seq)),
+            sandbox,
+        }),
+    }
+}
+
+/// What is known of the worker without its own word.
+pub fn silent() -> Described {
+    Described {
+        incarnation: Name::default(),
+        ..described(None)
     }
 }
 

@@ -24,8 +24,9 @@ pub struct Atelet {
     pub fences: BTreeMap<(ActorKey, Incarnation), Fence>,
     /// What each ateom says of itself.
     pub ateoms: BTreeMap<PodUid, Described>,
-    /// Steps, journal writes and pulls that wait for the story.
+    /// Steps, looks, journal writes and pulls that wait for the story.
     pub steps: Vec<(EffectId, Work, Arc<Order>)>,
+    pub looks: Vec<(EffectId, PodUid)>,
     pub keeps: Vec<(EffectId, Kept)>,
     pub pulls: Vec<(Name, Attempt)>,
     pub held: BTreeSet<Held>,
@@ -41,7 +42,7 @@ pub struct Atelet {
 /// What the story holds back.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Held {
-    /// The steps of this worker.
+    /// The steps and looks of this worker.
     Steps(PodUid),
     /// Writes of the journal.
     Disk,
@@ -66,6 +67,7 @@ impl Atelet {
             fences: BTreeMap::new(),
             ateoms: BTreeMap::new(),
             steps: Vec::new(),
+            looks: Vec::new(),
             keeps: Vec::new(),
             pulls: Vec::new(),
             held: BTreeSet::new(),
@@ -82,7 +84,6 @@ impl Atelet {
         if !matches!(work, Work::Boot { .. } | Work::Capture | Work::Stop) {
             return None;
         }
-        described.last_op = order.op;
         match work {
             Work::Boot { .. } if is_ok => {
                 described.sandbox = Some(Alive {
@@ -125,7 +126,8 @@ impl World {
             return;
         };
         atelet.machine = None;
-        (atelet.steps, atelet.keeps, atelet.pulls) = (Vec::new(), Vec::new(), Vec::new());
+        (atelet.steps, atelet.looks) = (Vec::new(), Vec::new());
+        (atelet.keeps, atelet.pulls) = (Vec::new(), Vec::new());
         for (_, caller) in std::mem::take(&mut atelet.callers) {
             self.answer_caller(
                 name,
@@ -226,11 +228,25 @@ impl World {
                         self.work(name, effect, &work, &order, Ok(files_of(&work)));
                     }
                 }
+                Output::Look(effect, uid) => {
+                    let is_held = atelet.held.contains(&Held::Steps(uid.clone()));
+                    if is_held {
+                        atelet.looks.push((effect, uid.clone()));
+                    }
+                    self.say(name.as_str(), &format!("{} look", words::pod(&uid)));
+                    if !is_held {
+                        self.look(name, effect, &uid);
+                    }
+                }
                 Output::Cancel(effect) => {
+                    let looks: Vec<_> = atelet.looks.extract_if(.., |(id, _)| *id == effect).collect();
                     let ended: Vec<_> = atelet.steps.extract_if(.., |(id, ..)| *id == effect).collect();
-                    for (_, work, order) in ended {
-                        let line = format!("{} cancel {}", words::pod(&order.worker), words::work(&work));
-                        self.say(name.as_str(), &line);
+                    let steps = ended
+                        .iter()
+                        .map(|(_, work, order)| (&order.worker, words::work(work)));
+                    let looks = looks.iter().map(|(_, uid)| (uid, "look"));
+                    for (uid, what) in steps.chain(looks) {
+                        self.say(name.as_str(), &format!("{} cancel {what}", words::pod(uid)));
                     }
                 }
                 Output::Keep(effect, kept) => {
@@ -306,6 +322,16 @@ impl World {
             self.mail
                 .push_back(Mail::Node(name.clone(), Input::Worker(uid, described)));
         }
+    }
+
+    /// A worker answers what it has.
+    pub fn look(&mut self, name: &NodeName, effect: EffectId, uid: &PodUid) {
+        let Some(atelet) = self.atelets.get_mut(name) else {
+            return;
+        };
+        let answer = atelet.ateoms.get(uid).cloned().ok_or("nobody listens".to_owned());
+        self.mail
+            .push_back(Mail::Node(name.clone(), Input::Looked(effect, answer)));
     }
 
     pub fn keep(&mut self, name: &NodeName, effect: EffectId, kept: Kept) {

@@ -407,7 +407,6 @@ impl World {
                 let known = node::Described {
                     incarnation: Name::default(),
                     sandbox: None,
-                    last_op: None,
                     ..described
                 };
                 self.mail
@@ -459,8 +458,12 @@ impl World {
                     .steps
                     .extract_if(.., |(_, _, order)| order.worker == uid)
                     .collect();
+                let looks: Vec<_> = atelet.looks.extract_if(.., |(_, of)| *of == uid).collect();
                 for (effect, work, order) in waiting {
                     self.work(&name, effect, &work, &order, Ok(files_of(&work)));
+                }
+                for (effect, uid) in looks {
+                    self.look(&name, effect, &uid);
                 }
             }
             ["dies"] => {
@@ -478,7 +481,7 @@ impl World {
             ["restarts"] => {
                 let described = atelet.ateoms.get_mut(&uid).ok_or("there is no such worker")?;
                 described.incarnation = format!("{}'", described.incarnation).into();
-                (described.sandbox, described.last_op) = (None, None);
+                described.sandbox = None;
                 let described = described.clone();
                 self.mail
                     .push_back(Mail::Node(name, node::Input::Worker(uid, described)));
@@ -501,6 +504,13 @@ impl World {
                 let described = described.clone();
                 self.mail
                     .push_back(Mail::Node(name, node::Input::Worker(uid, described)));
+            }
+            ["look", "fails"] => {
+                let at = atelet.looks.iter().position(|(_, of)| *of == uid);
+                let (effect, _) = at.map(|at| atelet.looks.remove(at)).ok_or("no look waits")?;
+                let failed = Err("it does not answer".into());
+                self.mail
+                    .push_back(Mail::Node(name, node::Input::Looked(effect, failed)));
             }
             [step, result] => {
                 let at = atelet

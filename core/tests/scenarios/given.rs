@@ -84,7 +84,6 @@ impl World {
                 incarnation: worker.incarnation.clone(),
                 duty: Duty::Serving,
                 sandbox: None,
-                last_op: None,
             };
             atelet.ateoms.insert(worker.pod_uid.clone(), described);
         }
@@ -216,7 +215,6 @@ impl World {
                 op: Some(op),
                 sandbox,
             });
-            described.last_op = Some(op);
         }
     }
 

@@ -249,7 +249,6 @@ impl Operating {
             incarnation: "run".into(),
             duty: Duty::Serving,
             sandbox: sandbox.map(alive),
-            last_op: Some(self.op()),
         };
         self.input(Input::Worker(uid(), described));
     }

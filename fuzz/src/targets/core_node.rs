@@ -45,6 +45,8 @@ struct Scene {
     waiting: BTreeSet<RequestId>,
     requests: u64,
     works: BTreeMap<EffectId, (Work, Arc<Order>)>,
+    /// Workers that have been asked what they have.
+    looks: BTreeMap<EffectId, PodUid>,
     keeps: BTreeMap<EffectId, Box<Kept>>,
     pulls: BTreeMap<Attempt, Name>,
     is_reporting: bool,
@@ -66,6 +68,7 @@ impl Scene {
             waiting: BTreeSet::new(),
             requests: 0,
             works: BTreeMap::new(),
+            looks: BTreeMap::new(),
             keeps: BTreeMap::new(),
             pulls: BTreeMap::new(),
             is_reporting: false,
@@ -104,7 +107,8 @@ impl Scene {
             10 => self.answer_pull(feed),
             11 | 12 => {
                 let uid = world::pod_uid(feed);
-                let input = match feed.below(5) {
+                let input = match feed.below(6) {
+                    5 => return self.answer_look(feed),
                     4 => Input::WorkerSilent(uid, described(feed)),
                     3 => Input::WorkerLost(uid),
                     _ => Input::Worker(uid, described(feed)),
@@ -123,7 +127,11 @@ impl Scene {
             14 => {
                 // Answers to what nobody asked, and to what was cancelled.
                 let effect = EffectId(feed.number());
-                if !self.works.contains_key(&effect) && !self.keeps.contains_key(&effect) {
+                if !self.works.contains_key(&effect)
+                    && !self.keeps.contains_key(&effect)
+                    && !self.looks.contains_key(&effect)
+                {
+                    self.tell(Input::Looked(effect, Ok(described(feed))));
                     self.tell(Input::Worked(effect, Ok(Vec::new())));
                     self.tell(Input::Kept(effect, Ok(())));
                 }
@@ -156,6 +164,16 @@ impl Scene {
             _ => Ok(world::some(feed, 3, world::name)),
         };
         self.tell(Input::Worked(effect, result));
+    }
+
+    fn answer_look(&mut self, feed: &mut Feed<'_>) {
+        if let Some((effect, _)) = self.looks.pop_first() {
+            let answer = match feed.below(4) {
+                3 => Err("nobody listens".into()),
+                _ => Ok(described(feed)),
+            };
+            self.tell(Input::Looked(effect, answer));
+        }
     }
 
     fn answer_pull(&mut self, feed: &mut Feed<'_>) {
@@ -254,7 +272,20 @@ impl Scene {
                     let before = self.keeps.insert(effect, kept);
                     assert!(before.is_none(), "two effects of one id");
                 }
+                Output::Look(effect, uid) => {
+                    assert!(
+                        self.looks.values().all(|asked| *asked != uid),
+                        "worker {uid} is asked twice at a time"
+                    );
+                    assert!(
+                        self.node.operation(&uid).is_none(),
+                        "it asks in the middle of an operation"
+                    );
+                    let before = self.looks.insert(effect, uid);
+                    assert!(before.is_none(), "two effects of one id");
+                }
                 Output::Cancel(effect) => {
+                    self.looks.remove(&effect);
                     // What is on its way to the disk may arrive there all the same.
                     self.works.remove(&effect);
                     self.keeps.remove(&effect);
@@ -400,7 +431,6 @@ fn described(feed: &mut Feed<'_>) -> Described {
             op: world::maybe(feed, few_ops),
             sandbox: sandbox(feed),
         }),
-        last_op: world::maybe(feed, few_ops),
     }
 }
 

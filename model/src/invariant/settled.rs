@@ -123,7 +123,6 @@ mod tests {
                 op: OP,
                 count: 0,
             }),
-            last_op: None,
             last: None,
         };
         Host {

@@ -5,7 +5,7 @@ use super::nodes::op_of;
 use super::{Event, World};
 use crate::fact::{Ending, Fact};
 use crate::host::{Act, Ateom, Live, fails};
-use crate::plan::MILLI;
+use crate::plan::{MILLI, SECOND};
 use holdfast_core::effect::Verb;
 use holdfast_core::id::{ActorKey, EffectId, OpId, PodUid};
 use holdfast_core::licence::{Do, Licensed};
@@ -85,7 +85,6 @@ impl World {
                 Event::Node(index, life, Input::Worked(effect, gone)),
             );
         };
-        ateom.last_op = Some(op);
         ateom.current = Some(Act {
             op,
             work: work.clone(),
@@ -319,6 +318,22 @@ impl World {
         if let Some(described) = ateom.map(|a| a.describe(uid)) {
             self.sighted(index, uid, Input::Worker(uid.clone(), described));
         }
+    }
+
+    /// An ateom answers what it has. The answer may come before what it has said earlier is seen.
+    pub(super) fn ateom_asked(&mut self, index: usize, life: u32, effect: EffectId, uid: &PodUid) {
+        let is_deaf = self.is_unlucky();
+        let ateom = self.hosts[index].ateoms.get(uid).filter(|a| a.is_up);
+        let (answer, longest) = match ateom.map(|a| a.describe(uid)) {
+            Some(_) if is_deaf => (Err("ateom's answer was lost".into()), 5 * SECOND),
+            Some(described) => (Ok(described), 20 * MILLI),
+            None => (Err("ateom does not answer".into()), 200 * MILLI),
+        };
+        self.after(
+            MILLI,
+            longest,
+            Event::Node(index, life, Input::Looked(effect, answer)),
+        );
     }
 
     /// What happens to a worker is seen in order.

@@ -93,7 +93,7 @@ impl World {
             return self.at(until, Event::Node(index, life, input));
         }
         let answered = match &input {
-            Input::Worked(effect, _) | Input::Kept(effect, _) => Some(*effect),
+            Input::Worked(effect, _) | Input::Looked(effect, _) | Input::Kept(effect, _) => Some(*effect),
             Input::Reported(_) => Some(REPORT),
             _ => None,
         };
@@ -166,6 +166,18 @@ impl World {
                 let is_it = |event: &Event| matches!(event, Event::Step(n, l, e, ..) if (*n, *l, *e) == (index, life, effect));
                 self.queue.retain(|_, event| !is_it(event));
             }
+            Output::Look(effect, uid) => {
+                let arrives = self.reaches_ateom(index, &uid);
+                self.send(Message {
+                    who: Who::Node(index),
+                    life,
+                    effect,
+                    carrier: Carrier::Ask,
+                    what: "Look",
+                    arrives,
+                    event: Event::AteomAsked(index, life, effect, uid),
+                });
+            }
             Output::Keep(effect, kept) => {
                 let at = (self.now + self.rng.between(500, 3 * MILLI)).max(self.hosts[index].journal_until);
                 self.hosts[index].journal_until = at;
@@ -213,14 +225,10 @@ impl World {
                     event: Event::ReportArrives(index, life, report),
                 });
             }
-            // One connection: what a worker is told arrives in order.
             Output::Tend {
                 worker, actor, tend, ..
             } => {
-                let asked = self.now + self.rng.between(MILLI, 5 * MILLI);
-                let last = self.hosts[index].asked_until.entry(worker.clone()).or_default();
-                *last = asked.max(*last);
-                let at = *last;
+                let at = self.reaches_ateom(index, &worker);
                 self.at(at, Event::AteomTended(index, worker, actor, tend));
             }
             Output::Note(_) => {}
@@ -464,6 +472,14 @@ impl World {
         }
     }
 
+    /// When what an ateom is asked or told now arrives there: over one connection, in order.
+    fn reaches_ateom(&mut self, index: usize, uid: &PodUid) -> u64 {
+        let at = self.now + self.rng.between(MILLI, 5 * MILLI);
+        let last = self.hosts[index].asked_until.entry(uid.clone()).or_default();
+        *last = at.max(*last);
+        *last
+    }
+
     fn begin_step(&mut self, index: usize, life: u32, effect: EffectId, work: Work, order: Arc<Order>) {
         // What only makes ready does not wait for the journal, and is forgotten with it.
         if matches!(
@@ -483,14 +499,8 @@ impl World {
         let (what, carrier) = name_of_step(&work);
         let (arrives, event) = match work {
             Work::Boot { .. } | Work::Thaw { .. } | Work::Capture | Work::Stop => {
-                // One connection: what is asked of an ateom arrives in order.
-                let asked = self.now + self.rng.between(MILLI, 5 * MILLI);
-                let last = self.hosts[index]
-                    .asked_until
-                    .entry(order.worker.clone())
-                    .or_default();
-                *last = asked.max(*last);
-                (*last, Event::AtAteom(index, life, effect, work, order))
+                let at = self.reaches_ateom(index, &order.worker);
+                (at, Event::AtAteom(index, life, effect, work, order))
             }
             Work::Clear | Work::Assemble => {
                 let at = self.now + self.rng.between(MILLI, 10 * MILLI);

@@ -176,13 +176,18 @@ impl World {
                 event,
                 Event::Step(..)
                     | Event::AtAteom(..)
+                    | Event::AteomAsked(..)
                     | Event::AteomDone(..)
                     | Event::AteomStarts(..)
                     | Event::Kept(..)
                     | Event::OrderArrives(..)
                     | Event::Replica(_, _, Input::Request(..))
                     | Event::ReportArrives(..)
-                    | Event::Node(_, _, node::Input::Worker(..) | node::Input::WorkerLost(_))
+                    | Event::Node(
+                        _,
+                        _,
+                        node::Input::Worker(..) | node::Input::WorkerLost(_) | node::Input::Looked(..)
+                    )
             ),
         };
         self.is_unarmed()

@@ -43,6 +43,8 @@ struct Inner {
     state: watch::Sender<WorkerState>,
     /// What was asked, in order.
     calls: watch::Sender<Vec<String>>,
+    /// How often it was asked what it has.
+    looks: watch::Sender<u64>,
     /// Operations wait here while it is closed.
     is_open: watch::Sender<bool>,
     orders: Mutex<Orders>,
@@ -56,6 +58,8 @@ struct Orders {
     files: Vec<String>,
     /// The memory of the actor in the sandbox.
     memory: Vec<u8>,
+    /// What it answers that it has, if that is not what it says.
+    answer: Option<WorkerState>,
 }
 
 impl FakeAteom {
@@ -70,11 +74,13 @@ impl FakeAteom {
                 ..WorkerState::default()
             }),
             calls: watch::Sender::default(),
+            looks: watch::Sender::default(),
             is_open: watch::Sender::new(true),
             orders: Mutex::new(Orders {
                 failure: None,
                 files: vec!["checkpoint.img".into()],
                 memory: Vec::new(),
+                answer: None,
             }),
             serving: Mutex::default(),
         }));
@@ -155,6 +161,12 @@ impl FakeAteom {
         });
     }
 
+    /// From now on it answers that it has what it has now, whatever it says.
+    pub fn insist(&self) {
+        let answer = self.0.state.borrow().clone();
+        self.0.orders.lock().unwrap().answer = Some(answer);
+    }
+
     /// Keeps operations waiting, or lets them go on.
     pub fn open(&self, is_open: bool) {
         self.0.is_open.send_replace(is_open);
@@ -196,6 +208,12 @@ impl FakeAteom {
     pub async fn asked_after(&self, calls: usize, verb: &str) {
         let is_asked = |all: &Vec<String>| all.iter().skip(calls).any(|call| call.starts_with(verb));
         self.0.calls.subscribe().wait_for(is_asked).await.unwrap();
+    }
+
+    /// Waits until it was asked what it has.
+    pub async fn looked_at(&self) {
+        let mut looks = self.0.looks.subscribe();
+        looks.wait_for(|looks| *looks > 0).await.unwrap();
     }
 
     /// Who is in the sandbox.
@@ -379,7 +397,10 @@ impl Ateom for FakeAteom {
 #[tonic::async_trait]
 impl WorkerControl for FakeAteom {
     async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<WorkerState>, Status> {
-        Ok(Response::new(self.0.state.borrow().clone()))
+        let answer = self.0.orders.lock().unwrap().answer.clone();
+        let answer = answer.unwrap_or_else(|| self.0.state.borrow().clone());
+        self.0.looks.send_modify(|looks| *looks += 1);
+        Ok(Response::new(answer))
     }
 
     type WatchStream = BoxStream<'static, Result<WorkerState, Status>>;

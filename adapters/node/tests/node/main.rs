@@ -4,6 +4,7 @@
 mod ateom;
 mod atespaces;
 mod discards;
+mod looks;
 mod rig;
 mod sessions;
 mod silence;

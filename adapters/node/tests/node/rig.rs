@@ -254,6 +254,17 @@ impl Rig {
         report.clone().unwrap()
     }
 
+    /// Waits for a report that is made after this.
+    pub async fn reported_anew(&self) -> HeartbeatRequest {
+        let sequence =
+            |report: &Option<HeartbeatRequest>| report.as_ref().map_or(0, |report| report.sequence);
+        let mut reports = self.reports.clone();
+        let before = sequence(&reports.borrow());
+        // The next may have been made already.
+        let report = reports.wait_for(|report| sequence(report) > before + 1).await;
+        report.unwrap().clone().unwrap()
+    }
+
     pub fn path(&self, relative: &str) -> PathBuf {
         self.directory.path().join(relative)
     }

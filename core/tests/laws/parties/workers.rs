@@ -33,6 +33,7 @@ pub enum Deed {
     Pulled,
     Empty,
     Lost,
+    Look(Option<bool>),
     CallersLeave,
 }
 
@@ -44,6 +45,11 @@ impl Workers {
                     let party = party_of(order.worker.as_str());
                     self.effects.insert(*effect, party);
                     (party, format!("{work:?} for {}", order.actor))
+                }
+                Output::Look(effect, worker) => {
+                    let party = party_of(worker.as_str());
+                    self.effects.insert(*effect, party);
+                    (party, "look".into())
                 }
                 Output::Keep(effect, kept) => {
                     let party = party_of(kept.worker.as_str());
@@ -104,6 +110,7 @@ impl Shared for Workers {
             3 => Just(Deed::Pulled),
             1 => Just(Deed::Empty),
             1 => Just(Deed::Lost),
+            1 => any::<Option<bool>>().prop_map(Deed::Look),
             1 => Just(Deed::CallersLeave),
         ]
         .boxed()
@@ -146,6 +153,7 @@ impl Shared for Workers {
             Deed::Pulled => Act::End(0, true),
             Deed::Empty => Act::Empty(own),
             Deed::Lost => Act::Lost(own),
+            Deed::Look(is_empty) => Act::Look(0, *is_empty),
             Deed::CallersLeave => Act::CallersLeave,
         };
         if let Some(input) = self.around[usize::from(party)].input(&act) {
