@@ -55,6 +55,11 @@ impl Ateoms {
         }
     }
 
+    /// Where workers have their directories.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// Where a worker's ateom serves.
     pub fn address(&self, worker: &PodUid) -> Result<Address, StepError> {
         let uid = Label::parse("target ateom UID", worker.as_str())?;

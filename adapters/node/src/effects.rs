@@ -10,7 +10,6 @@ use holdfast_core::registry::Report;
 use holdfast_runtime::driver::{Effects, Flow, Inbox};
 use holdfast_runtime::tokio::sync::mpsc;
 use holdfast_runtime::tokio::task::AbortHandle;
-use holdfast_sandbox::layout::Layout;
 
 use crate::ateom::Ateoms;
 use crate::desk::Desk;
@@ -30,7 +29,6 @@ pub(crate) struct NodeEffects {
     workshop: Arc<Workshop>,
     images: Arc<Images>,
     heartbeat: Arc<Heartbeat>,
-    layout: Layout,
     ateoms: Arc<Ateoms>,
     journal: mpsc::UnboundedSender<(EffectId, Kept)>,
     tending: Tending,
@@ -48,7 +46,6 @@ impl NodeEffects {
         workshop: Arc<Workshop>,
         images: Arc<Images>,
         heartbeat: Arc<Heartbeat>,
-        layout: Layout,
         ateoms: Arc<Ateoms>,
     ) -> Self {
         let mut tasks = Tasks::default();
@@ -65,7 +62,6 @@ impl NodeEffects {
             heartbeat,
             journal: sender,
             tending: Tending::new(ateoms.clone()),
-            layout,
             ateoms,
             tasks,
             steps: BTreeMap::new(),
@@ -96,9 +92,9 @@ impl NodeEffects {
     }
 
     fn look(&mut self, effect: EffectId, worker: PodUid) {
-        let (layout, ateoms, inbox) = (self.layout.clone(), self.ateoms.clone(), self.inbox.clone());
+        let (ateoms, inbox) = (self.ateoms.clone(), self.inbox.clone());
         let task = self.tasks.spawn(async move {
-            let answer = workers::look(layout, ateoms, worker).await;
+            let answer = workers::look(ateoms, worker).await;
             inbox.send(Input::Looked(effect, answer));
         });
         self.steps.retain(|_, step| !step.is_finished());
@@ -154,7 +150,7 @@ impl Effects<Settling> for NodeEffects {
                 let tasks = &mut self.tasks;
                 self.tending.tell(tasks, worker, actor, template, tend);
             }
-            Output::Note(note) => tracing::info!("{note}"),
+            Output::Note(note) => tracing::warn!("{note}"),
             Output::Moved(what, moved) => tracing::debug!(%what, "{moved}"),
         }
         Flow::GoOn

@@ -206,7 +206,6 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
         workshop,
         images,
         heartbeat.clone(),
-        layout.clone(),
         ateoms.clone(),
     );
     let driving = driver::drive(machine, queue, clock.clone(), effects);

@@ -147,8 +147,9 @@ fn read(layout: &Layout, uid: &Label) -> Option<Result<WorkerFile, String>> {
 }
 
 /// Asks a worker's ateom what it has now. What its stream of changes brings may be older than the answer.
-pub(crate) async fn look(layout: Layout, ateoms: Arc<Ateoms>, uid: PodUid) -> Result<Described, String> {
+pub(crate) async fn look(ateoms: Arc<Ateoms>, uid: PodUid) -> Result<Described, String> {
     let label = Label::parse("worker UID", uid.as_str()).map_err(|error| error.to_string())?;
+    let layout = ateoms.layout().clone();
     let file = spawn_blocking(move || read(&layout, &label)).await;
     let file = file.map_err(|error| error.to_string())?;
     let file = file.ok_or_else(|| format!("worker {uid} has no directory"))??;

@@ -116,9 +116,9 @@ impl Node {
             (None, None) => {}
         }
         if slot.entry.hosted != before {
-            if slot.entry.hosted.is_none() {
-                self.outputs
-                    .push_back(Output::Note(format!("worker {uid} lost its sandbox")));
+            if let (Some(hosted), None) = (before, &slot.entry.hosted) {
+                let note = format!("worker {uid} lost the sandbox of actor {}", hosted.actor);
+                self.outputs.push_back(Output::Note(note));
             }
             self.keep(uid);
         }

@@ -113,7 +113,7 @@ pub enum Output {
         /// What it is told.
         tend: Tend,
     },
-    /// Something worth a line in the log.
+    /// Something that an operator is to be told.
     Note(String),
     /// The operation on this worker, the pull of this image, or this node's session has come into another state.
     Moved(Name, Moved),

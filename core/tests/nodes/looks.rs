@@ -79,7 +79,8 @@ fn what_was_said_in_the_middle_of_an_operation_is_asked_about_when_that_has_ende
     let kept = seat.keeps.pop().expect("the disk hears of it").1;
     assert_eq!((kept.entry.hosted, kept.entry.highest), (None, Fence(6)));
     assert_eq!(seat.hosts(), None);
-    let is_noted = |output: &Output| *output == Output::Note("worker uid lost its sandbox".into());
+    let is_noted =
+        |output: &Output| *output == Output::Note("worker uid lost the sandbox of actor space/a".into());
     assert!(seat.said.iter().any(is_noted));
 }
 
