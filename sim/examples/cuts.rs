@@ -138,7 +138,7 @@ fn count(wish: &Wish) -> ExitCode {
                             eprintln!("{}", failure(name, path, violation));
                         }
                         let runs = ended.fetch_add(u64::from(!path.is_empty()), Ordering::Relaxed) + 1;
-                        if runs % TOLD_EVERY == 0 && !path.is_empty() {
+                        if runs.is_multiple_of(TOLD_EVERY) && !path.is_empty() {
                             let seconds = start.elapsed().as_secs();
                             eprintln!(
                                 "{runs} runs in {seconds} s, {name}, {}/{}",
