@@ -86,6 +86,12 @@ fn names_are_what_they_say() {
         (Version(3).to_string(), Fence(4).to_string()),
         (String::from("3"), String::from("4"))
     );
+    // Stores compare it as it is written here.
+    let edition = |life, version| Edition {
+        incarnation: Incarnation(life),
+        version: Version(version),
+    };
+    assert_eq!(edition(7, 3).to_string(), "3/7");
 }
 
 #[test]
