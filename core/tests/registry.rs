@@ -418,6 +418,24 @@ fn a_worker_that_nobody_has_heard_is_not_gone_although_its_row_is_of_an_older_po
 }
 
 #[test]
+fn a_worker_without_a_row_of_which_its_node_says_no_more_is_forgotten() {
+    let known = row("w", 10);
+    let silent = Sighting {
+        pod_uid: "another".into(),
+        incarnation: "".into(),
+        is_silent: true,
+        ..seen(&known)
+    };
+    let after = |first: &[Sighting]| {
+        let mut ear = Ear::listed(&[]);
+        ear.reports("n1", first);
+        ear.reports("n1", std::slice::from_ref(&silent));
+        ear.registry
+    };
+    assert_eq!(after(&[seen(&known)]), after(&[]));
+}
+
+#[test]
 fn of_a_worker_that_does_not_answer_its_row_tells_which_run_it_was_unless_its_node_knows() {
     let known = row("w", 10);
     let silent = |run: &str| Sighting {
