@@ -11,6 +11,8 @@ use holdfast_core::failure::Code;
 use holdfast_core::id::ActorKey;
 use holdfast_core::time::Instant;
 use holdfast_runtime::clock::Clock;
+use holdfast_runtime::shutdown::Shutdown;
+use holdfast_runtime::tokio::sync::watch;
 use holdfast_runtime::{entropy, tokio};
 
 use crate::{Activator, Route, RouteFailure, Settings};
@@ -41,6 +43,10 @@ pub(crate) struct Activations {
     clock: Arc<dyn Clock>,
     settings: Settings,
     flights: Mutex<BTreeMap<FlightKey, Flight>>,
+    /// Each activation holds a receiver.
+    under_way: watch::Sender<()>,
+    /// From when this is triggered on, nobody is asked again.
+    stopping: Shutdown,
 }
 
 /// Those who know an address to be stale must not be given the result of asking without saying so.
@@ -54,13 +60,26 @@ enum Part {
 }
 
 impl Activations {
-    pub(crate) fn new(activator: Arc<dyn Activator>, clock: Arc<dyn Clock>, settings: Settings) -> Arc<Self> {
+    pub(crate) fn new(
+        activator: Arc<dyn Activator>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+        stopping: Shutdown,
+    ) -> Arc<Self> {
         Arc::new(Self {
             activator,
             clock,
             settings,
             flights: Mutex::default(),
+            under_way: watch::Sender::new(()),
+            stopping,
         })
+    }
+
+    /// Resolves when no activation is under way. While the router stops, none is tried again, so that whoever puts
+    /// actors to sleep after it has the last word.
+    pub(crate) async fn ended(&self) {
+        self.under_way.closed().await;
     }
 
     /// Waits until `actor` runs, at most until `deadline`.
@@ -95,7 +114,12 @@ impl Activations {
             activations: Arc::clone(self),
             key: key.clone(),
         };
-        let task = tokio::spawn(async move { landing.activations.attempt(&landing.key).await });
+        let held = self.under_way.subscribe();
+        let task = tokio::spawn(async move {
+            let outcome = landing.activations.attempt(&landing.key).await;
+            drop(held);
+            outcome
+        });
         let flight = async move {
             task.await
                 .unwrap_or_else(|_| Err(ActivationError::Refused(broken())))
@@ -128,8 +152,11 @@ impl Activations {
             if self.clock.now().plus(pause) >= deadline {
                 return Err(ActivationError::Exhausted(failure));
             }
-            last = Some(failure);
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                biased;
+                () = self.stopping.triggered() => return Err(ActivationError::Exhausted(failure)),
+                () = tokio::time::sleep(pause) => last = Some(failure),
+            }
         }
     }
 }
@@ -214,7 +241,12 @@ mod tests {
     fn activations(activator: Arc<Counting>) -> (Arc<Activations>, Instant) {
         let deadline = SystemClock.now().plus(Duration::from_secs(60));
         (
-            Activations::new(activator, Arc::new(SystemClock), Settings::default()),
+            Activations::new(
+                activator,
+                Arc::new(SystemClock),
+                Settings::default(),
+                Shutdown::new(),
+            ),
             deadline,
         )
     }
@@ -285,7 +317,12 @@ mod tests {
     #[tokio::test]
     async fn who_joined_late_asks_again_and_who_began_does_not() {
         let activator = Arc::new(BusyOnce::default());
-        let activations = Activations::new(activator.clone(), Arc::new(SystemClock), Settings::default());
+        let activations = Activations::new(
+            activator.clone(),
+            Arc::new(SystemClock),
+            Settings::default(),
+            Shutdown::new(),
+        );
         let deadline = SystemClock.now().plus(Duration::from_secs(60));
         let actor = ActorKey::new("team", "a");
         let [began, joined] = [(); 2].map(|()| activations.activate(&actor, None, deadline));
@@ -293,6 +330,38 @@ mod tests {
         assert!(matches!(began, Err(ActivationError::Exhausted(failure)) if failure.message == "busy"));
         assert!(joined.is_ok());
         assert_eq!(activator.0.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn while_the_router_stops_nothing_is_asked_for_again() {
+        let (activator, stopping) = (Arc::new(BusyOnce::default()), Shutdown::new());
+        let settings = Settings {
+            activation_budget: Duration::from_secs(7200),
+            ..Settings::default()
+        };
+        let activations = Activations::new(
+            activator.clone(),
+            Arc::new(SystemClock),
+            settings,
+            stopping.clone(),
+        );
+        let deadline = SystemClock.now().plus(Duration::from_secs(60));
+        let actor = ActorKey::new("team", "a");
+        let waiting = activations.activate(&actor, None, deadline);
+        let stop = async {
+            while activator.0.load(Ordering::SeqCst) == 0 {
+                tokio::task::yield_now().await;
+            }
+            assert!(
+                activations.ended().now_or_never().is_none(),
+                "it waits to ask again"
+            );
+            stopping.trigger();
+            activations.ended().await;
+        };
+        let (outcome, ()) = futures_util::future::join(waiting, stop).await;
+        assert!(matches!(outcome, Err(ActivationError::Exhausted(failure)) if failure.message == "busy"));
+        assert_eq!(activator.0.load(Ordering::SeqCst), 1);
     }
 
     struct Panicking;
@@ -306,7 +375,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_activator_that_panics_is_an_internal_error_and_blocks_nobody() {
-        let activations = Activations::new(Arc::new(Panicking), Arc::new(SystemClock), Settings::default());
+        let activations = Activations::new(
+            Arc::new(Panicking),
+            Arc::new(SystemClock),
+            Settings::default(),
+            Shutdown::new(),
+        );
         let deadline = SystemClock.now().plus(Duration::from_secs(60));
         let outcome = activations
             .activate(&ActorKey::new("team", "a"), None, deadline)

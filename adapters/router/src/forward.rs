@@ -48,12 +48,17 @@ impl Forwarder {
         stopping: Shutdown,
     ) -> Self {
         Self {
-            activations: Activations::new(activator, Arc::clone(&clock), settings),
+            activations: Activations::new(activator, Arc::clone(&clock), settings, stopping.clone()),
             clock,
             room: Arc::new(Semaphore::new(settings.max_requests)),
             settings,
             stopping,
         }
+    }
+
+    /// Resolves when it asks for no actor.
+    pub(crate) async fn activations_ended(&self) {
+        self.activations.ended().await;
     }
 
     /// Answers a request that came from `client`.

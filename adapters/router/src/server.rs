@@ -30,9 +30,14 @@ enum Stage {
     Closed,
 }
 
+/// How long a router that stops waits for calls of its own that are under way: long enough for what they begin to be on
+/// record, where whoever puts actors to sleep after it sees it. A pull may take minutes.
+const LAST_CALLS_WITHIN: Duration = Duration::from_secs(2);
+
 /// Routes requests that come to `listener` until `stop` resolves; then takes no new ones, tells those that
 /// still wait for their actor so at once, lets those that a worker has run on for at most
-/// [`Settings::drain_timeout`], and returns when all have ended.
+/// [`Settings::drain_timeout`], and returns when all have ended. It has asked for no actor any more since it began to
+/// stop, and what it had asked for by then has ended, or is on record as being resumed.
 ///
 /// Failing to accept a connection never ends it.
 pub async fn serve(
@@ -77,14 +82,13 @@ pub async fn serve(
     stopping.trigger();
     stage.send_replace(Stage::Draining);
     // Each connection holds a receiver.
-    if tokio::time::timeout(settings.drain_timeout, stage.closed())
-        .await
-        .is_err()
-    {
+    let closed = tokio::time::timeout(settings.drain_timeout, stage.closed());
+    if closed.await.is_err() {
         tracing::warn!(after = ?settings.drain_timeout, "cutting the requests that are still in progress");
         stage.send_replace(Stage::Closed);
         stage.closed().await;
     }
+    let _ = tokio::time::timeout(LAST_CALLS_WITHIN, forwarder.activations_ended()).await;
 }
 
 /// One connection, from accept to its end. Errors on it are the client's business, and logged as such.
