@@ -555,6 +555,35 @@ fn a_promise_that_is_taken_back_before_it_is_looked_at_needs_nothing() {
 }
 
 #[test]
+fn a_promise_to_nobody_that_is_written_meanwhile_is_left_to_the_next_look() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let promise = worker::Change::Promise {
+        actor: actor_key("nobody"),
+        incarnation: Incarnation(7),
+        template: ("ns".into(), "counter".into()),
+        session: 1,
+    };
+    let row = &c.store.workers[&worker_key("w1")];
+    let promised = row.after(promise, Version::FIRST).unwrap();
+    c.store.workers.insert(promised.key.clone(), promised.clone());
+    c.input(0, Input::Watched(StoreEvent::Worker(Box::new(promised))));
+    while c.replicas[0].store.front().map(|(_, op)| name_of(op)) != Some("PutWorker") {
+        if c.step(0).is_none() {
+            c.wake(0);
+        }
+    }
+    let row = c.store.workers.get_mut(&worker_key("w1")).unwrap();
+    row.version = row.version.next();
+    c.run(0);
+    assert!(c.store.leases.is_empty());
+    let settled = Event::Settled {
+        actor: actor_key("nobody"),
+        failure: None,
+    };
+    assert_eq!(c.replicas[0].events.last(), Some(&settled));
+}
+
+#[test]
 fn what_becomes_of_a_lease_is_told_when_it_happens() {
     let mut c = Cluster::new(1, &["w1"]);
     let key = c.running("a", Some("mem://1"));
