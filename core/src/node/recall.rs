@@ -65,6 +65,10 @@ impl Node {
         let reply = match result {
             Ok(()) => owed.reply,
             Err(why) => {
+                // Whoever asks again has to wait for it again.
+                if let Some(slot) = self.slots.get_mut(&owed.worker) {
+                    slot.is_unkept = true;
+                }
                 let message = format!("the node cannot keep its journal: {why}");
                 Err(failure(Code::Unavailable, message, NodeFailureKind::Busy))
             }

@@ -565,3 +565,20 @@ fn a_snapshot_is_where_its_order_says() {
         assert_eq!(place_of(&none), None);
     }
 }
+
+#[test]
+fn an_answer_from_memory_whose_fence_the_disk_has_refused_is_not_given_before_it_is_kept() {
+    let mut seat = Seat::running();
+    let again = |seat: &mut Seat| seat.order(|order| (order.session, order.fence) = (1, Fence(11)));
+    let first = again(&mut seat);
+    for (effect, _) in core::mem::take(&mut seat.keeps) {
+        seat.input(Input::Kept(effect, Err("disk full".into())));
+    }
+    assert_eq!(seat.refusal(first), Some(NodeFailureKind::Busy));
+    let second = again(&mut seat);
+    assert_eq!(seat.reply(second), None);
+    let kept = seat.keeps.last().expect("it is asked to be kept again");
+    assert_eq!(kept.1.fence.as_ref().map(|(_, _, fence)| *fence), Some(Fence(11)));
+    seat.kept();
+    assert_eq!(seat.reply(second), Some(Ok(())));
+}
