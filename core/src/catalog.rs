@@ -313,6 +313,11 @@ impl core::fmt::Display for AssetsError {
     }
 }
 
+/// What a prefix means, however it ends.
+fn place(prefix: &Name) -> &str {
+    prefix.as_str().trim_end_matches('/')
+}
+
 impl Catalog {
     /// An empty catalog.
     pub fn new() -> Catalog {
@@ -343,10 +348,10 @@ impl Catalog {
         self.templates.get(&(namespace.clone(), name.clone()))
     }
 
-    /// Whether new actors of some template start from this snapshot.
+    /// Whether new actors of some template start from this snapshot. A prefix may be written with slashes at its end.
     pub fn is_golden(&self, snapshot: &Name) -> bool {
         let mut golden = self.templates.values().filter_map(|t| t.golden_snapshot.as_ref());
-        golden.any(|name| name == snapshot)
+        golden.any(|name| place(name) == place(snapshot))
     }
 
     /// All templates, by namespace and name.

@@ -692,3 +692,18 @@ fn a_record_does_not_grow_without_bound() {
     let newest = Snapshot::External(format!("mem://{}", 2 * GARBAGE_MAX - 2).into());
     assert_eq!(garbage.last(), Some(&newest));
 }
+
+#[test]
+fn what_a_template_starts_actors_from_stays_however_its_place_is_written() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = c.asleep("a", None);
+    resume(&mut c, &key);
+    let golden = suspend(&mut c, &key);
+    let mut borrowing = (*hand::template()).clone();
+    borrowing.golden_snapshot = Some(format!("{golden}/").as_str().into());
+    c.input(0, Input::Declared(hand::catalog(Some(borrowing.into()))));
+    c.ask(0, Request::Delete(key));
+    c.run(0);
+    pass(&mut c, later() * 3);
+    assert_eq!(deleted(&mut c), []);
+}
