@@ -137,6 +137,15 @@ fn sixteen_collections_run_at_once_and_all_are_made_in_the_end() {
     }
 }
 
+/// Of forty, those that did not fail are deleted, and the others when they come round again.
+fn assert_the_rest_goes_first(c: &mut Cluster, all: &[Place]) {
+    let mut gone = deleted(c);
+    assert_eq!(gone.len(), 24);
+    pass(c, later() * 3);
+    gone.extend(deleted(c));
+    assert_eq!(sorted(gone), all);
+}
+
 #[test]
 fn a_collection_that_fails_makes_room_for_the_next_and_comes_round_again() {
     for are_deleted in [false, true] {
@@ -150,11 +159,7 @@ fn a_collection_that_fails_makes_room_for_the_next_and_comes_round_again() {
         let second = places(&c);
         assert_eq!(second.len(), 16);
         assert!(second.iter().all(|place| !first.contains(place)));
-        let mut gone = deleted(&mut c);
-        assert_eq!(gone.len(), 24);
-        pass(&mut c, later() * 3);
-        gone.extend(deleted(&mut c));
-        assert_eq!(sorted(gone), all);
+        assert_the_rest_goes_first(&mut c, &all);
     }
 }
 
@@ -182,11 +187,7 @@ fn a_collection_whose_read_fails_makes_room_for_the_next_and_comes_round_again()
         }
         assert_eq!(c.replicas[0].store.len(), 16, "others, at once");
         c.run(0);
-        let mut gone = deleted(&mut c);
-        assert_eq!(gone.len(), 24);
-        pass(&mut c, later() * 3);
-        gone.extend(deleted(&mut c));
-        assert_eq!(sorted(gone), all);
+        assert_the_rest_goes_first(&mut c, &all);
     }
 }
 

@@ -524,17 +524,32 @@ fn a_node_that_has_answered_something_is_asked_again_as_soon_as_at_first() {
     assert!(wake_workflow(&mut c) <= first);
 }
 
-#[test]
-fn a_promise_that_is_taken_back_before_it_is_looked_at_needs_nothing() {
-    let mut c = Cluster::new(1, &["w1"]);
-    let row = &c.store.workers[&worker_key("w1")];
+/// The row of the one worker, promised to an actor that is not there.
+fn promised_to_nobody(c: &Cluster) -> Worker {
     let promise = worker::Change::Promise {
         actor: actor_key("nobody"),
         incarnation: Incarnation(7),
         template: ("ns".into(), "counter".into()),
         session: 1,
     };
-    let promised = row.after(promise, Version::FIRST).unwrap();
+    let row = &c.store.workers[&worker_key("w1")];
+    row.after(promise, Version::FIRST).unwrap()
+}
+
+/// Whoever looked after that promise is done, and has given its lease back.
+fn assert_nobody_is_settled(c: &Cluster) {
+    assert!(c.store.leases.is_empty());
+    let settled = Event::Settled {
+        actor: actor_key("nobody"),
+        failure: None,
+    };
+    assert_eq!(c.replicas[0].events.last(), Some(&settled));
+}
+
+#[test]
+fn a_promise_that_is_taken_back_before_it_is_looked_at_needs_nothing() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let promised = promised_to_nobody(&c);
     let freed = promised.after(worker::Change::Free, Version::FIRST).unwrap();
     c.input(0, Input::Watched(StoreEvent::Worker(Box::new(promised))));
     while c.replicas[0].store.front().map(|(_, op)| name_of(op)) != Some("GetActor") {
@@ -546,25 +561,13 @@ fn a_promise_that_is_taken_back_before_it_is_looked_at_needs_nothing() {
     let granted = c.store.perform(&op);
     answer(&mut c, acquire, Ok(granted));
     c.run(0);
-    assert!(c.store.leases.is_empty());
-    let settled = Event::Settled {
-        actor: actor_key("nobody"),
-        failure: None,
-    };
-    assert_eq!(c.replicas[0].events.last(), Some(&settled));
+    assert_nobody_is_settled(&c);
 }
 
 #[test]
 fn a_promise_to_nobody_that_is_written_meanwhile_is_left_to_the_next_look() {
     let mut c = Cluster::new(1, &["w1"]);
-    let promise = worker::Change::Promise {
-        actor: actor_key("nobody"),
-        incarnation: Incarnation(7),
-        template: ("ns".into(), "counter".into()),
-        session: 1,
-    };
-    let row = &c.store.workers[&worker_key("w1")];
-    let promised = row.after(promise, Version::FIRST).unwrap();
+    let promised = promised_to_nobody(&c);
     c.store.workers.insert(promised.key.clone(), promised.clone());
     c.input(0, Input::Watched(StoreEvent::Worker(Box::new(promised))));
     while c.replicas[0].store.front().map(|(_, op)| name_of(op)) != Some("PutWorker") {
@@ -575,12 +578,7 @@ fn a_promise_to_nobody_that_is_written_meanwhile_is_left_to_the_next_look() {
     let row = c.store.workers.get_mut(&worker_key("w1")).unwrap();
     row.version = row.version.next();
     c.run(0);
-    assert!(c.store.leases.is_empty());
-    let settled = Event::Settled {
-        actor: actor_key("nobody"),
-        failure: None,
-    };
-    assert_eq!(c.replicas[0].events.last(), Some(&settled));
+    assert_nobody_is_settled(&c);
 }
 
 #[test]
