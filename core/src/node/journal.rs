@@ -106,6 +106,15 @@ impl Entry {
     }
 }
 
+impl Pending {
+    /// Whether an order that does not name its operation means this checkpoint: it was taken once, and cannot
+    /// be taken again.
+    pub(super) fn is_meant_by(&self, order: &Order) -> bool {
+        let are_checkpoints = [&self.verb, &order.verb].map(|verb| matches!(verb, Verb::Checkpoint { .. }));
+        order.op.is_none() && are_checkpoints == [true; 2] && self.actor == order.actor
+    }
+}
+
 impl Hosted {
     /// Whether this is the actor that an order is about. What a control plane that knows no atespaces
     /// or incarnations leaves out is not compared.

@@ -39,7 +39,7 @@ impl Node {
     /// With no operation under way: believes what ateom has said last, or has it asked.
     pub(super) fn weigh(&mut self, uid: &PodUid, age: Age) {
         self.look_away(uid);
-        let Some(slot) = self.slots.get_mut(uid) else {
+        let Some(slot) = self.slots.get(uid) else {
             return;
         };
         match (slot.word(), age) {
@@ -47,9 +47,10 @@ impl Node {
             (Word::Borne(alive), _) => self.believe(uid, Some(alive)),
             (Word::Contrary(alive), Age::New) => self.believe(uid, alive),
             (Word::Contrary(_), Age::Unknown) => {
-                let effect = EffectId(self.next);
-                self.next += 1;
-                slot.look = Some(effect);
+                let effect = self.effect();
+                if let Some(slot) = self.slots.get_mut(uid) {
+                    slot.look = Some(effect);
+                }
                 self.outputs.push_back(Output::Look(effect, uid.clone()));
             }
         }

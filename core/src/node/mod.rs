@@ -11,7 +11,7 @@ pub mod journal;
 mod looks;
 pub mod operation;
 pub mod order;
-mod recall;
+mod promises;
 mod sessions;
 mod sightings;
 mod steps;
@@ -38,7 +38,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use looks::Age;
 use operation::Event;
-use recall::Owed;
+use promises::{Keep, Life, Mark, Owed, Shown};
 
 pub use journal::{Done, Entry, Hosted, Kept, Pending, Sandbox};
 pub use order::{Alive, Described, Order, place_of};
@@ -163,13 +163,13 @@ pub struct Node {
     settings: Settings,
     row: NodeRow,
     slots: BTreeMap<PodUid, Slot>,
-    fences: BTreeMap<(ActorKey, Incarnation), Fence>,
-    /// Those of them that the disk has not been given.
-    unkept: BTreeSet<(ActorKey, Incarnation)>,
+    fences: BTreeMap<Life, Mark>,
     pulls: Pulls,
     effects: BTreeMap<EffectId, PodUid>,
+    /// What the disk has been given and has not answered.
+    keeps: BTreeMap<EffectId, Keep>,
     /// Answers that wait for the disk.
-    owed: BTreeMap<EffectId, Owed>,
+    owed: Vec<Owed>,
     timers: Timers<Timer>,
     next: u64,
     session: Session,
@@ -192,8 +192,8 @@ struct Slot {
     look: Option<EffectId>,
     /// An operation has begun there since this node started.
     is_touched: bool,
-    /// The disk has not been given its highest fence.
-    is_unkept: bool,
+    /// The highest fence of it that the disk has.
+    kept: Fence,
 }
 
 /// An operation under way.
@@ -201,7 +201,8 @@ struct Slot {
 struct Running {
     op: OpId,
     order: Arc<Order>,
-    callers: BTreeSet<RequestId>,
+    /// Who waits for it, and which fences each has shown.
+    callers: BTreeMap<RequestId, Shown>,
     stage: Stage,
     /// Steps that have been asked for and have not ended.
     pending: BTreeMap<EffectId, Step>,
@@ -220,7 +221,7 @@ enum Step {
 /// Where an operation stands. Within a stage, steps run side by side.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Stage {
-    /// The order is kept on disk, what was there before is cleared, images are pulled.
+    /// The order is kept on disk, then what was there before is cleared; images are pulled meanwhile.
     Preparing { is_cleared: bool },
     /// Bundles are laid out while the snapshot is fetched.
     Assembling { is_assembled: bool, is_fetched: bool },
@@ -251,8 +252,8 @@ impl Node {
             session: Session::new(settings.node.on_lapse, 0),
             settings,
             effects: BTreeMap::new(),
-            owed: BTreeMap::new(),
-            unkept: BTreeSet::new(),
+            keeps: BTreeMap::new(),
+            owed: Vec::new(),
             timers: Timers::default(),
             next: 1,
             reporting: None,
@@ -267,7 +268,8 @@ impl Node {
         entries: BTreeMap<PodUid, Entry>,
         fences: BTreeMap<(ActorKey, Incarnation), Fence>,
     ) {
-        self.fences = fences;
+        let kept = fences.into_iter().map(|(life, fence)| (life, Mark::kept(fence)));
+        self.fences = kept.collect();
         let sessions = entries.values().filter_map(|entry| entry.hosted.as_ref());
         let remembered = sessions.map(|hosted| hosted.session).max().unwrap_or(0);
         self.session = Session::new(self.settings.node.on_lapse, remembered);
@@ -277,6 +279,7 @@ impl Node {
             self.slots.insert(
                 uid,
                 Slot {
+                    kept: entry.highest,
                     entry,
                     is_awaited,
                     ..Slot::default()
@@ -291,11 +294,7 @@ impl Node {
             return self.reply(Some(id), Err(failure));
         }
         let uid = order.worker.clone();
-        let op = order.op.unwrap_or(OpId {
-            replica: ReplicaId(0),
-            seq: self.next,
-        });
-        self.next += 1;
+        let op = order.op.unwrap_or_else(|| self.nameless());
         self.raise_fences(&order);
         let Some(slot) = self.slots.get(&uid) else {
             return;
@@ -303,7 +302,7 @@ impl Node {
 
         // While something else is under way, what was done before it may be about to be undone.
         if let Some(done) = &slot.entry.last
-            && done.op == op
+            && order.op == Some(done.op)
             && slot.running.as_ref().is_none_or(|running| running.op == op)
         {
             let result = done.result.clone();
@@ -312,7 +311,8 @@ impl Node {
         if let Some(running) = &slot.running {
             let is_same_wish = running.order.actor == order.actor && running.order.verb == order.verb;
             if running.op == op || (is_same_wish && order.op.is_none()) {
-                return self.befall(&uid, Event::Join, |node| node.join(&uid, id));
+                let shown = Shown::by(&order);
+                return self.befall(&uid, Event::Join, |node| node.join(&uid, id, shown));
             }
             let is_boot = matches!(running.order.verb, Verb::Run { .. } | Verb::Restore { .. });
             if order.verb != Verb::Stop || running.order.actor != order.actor || !is_boot {
@@ -327,9 +327,9 @@ impl Node {
     }
 
     /// One more waits for the operation under way.
-    fn join(&mut self, uid: &PodUid, caller: RequestId) {
+    fn join(&mut self, uid: &PodUid, caller: RequestId, shown: Shown) {
         if let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) {
-            running.callers.insert(caller);
+            running.callers.insert(caller, shown);
         }
     }
 
@@ -382,7 +382,7 @@ impl Node {
         };
         slot.is_touched = true;
         let captured = match &slot.entry.current {
-            Some(pending) if pending.op == op => pending.captured.clone(),
+            Some(pending) if pending.op == op || pending.is_meant_by(&order) => pending.captured.clone(),
             _ => None,
         };
         if matches!(order.verb, Verb::Run { .. } | Verb::Restore { .. }) {
@@ -424,7 +424,10 @@ impl Node {
         slot.running = Some(Running {
             op,
             order: order.clone(),
-            callers: caller.into_iter().collect(),
+            callers: caller
+                .map(|caller| (caller, Shown::by(&order)))
+                .into_iter()
+                .collect(),
             stage: stage.clone(),
             pending: BTreeMap::new(),
             images: BTreeSet::new(),
@@ -451,7 +454,7 @@ impl Node {
                 let containers = workload.containers.iter().map(|c| c.image.clone());
                 running.images = containers.chain([workload.pause_image.clone()]).collect();
                 let images = running.images.clone();
-                self.work(uid, Work::Clear);
+                self.work_when_kept(uid, Work::Clear);
                 for image in images {
                     self.pulls.handle(now, pull::Input::Want(image, waiter));
                 }
@@ -482,49 +485,41 @@ impl Node {
     }
 
     fn work(&mut self, uid: &PodUid, work: Work) {
-        let effect = self.effect(uid);
+        let effect = self.effect();
         let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) else {
             return;
         };
+        self.effects.insert(effect, uid.clone());
         running.pending.insert(effect, Step::Work(work.clone()));
         self.outputs
             .push_back(Output::Work(effect, work, running.order.clone()));
     }
 
+    /// Has the disk take what is known of a worker, and what the operation there goes on by.
     fn keep(&mut self, uid: &PodUid) {
-        let running = self.running(uid);
-        let life = running.map(|r| (r.order.actor.clone(), r.order.incarnation));
-        let Some(effect) = self.keep_with(uid, life) else {
-            return;
-        };
+        let life = self.running(uid).map(|running| running.order.life());
+        let effect = self.keep_with(uid, life);
         if let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) {
-            running.pending.insert(effect, Step::Keep);
+            running.pending.extend(effect.map(|effect| (effect, Step::Keep)));
         }
     }
 
-    /// Has the disk take what is known of a worker, and the fence of this life of an actor.
-    fn keep_with(&mut self, uid: &PodUid, life: Option<(ActorKey, Incarnation)>) -> Option<EffectId> {
-        let slot = self.slots.get_mut(uid)?;
-        slot.is_unkept = false;
-        if let Some(life) = &life {
-            self.unkept.remove(life);
-        }
-        let fence = life.and_then(|key| self.fences.get(&key).map(|fence| (key.0, key.1, *fence)));
-        let kept = Kept {
-            worker: uid.clone(),
-            entry: slot.entry.clone(),
-            fence,
-        };
-        let effect = self.effect(uid);
-        self.outputs.push_back(Output::Keep(effect, Box::new(kept)));
-        Some(effect)
-    }
-
-    fn effect(&mut self, uid: &PodUid) -> EffectId {
+    fn effect(&mut self) -> EffectId {
         let effect = EffectId(self.next);
         self.next += 1;
-        self.effects.insert(effect, uid.clone());
         effect
+    }
+
+    /// An operation that no control plane has named. No other run of any atelet has it: ateom, which remembers
+    /// what it has done, does not take it for one that is over.
+    fn nameless(&mut self) -> OpId {
+        let run = self.row.incarnation.digits() << 32;
+        let seq = run.wrapping_add(self.next);
+        self.next += 1;
+        OpId {
+            replica: ReplicaId(0),
+            seq,
+        }
     }
 
     fn running(&self, uid: &PodUid) -> Option<&Running> {

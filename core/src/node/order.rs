@@ -32,6 +32,13 @@ pub struct Order {
     pub verb: Verb,
 }
 
+impl Order {
+    /// The life of an actor that it is about.
+    pub(super) fn life(&self) -> (ActorKey, Incarnation) {
+        (self.actor.clone(), self.incarnation)
+    }
+}
+
 /// What ateom says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Described {

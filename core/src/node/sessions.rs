@@ -3,7 +3,7 @@
 use super::{Node, Output, Running, Sandbox, Stage, Tend, Timer};
 use crate::effect::{NodeFailure, NodeFailureKind, Verb};
 use crate::failure::Code;
-use crate::id::{Incarnation, OpId, PodUid, ReplicaId};
+use crate::id::{Incarnation, PodUid};
 use crate::node::admission::failure;
 use crate::node::order::Order;
 use crate::node::work::Work;
@@ -158,19 +158,17 @@ impl Node {
         if is_newer || slot.running.is_some() {
             return;
         }
-        let op = OpId {
-            replica: ReplicaId(0),
-            seq: self.next,
-        };
-        let life = (hosted.actor.clone(), hosted.incarnation);
+        let (actor, incarnation, template) =
+            (hosted.actor.clone(), hosted.incarnation, hosted.template.clone());
+        let op = self.nameless();
         let order = Order {
             worker: eviction.pod_uid.clone(),
             worker_fence: eviction.fence,
-            actor: hosted.actor.clone(),
-            incarnation: hosted.incarnation,
-            fence: self.fences.get(&life).copied().unwrap_or_default(),
+            fence: self.highest_of(&(actor.clone(), incarnation)),
+            actor,
+            incarnation,
             op: Some(op),
-            template: hosted.template.clone(),
+            template,
             workload: Arc::default(),
             session: 0,
             verb: Verb::Stop,

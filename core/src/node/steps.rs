@@ -9,9 +9,11 @@ use crate::node::admission::failure;
 use crate::node::journal::{Done, Sandbox};
 use crate::node::looks::Age;
 use crate::node::operation::Event;
+use crate::node::promises::unkept;
 use crate::node::work::{Work, WorkFailure, WorkFailureKind, WorkResult};
 use crate::pull;
 use crate::time::{Instant, backoff};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -189,26 +191,34 @@ impl Node {
         if running.order.verb == Verb::Stop && result.is_ok() {
             slot.entry.void(running.order.worker_fence);
         }
-        if is_final {
+        // An upload is not noted as under way: what is, is not its own.
+        if !matches!(running.order.verb, Verb::Upload { .. }) {
             slot.entry.current = None;
-            // An upload is repeated safely; what concerns the sandbox must not be.
-            if !matches!(running.order.verb, Verb::Upload { .. } | Verb::Stop | Verb::Thaw) {
-                slot.entry.last = Some(Done {
-                    op: running.op,
-                    result: result.clone(),
-                });
-            }
+        }
+        // An upload is repeated safely; what concerns the sandbox must not be.
+        if is_final && !matches!(running.order.verb, Verb::Upload { .. } | Verb::Stop | Verb::Thaw) {
+            slot.entry.last = Some(Done {
+                op: running.op,
+                result: result.clone(),
+            });
         }
         running.stage = Stage::Ending(result);
         self.timers.set(Timer::Retry(uid.clone()), None);
-        for effect in others.into_keys() {
-            self.effects.remove(&effect);
-            self.outputs.push_back(Output::Cancel(effect));
-        }
+        self.cancel(others);
         self.pulls.handle(now, pull::Input::Unwant(waiter));
         self.heed_pulls(now);
         self.keep(uid);
         self.changed(now);
+    }
+
+    /// Nobody waits for these steps any more. What the disk was given it takes all the same.
+    fn cancel(&mut self, steps: BTreeMap<EffectId, Step>) {
+        for (effect, step) in steps {
+            if let Step::Work(_) = step {
+                self.effects.remove(&effect);
+                self.outputs.push_back(Output::Cancel(effect));
+            }
+        }
     }
 
     /// A boot that a Stop overtakes: its callers are told, its steps are ended.
@@ -219,11 +229,8 @@ impl Node {
         let Some(running) = slot.running.take() else {
             return;
         };
-        for effect in running.pending.keys() {
-            self.effects.remove(effect);
-            self.outputs.push_back(Output::Cancel(*effect));
-        }
-        for caller in running.callers {
+        self.cancel(running.pending);
+        for caller in running.callers.into_keys() {
             let message = format!("operation {} was stopped by a newer order", running.op);
             self.outputs.push_back(Output::Reply(
                 caller,
@@ -236,61 +243,49 @@ impl Node {
     }
 
     pub(super) fn kept(&mut self, now: Instant, effect: EffectId, result: Result<(), String>) {
-        if self.pay(effect, &result) {
+        let Some(uid) = self.on_disk(effect, &result) else {
             return;
+        };
+        let running = self.slots.get_mut(&uid).and_then(|slot| slot.running.as_mut());
+        if running.is_some_and(|running| running.pending.remove(&effect).is_some()) {
+            let event = if result.is_ok() {
+                Event::Kept
+            } else {
+                Event::Unkept
+            };
+            self.befall(&uid, event, |node| node.go_on_kept(now, &uid, &result));
         }
-        let Some(uid) = self.effects.remove(&effect) else {
-            return;
-        };
-        let Some(running) = self.slots.get_mut(&uid).and_then(|slot| slot.running.as_mut()) else {
-            return;
-        };
-        if running.pending.remove(&effect).is_none() {
-            return;
-        }
-        let event = if result.is_ok() {
-            Event::Kept
-        } else {
-            Event::Unkept
-        };
-        self.befall(&uid, event, |node| node.go_on_kept(now, &uid, result));
+        self.pay(&result);
     }
 
     /// The disk has what the stage wanted to be kept, or cannot take it.
-    fn go_on_kept(&mut self, now: Instant, uid: &PodUid, result: Result<(), String>) {
+    fn go_on_kept(&mut self, now: Instant, uid: &PodUid, result: &Result<(), String>) {
         let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) else {
             return;
         };
         // What cannot be remembered must not be begun; what has been captured is saved all the same.
         let is_begun = matches!(running.stage, Stage::Saving(_) | Stage::Ending(_));
-        if let (Err(why), false) = (&result, is_begun) {
-            let message = format!("the node cannot keep its journal: {why}");
-            return self.end(
-                now,
-                uid,
-                Err(failure(Code::Unavailable, message, NodeFailureKind::Failed)),
-            );
+        if let (Err(why), false) = (result, is_begun) {
+            return self.end(now, uid, Err(unkept(why, NodeFailureKind::Failed)));
         }
         match running.stage.clone() {
             Stage::Ending(reply) => {
                 let callers = core::mem::take(&mut running.callers);
+                let order = running.order.clone();
                 if let Some(slot) = self.slots.get_mut(uid) {
                     slot.running = None;
                 }
                 self.weigh(uid, Age::Unknown);
                 self.tend(now, uid);
-                for caller in callers {
-                    self.reply(Some(caller), reply.clone());
+                for (caller, shown) in callers {
+                    self.answer(caller, &order, shown, reply.clone());
                 }
             }
-            Stage::Booting | Stage::Thawing => {
-                if self.running(uid).is_some_and(|r| r.pending.is_empty()) {
-                    self.set_running(now, uid);
-                }
-            }
+            Stage::Preparing { .. } => self.resume_stage(uid, Work::Clear),
+            Stage::Thawing => self.set_running(now, uid),
             Stage::Capturing => self.resume_stage(uid, Work::Capture),
             Stage::Stopping(_) => self.resume_stage(uid, Work::Stop),
-            Stage::Preparing { .. } | Stage::Assembling { .. } | Stage::Saving(_) | Stage::Uploading => {}
+            Stage::Assembling { .. } | Stage::Booting | Stage::Saving(_) | Stage::Uploading => {}
         }
     }
 
@@ -405,14 +400,10 @@ mod tests {
             kind: WorkFailureKind::Transient,
         };
         node.handle(NOW, Input::Worked(*fetch, Err(failure)));
-        assert_eq!(node.effects.len(), 1, "the journal's, and not the other step's");
+        assert!(node.effects.is_empty(), "the other step's too");
 
         let (mut node, _) = assembling();
         node.handle(NOW, order(2, Verb::Stop));
-        assert_eq!(
-            node.effects.len(),
-            1,
-            "the journal's, and none of what was overtaken"
-        );
+        assert!(node.effects.is_empty(), "none of what was overtaken");
     }
 }

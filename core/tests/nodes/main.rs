@@ -3,6 +3,7 @@
 #[path = "../hand/mod.rs"]
 mod hand;
 mod looks;
+mod promises;
 mod seat;
 
 use hand::actor_key;
@@ -102,32 +103,6 @@ fn an_order_to_stop_what_is_not_there_is_done_and_touches_nobody_else() {
     assert_eq!(seat.reply(stop), Some(Ok(())));
     assert_eq!(seat.working(), [] as [&Work; 0]);
     assert_eq!(seat.hosts().as_deref(), Some("a"));
-}
-
-#[test]
-fn what_is_answered_from_memory_is_not_answered_while_the_disk_has_no_room_for_its_fence() {
-    let mut seat = Seat::running();
-    let again = |seat: &mut Seat| seat.order(|order| (order.session, order.fence) = (1, Fence(11)));
-    let (first, left) = (again(&mut seat), again(&mut seat));
-    seat.input(Input::CallerGone(left));
-    for (effect, _) in core::mem::take(&mut seat.keeps) {
-        seat.input(Input::Kept(effect, Err("disk full".into())));
-    }
-    assert_eq!(seat.refusal(first), Some(NodeFailureKind::Busy));
-    assert_eq!(seat.reply(left), None);
-    let second = again(&mut seat);
-    seat.kept();
-    assert_eq!(seat.reply(second), Some(Ok(())));
-}
-
-#[test]
-fn what_is_answered_from_memory_waits_for_the_disk_also_if_only_its_workers_fence_is_new() {
-    let mut seat = Seat::running();
-    let again = seat.order(|order| (order.session, order.worker_fence) = (1, Fence(6)));
-    assert_eq!(seat.reply(again), None);
-    assert_eq!(seat.keeps[0].1.entry.highest, Fence(6));
-    seat.kept();
-    assert_eq!(seat.reply(again), Some(Ok(())));
 }
 
 #[test]
@@ -564,21 +539,4 @@ fn a_snapshot_is_where_its_order_says() {
     for none in [run(), upload, Verb::Stop, Verb::Thaw] {
         assert_eq!(place_of(&none), None);
     }
-}
-
-#[test]
-fn an_answer_from_memory_whose_fence_the_disk_has_refused_is_not_given_before_it_is_kept() {
-    let mut seat = Seat::running();
-    let again = |seat: &mut Seat| seat.order(|order| (order.session, order.fence) = (1, Fence(11)));
-    let first = again(&mut seat);
-    for (effect, _) in core::mem::take(&mut seat.keeps) {
-        seat.input(Input::Kept(effect, Err("disk full".into())));
-    }
-    assert_eq!(seat.refusal(first), Some(NodeFailureKind::Busy));
-    let second = again(&mut seat);
-    assert_eq!(seat.reply(second), None);
-    let kept = seat.keeps.last().expect("it is asked to be kept again");
-    assert_eq!(kept.1.fence.as_ref().map(|(_, _, fence)| *fence), Some(Fence(11)));
-    seat.kept();
-    assert_eq!(seat.reply(second), Some(Ok(())));
 }

@@ -35,10 +35,15 @@ pub struct Seat {
 impl Seat {
     /// It starts with this in its journal.
     pub fn started(entry: Option<Entry>, fences: &[(&str, u64)]) -> Seat {
+        Seat::restarted("atelet", entry, fences)
+    }
+
+    /// The same, as this run of atelet.
+    pub fn restarted(run: &str, entry: Option<Entry>, fences: &[(&str, u64)]) -> Seat {
         let row = NodeRow {
             name: "node".into(),
             address: "address".into(),
-            incarnation: "atelet".into(),
+            incarnation: run.into(),
             sequence: 0,
             session: 0,
             lapsed: 0,
@@ -149,6 +154,13 @@ impl Seat {
         }
     }
 
+    /// The disk takes nothing of what it was given.
+    pub fn refuse(&mut self) {
+        for (effect, _) in std::mem::take(&mut self.keeps) {
+            self.input(Input::Kept(effect, Err("disk full".into())));
+        }
+    }
+
     pub fn pulled(&mut self) {
         for (_, attempt) in std::mem::take(&mut self.pulls) {
             self.input(Input::Pull(pull::Input::Ended(attempt, Ok(()))));
@@ -252,7 +264,7 @@ impl Seat {
     }
 }
 
-fn described(alive: Option<(&str, u64, Sandbox)>) -> Described {
+pub fn described(alive: Option<(&str, u64, Sandbox)>) -> Described {
     Described {
         key: worker_key("w"),
         ip: "ip".into(),

@@ -1,0 +1,205 @@
+//! What the node promises by an answer, and that it is on disk before the answer is given.
+//!
+//! Whoever is answered may rest on it that nobody whom it has overtaken is let in any more. So an answer waits
+//! until the disk has the fences that its order has shown, whether the order began something, joined what was
+//! under way, or is answered from memory. Otherwise an atelet that died right after it would let in the one
+//! that was overtaken (I1). An answer that nothing was done, or that it is to be asked again, promises nothing.
+
+use super::admission::failure;
+use super::{Node, Order, Output};
+use crate::effect::{NodeFailure, NodeFailureKind, NodeReply};
+use crate::failure::Code;
+use crate::id::{ActorKey, EffectId, Fence, Incarnation, PodUid, RequestId};
+use crate::node::journal::Kept;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+
+/// One life of an actor.
+pub(super) type Life = (ActorKey, Incarnation);
+
+/// A fence that only goes up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Mark {
+    /// The highest that was seen.
+    seen: Fence,
+    /// The highest that the disk has.
+    kept: Fence,
+}
+
+impl Mark {
+    /// One that was read from disk.
+    pub(super) fn kept(fence: Fence) -> Mark {
+        Mark {
+            seen: fence,
+            kept: fence,
+        }
+    }
+}
+
+/// The fences that an order has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Shown {
+    actor: Fence,
+    worker: Fence,
+}
+
+impl Shown {
+    pub(super) fn by(order: &Order) -> Shown {
+        Shown {
+            actor: order.fence,
+            worker: order.worker_fence,
+        }
+    }
+}
+
+/// What the disk has been given.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Keep {
+    worker: PodUid,
+    highest: Fence,
+    fence: Option<(Life, Fence)>,
+}
+
+/// An answer that waits for the disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Owed {
+    caller: RequestId,
+    worker: PodUid,
+    life: Life,
+    shown: Shown,
+    reply: NodeReply,
+}
+
+impl Node {
+    /// The highest fence that has been seen of an actor.
+    pub(super) fn highest_of(&self, life: &Life) -> Fence {
+        self.fences.get(life).copied().unwrap_or_default().seen
+    }
+
+    /// Takes note of the fences of an order that is let in.
+    pub(super) fn raise_fences(&mut self, order: &Order) {
+        if order.fence > Fence(0) {
+            let mark = self.fences.entry(order.life()).or_default();
+            mark.seen = mark.seen.max(order.fence);
+        }
+        let slot = self.slots.entry(order.worker.clone()).or_default();
+        slot.entry.highest = slot.entry.highest.max(order.worker_fence);
+    }
+
+    /// Answers without having done anything for it: what the order asks for has happened already, or need not.
+    pub(super) fn recall(&mut self, caller: Option<RequestId>, order: &Order, reply: NodeReply) {
+        if let Some(caller) = caller {
+            self.answer(caller, order, Shown::by(order), reply);
+        }
+    }
+
+    /// Answers one who has shown these fences with an order like this, as soon as that may be.
+    pub(super) fn answer(&mut self, caller: RequestId, order: &Order, shown: Shown, reply: NodeReply) {
+        let owed = Owed {
+            caller,
+            worker: order.worker.clone(),
+            life: order.life(),
+            shown,
+            reply,
+        };
+        if !owed.promises() || self.is_kept(&owed) {
+            return self.reply(Some(owed.caller), owed.reply);
+        }
+        if !self.is_on_its_way(&owed) {
+            self.keep_with(&owed.worker, Some(owed.life.clone()));
+        }
+        self.owed.push(owed);
+    }
+
+    /// Has the disk take what is known of a worker, and the fence of this life of an actor.
+    pub(super) fn keep_with(&mut self, uid: &PodUid, life: Option<Life>) -> Option<EffectId> {
+        let entry = self.slots.get(uid)?.entry.clone();
+        let fence = life.and_then(|life| {
+            let fence = self.fences.get(&life)?.seen;
+            Some((life, fence))
+        });
+        let keep = Keep {
+            worker: uid.clone(),
+            highest: entry.highest,
+            fence: fence.clone(),
+        };
+        let kept = Kept {
+            worker: uid.clone(),
+            entry,
+            fence: fence.map(|((actor, incarnation), fence)| (actor, incarnation, fence)),
+        };
+        let effect = self.effect();
+        self.keeps.insert(effect, keep);
+        self.outputs.push_back(Output::Keep(effect, Box::new(kept)));
+        Some(effect)
+    }
+
+    /// The disk has taken something, or cannot. Returns the worker that it was about.
+    pub(super) fn on_disk(&mut self, effect: EffectId, result: &Result<(), String>) -> Option<PodUid> {
+        let keep = self.keeps.remove(&effect)?;
+        if result.is_ok() {
+            if let Some(slot) = self.slots.get_mut(&keep.worker) {
+                slot.kept = slot.kept.max(keep.highest);
+            }
+            if let Some((life, fence)) = keep.fence {
+                let mark = self.fences.entry(life).or_default();
+                mark.kept = mark.kept.max(fence);
+            }
+        }
+        Some(keep.worker)
+    }
+
+    /// Gives the answers that the disk now allows. What it did not take, nobody is told.
+    pub(super) fn pay(&mut self, result: &Result<(), String>) {
+        for owed in core::mem::take(&mut self.owed) {
+            if self.is_kept(&owed) {
+                self.reply(Some(owed.caller), owed.reply);
+            } else if let (Err(why), false) = (result, self.is_on_its_way(&owed)) {
+                self.reply(Some(owed.caller), Err(unkept(why, NodeFailureKind::Busy)));
+            } else {
+                self.owed.push(owed);
+            }
+        }
+    }
+
+    /// A caller has gone, whatever it is owed.
+    pub(super) fn forgive(&mut self, caller: RequestId) {
+        self.owed.retain(|owed| owed.caller != caller);
+    }
+
+    fn is_kept(&self, owed: &Owed) -> bool {
+        let actor = self.fences.get(&owed.life).copied().unwrap_or_default();
+        let worker = self.slots.get(&owed.worker).map(|slot| slot.kept);
+        actor.kept >= owed.shown.actor && worker.unwrap_or_default() >= owed.shown.worker
+    }
+
+    /// Whether the disk has been given what this answer waits for.
+    fn is_on_its_way(&self, owed: &Owed) -> bool {
+        let has = |keep: &&Keep| {
+            let fence = keep.fence.as_ref().filter(|(life, _)| *life == owed.life);
+            let of_actor = fence.map_or(Fence(0), |(_, fence)| *fence);
+            keep.worker == owed.worker && keep.highest >= owed.shown.worker && of_actor >= owed.shown.actor
+        };
+        self.keeps.values().any(|keep| has(&keep))
+    }
+}
+
+impl Owed {
+    /// Whether whoever gets this answer rests on it.
+    fn promises(&self) -> bool {
+        match &self.reply {
+            Ok(()) => true,
+            Err(failure) => matches!(
+                failure.kind,
+                NodeFailureKind::Crash | NodeFailureKind::SandboxGone
+            ),
+        }
+    }
+}
+
+/// The disk does not take what has to be on it.
+pub(super) fn unkept(why: &str, kind: NodeFailureKind) -> NodeFailure {
+    let message = format!("the node cannot keep its journal: {why}");
+    failure(Code::Unavailable, message, kind)
+}

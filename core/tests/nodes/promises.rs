@@ -1,0 +1,243 @@
+//! What an answer promises is on disk before it is given, and a disk that takes nothing hides no loss.
+
+use crate::hand::worker_key;
+use crate::seat::*;
+use holdfast_core::effect::*;
+use holdfast_core::id::*;
+use holdfast_core::node::*;
+
+/// The actor's fence in what the disk was given last.
+fn fence_given(seat: &Seat) -> Option<Fence> {
+    let (_, kept) = seat.keeps.last()?;
+    kept.fence.as_ref().map(|(.., fence)| *fence)
+}
+
+/// An order to stop actor a, under this fence of it.
+fn stop(seat: &mut Seat, fence: u64) -> RequestId {
+    seat.order(|order| {
+        (order.session, order.fence) = (1, Fence(fence));
+        (order.verb, order.op) = (Verb::Stop, Some(op(2)));
+    })
+}
+
+#[test]
+fn what_is_answered_from_memory_is_not_answered_while_the_disk_has_no_room_for_its_fence() {
+    let mut seat = Seat::running();
+    let again = |seat: &mut Seat| seat.order(|order| (order.session, order.fence) = (1, Fence(11)));
+    let (first, left) = (again(&mut seat), again(&mut seat));
+    seat.input(Input::CallerGone(left));
+    seat.refuse();
+    assert_eq!(seat.refusal(first), Some(NodeFailureKind::Busy));
+    assert_eq!(seat.reply(left), None);
+    let second = again(&mut seat);
+    seat.kept();
+    assert_eq!(seat.reply(second), Some(Ok(())));
+}
+
+#[test]
+fn what_is_answered_from_memory_waits_for_the_disk_also_if_only_its_workers_fence_is_new() {
+    let mut seat = Seat::running();
+    let again = seat.order(|order| (order.session, order.worker_fence) = (1, Fence(6)));
+    assert_eq!(seat.reply(again), None);
+    assert_eq!(seat.keeps[0].1.entry.highest, Fence(6));
+    seat.kept();
+    assert_eq!(seat.reply(again), Some(Ok(())));
+}
+
+#[test]
+fn an_answer_from_memory_whose_fence_the_disk_has_refused_is_not_given_before_it_is_kept() {
+    let mut seat = Seat::running();
+    let again = |seat: &mut Seat| seat.order(|order| (order.session, order.fence) = (1, Fence(11)));
+    let first = again(&mut seat);
+    seat.refuse();
+    assert_eq!(seat.refusal(first), Some(NodeFailureKind::Busy));
+    let second = again(&mut seat);
+    assert_eq!(seat.reply(second), None);
+    assert_eq!(
+        fence_given(&seat),
+        Some(Fence(11)),
+        "it is asked to be kept again"
+    );
+    seat.kept();
+    assert_eq!(seat.reply(second), Some(Ok(())));
+}
+
+/// The result of what it joins is on its way to the disk, with the fence of whoever began it.
+#[test]
+fn whoever_joins_an_operation_at_its_end_is_answered_when_the_disk_has_the_fence_that_he_showed() {
+    let mut seat = Seat::running();
+    let first = stop(&mut seat, 10);
+    seat.kept();
+    seat.worked(Ok(Vec::new()));
+    assert_eq!(fence_given(&seat), Some(Fence(10)));
+    let joined = [(); 2].map(|()| stop(&mut seat, 11));
+    seat.kept();
+    assert_eq!(seat.reply(first), Some(Ok(())));
+    assert_eq!(joined.map(|id| seat.reply(id)), [None, None]);
+    assert_eq!((seat.keeps.len(), fence_given(&seat)), (1, Some(Fence(11))));
+    seat.kept();
+    assert_eq!(joined.map(|id| seat.reply(id)), [Some(Ok(())), Some(Ok(()))]);
+}
+
+#[test]
+fn whoever_joins_an_operation_at_its_end_is_told_to_come_again_if_the_disk_takes_nothing() {
+    let mut seat = Seat::running();
+    let first = stop(&mut seat, 10);
+    seat.kept();
+    seat.worked(Ok(Vec::new()));
+    let joined = stop(&mut seat, 11);
+    seat.refuse();
+    assert_eq!(
+        seat.reply(first),
+        Some(Ok(())),
+        "it has happened, and its fence is there"
+    );
+    assert_eq!(seat.reply(joined), None);
+    seat.refuse();
+    assert_eq!(seat.refusal(joined), Some(NodeFailureKind::Busy));
+    assert_eq!(seat.keeps, [], "it is not tried for nobody");
+}
+
+/// An upload is not noted when it begins.
+#[test]
+fn an_upload_is_answered_when_the_disk_has_the_fence_that_it_showed() {
+    let mut seat = Seat::idle();
+    let upload = seat.order(|order| {
+        order.verb = Verb::Upload {
+            name: "s".into(),
+            to: "mem://1".into(),
+        };
+    });
+    seat.worked(Ok(Vec::new()));
+    seat.refuse();
+    assert_eq!(seat.reply(upload), None);
+    assert_eq!(fence_given(&seat), Some(Fence(10)));
+    seat.kept();
+    assert_eq!(seat.reply(upload), Some(Ok(())));
+}
+
+#[test]
+fn a_fence_on_its_way_to_the_disk_by_one_worker_is_waited_for_by_another() {
+    let mut seat = Seat::running();
+    let other = Described {
+        key: worker_key("w2"),
+        ..described(Some(("b", 9, Sandbox::Running)))
+    };
+    seat.input(Input::Worker("uid2".into(), other));
+    seat.kept();
+    let first = seat.order(|order| (order.session, order.fence) = (1, Fence(11)));
+    let second = seat.order(|order| {
+        (order.fence, order.verb, order.op) = (Fence(11), Verb::Stop, Some(op(5)));
+        (order.worker, order.worker_fence) = ("uid2".into(), Fence(0));
+    });
+    assert_eq!((seat.reply(first), seat.reply(second)), (None, None));
+    seat.kept();
+    assert_eq!(
+        (seat.reply(first), seat.reply(second)),
+        (Some(Ok(())), Some(Ok(())))
+    );
+}
+
+#[test]
+fn an_answer_that_promises_nothing_does_not_wait_for_the_disk() {
+    let mut seat = Seat::idle();
+    let boot = seat.order(|order| order.session = 1);
+    seat.refuse();
+    seat.refuse();
+    assert_eq!(seat.refusal(boot), Some(NodeFailureKind::Failed));
+    assert_eq!(seat.keeps, []);
+}
+
+#[test]
+fn nothing_is_touched_before_the_order_for_it_is_on_disk() {
+    let mut seat = Seat::idle();
+    seat.order(|order| order.session = 1);
+    assert_eq!(seat.working(), [] as [&Work; 0]);
+    assert!(!seat.pulls.is_empty(), "an image touches nothing");
+    seat.kept();
+    assert_eq!(seat.working(), [&Work::Clear]);
+}
+
+/// A checkpoint that could not be noted was not begun, so it is no reason to expect that the sandbox is gone.
+#[test]
+fn a_checkpoint_that_the_disk_refused_does_not_hide_that_the_sandbox_died_later() {
+    let mut seat = Seat::running();
+    let refused = seat.order(|order| {
+        (order.session, order.fence) = (1, Fence(11));
+        (order.verb, order.op) = (checkpoint(), Some(op(2)));
+    });
+    seat.refuse();
+    seat.kept();
+    assert_eq!(seat.refusal(refused), Some(NodeFailureKind::Failed));
+    assert_eq!(seat.hosts().as_deref(), Some("a"));
+    seat.describe(None);
+    seat.kept();
+    assert_eq!(seat.hosts(), None);
+}
+
+/// A node that has booted what nobody named, and starts again with what its disk has.
+fn restarted_with_a_nameless_boot() -> (Seat, Entry) {
+    let nameless = |order: &mut Order| {
+        (order.fence, order.worker_fence, order.op) = (Fence(0), Fence(0), None);
+        order.incarnation = Incarnation(0);
+    };
+    let mut seat = Seat::started(None, &[]);
+    seat.describe(None);
+    let boot = seat.order(nameless);
+    let mut journal = None;
+    while !(seat.work.is_empty() && seat.keeps.is_empty() && seat.pulls.is_empty()) {
+        seat.pulled();
+        journal = seat.keeps.pop().or(journal);
+        if let Some((effect, _)) = &journal {
+            seat.input(Input::Kept(*effect, Ok(())));
+        }
+        if !seat.work.is_empty() {
+            seat.worked(Ok(Vec::new()));
+        }
+    }
+    assert_eq!(seat.reply(boot), Some(Ok(())));
+    let (_, kept) = journal.expect("the boot is noted");
+    let hosted = kept.entry.hosted.clone().expect("it hosts");
+    let mut again = Seat::restarted("another run", Some(kept.entry.clone()), &[]);
+    let mut there = described(Some(("a", 1, Sandbox::Running)));
+    there.sandbox.as_mut().expect("it is there").op = Some(hosted.op);
+    again.input(Input::Worker("uid".into(), there));
+    (again, kept.entry)
+}
+
+/// An original control plane names no operations; the node does it for itself, and each run counts anew.
+#[test]
+fn an_order_that_nobody_named_is_not_taken_for_one_of_another_run() {
+    let (mut seat, entry) = restarted_with_a_nameless_boot();
+    let checkpoint = seat.order(|order| {
+        (order.fence, order.worker_fence, order.op) = (Fence(0), Fence(0), None);
+        (order.incarnation, order.verb) = (Incarnation(0), checkpoint());
+    });
+    assert_eq!(seat.reply(checkpoint), None, "nothing was captured");
+    let (_, kept) = seat.keeps.first().expect("the order is noted");
+    let begun = kept.entry.current.as_ref().expect("it is under way").op;
+    assert_ne!(
+        Some(begun),
+        entry.last.map(|done| done.op),
+        "nor is ateom to think so"
+    );
+    seat.kept();
+    assert_eq!(seat.working(), [&Work::Capture]);
+}
+
+/// It was taken once, and its sandbox is gone.
+#[test]
+fn what_was_captured_for_nobody_in_particular_is_saved_when_that_is_asked_for_again() {
+    let mut known = entry(Sandbox::Busy);
+    known.current = Some(pending(8, Some(vec!["files".into()])));
+    for (actor, expected) in [("a", Some(Work::Save(vec!["files".into()]))), ("b", None)] {
+        let mut seat = Seat::started(Some(known.clone()), &[]);
+        seat.describe(None);
+        seat.order(|order| {
+            (order.fence, order.worker_fence, order.op) = (Fence(0), Fence(0), None);
+            (order.verb, order.actor) = (checkpoint(), crate::hand::actor_key(actor));
+        });
+        seat.kept();
+        assert_eq!(seat.working(), expected.iter().collect::<Vec<_>>());
+    }
+}
