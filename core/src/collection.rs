@@ -3,7 +3,8 @@
 //! A record remembers what it has let go of, in the very write that lets go of it; an actor that is
 //! deleted leaves a note. So what is to be collected is never known to one process alone. Names of
 //! snapshots are given once, so nothing that was let go of is ever pointed at again, unless the store
-//! loses that write: it is given time for that.
+//! loses that write: it is given time for that. A note is written before the deletion and says nothing of when
+//! that was: the actor must be seen not to be there twice, with that time between.
 
 use crate::actor::{Actor, Change, Snapshot};
 use crate::effect::{Discard, Grave, Place, StoreOp, StoreReply};
@@ -24,8 +25,10 @@ pub(crate) enum Collection {
     Discarding(Box<Actor>, Share),
     /// Noting in the record what is gone; others have written it so often meanwhile.
     Noting(ActorKey, Share, u32),
-    /// Reading what a note remembers, to be sure that the actor it was is no more.
+    /// Reading the record of the actor that a note is about: whether it is there.
     Mourning(Box<Grave>),
+    /// Reading once more what was not there a while ago.
+    Burying(Box<Grave>),
     /// Having a node delete what a deleted actor left behind: these of it.
     Clearing(Box<Grave>, Vec<Snapshot>),
     /// Writing the note anew, without what is gone, or dropping it.
@@ -46,6 +49,8 @@ pub(crate) enum Onward {
     Ask(Collection, StoreOp),
     /// Have the atelet at this address delete.
     Discard(Collection, Name, Discard),
+    /// The actor is not there: go on with [`Collection::of_absent`] when the store can no more lose that.
+    Wait(Box<Grave>),
     /// There is nothing more to do, or nothing that can be done now.
     Over,
 }
@@ -63,10 +68,18 @@ impl Collection {
         Onward::Ask(Collection::Mourning(Box::new(grave)), op)
     }
 
+    /// The same, of one that has not been there for a while.
+    pub(crate) fn of_absent(grave: Box<Grave>) -> Onward {
+        let op = StoreOp::GetActor(grave.actor.clone());
+        Onward::Ask(Collection::Burying(grave), op)
+    }
+
     /// The deleted actor whose leftovers they are, if it is deleted.
     pub(crate) fn mourned(&self) -> Option<&ActorKey> {
         match self {
-            Collection::Mourning(grave) | Collection::Clearing(grave, _) => Some(&grave.actor),
+            Collection::Mourning(grave) | Collection::Burying(grave) | Collection::Clearing(grave, _) => {
+                Some(&grave.actor)
+            }
             Collection::Closing(actor) => Some(actor),
             Collection::Reading(..) | Collection::Discarding(..) | Collection::Noting(..) => None,
         }
@@ -79,7 +92,10 @@ impl Collection {
             Collection::Reading(key, ripe) => Some((key, ripe)),
             Collection::Discarding(actor, share) => Some((actor.key, share.all())),
             Collection::Noting(key, share, _) => Some((key, share.all())),
-            Collection::Mourning(_) | Collection::Clearing(..) | Collection::Closing(_) => None,
+            Collection::Mourning(_)
+            | Collection::Burying(_)
+            | Collection::Clearing(..)
+            | Collection::Closing(_) => None,
         }
     }
 
@@ -100,7 +116,7 @@ impl Collection {
             (Collection::Noting(key, share, _), StoreReply::Done) if !share.rest.is_empty() => {
                 Collection::of_actor(key, share.rest)
             }
-            (Collection::Mourning(grave), StoreReply::Actor(Some(actor)))
+            (Collection::Mourning(grave) | Collection::Burying(grave), StoreReply::Actor(Some(actor)))
                 if actor.incarnation == grave.incarnation =>
             {
                 // A record that has been written since can no more be deleted by whoever left this note. One
@@ -111,7 +127,8 @@ impl Collection {
                     Onward::Over
                 }
             }
-            (Collection::Mourning(grave), StoreReply::Actor(_)) => {
+            (Collection::Mourning(grave), StoreReply::Actor(_)) => Onward::Wait(grave),
+            (Collection::Burying(grave), StoreReply::Actor(_)) => {
                 clear(&grave, world).unwrap_or(Onward::Over)
             }
             _ => Onward::Over,
@@ -134,6 +151,7 @@ impl Collection {
             Collection::Reading(..)
             | Collection::Noting(..)
             | Collection::Mourning(_)
+            | Collection::Burying(_)
             | Collection::Closing(_) => Onward::Over,
         }
     }

@@ -517,7 +517,7 @@ impl Replica {
                 _ => self.relist_later(now),
             },
             Origin::Collection(collection) => self.collection_stored(now, *collection, answer),
-            Origin::ListGraves => self.graves_listed(answer),
+            Origin::ListGraves => self.graves_listed(now, answer),
             Origin::DropSession => self.outputs.push_back(Output::Left),
             Origin::Call(_) => {}
         }

@@ -37,9 +37,10 @@ impl Mark {
     }
 }
 
-/// The fences that an order has shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The fences that an order has shown, of one life of an actor and of a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shown {
+    life: Life,
     actor: Fence,
     worker: Fence,
 }
@@ -47,6 +48,7 @@ pub(super) struct Shown {
 impl Shown {
     pub(super) fn by(order: &Order) -> Shown {
         Shown {
+            life: order.life(),
             actor: order.fence,
             worker: order.worker_fence,
         }
@@ -66,7 +68,6 @@ pub(super) struct Keep {
 pub(super) struct Owed {
     caller: RequestId,
     worker: PodUid,
-    life: Life,
     shown: Shown,
     reply: NodeReply,
 }
@@ -90,16 +91,15 @@ impl Node {
     /// Answers without having done anything for it: what the order asks for has happened already, or need not.
     pub(super) fn recall(&mut self, caller: Option<RequestId>, order: &Order, reply: NodeReply) {
         if let Some(caller) = caller {
-            self.answer(caller, order, Shown::by(order), reply);
+            self.answer(caller, &order.worker, Shown::by(order), reply);
         }
     }
 
-    /// Answers one who has shown these fences with an order like this, as soon as that may be.
-    pub(super) fn answer(&mut self, caller: RequestId, order: &Order, shown: Shown, reply: NodeReply) {
+    /// Answers one who has shown these fences with an order to a worker, as soon as that may be.
+    pub(super) fn answer(&mut self, caller: RequestId, worker: &PodUid, shown: Shown, reply: NodeReply) {
         let owed = Owed {
             caller,
-            worker: order.worker.clone(),
-            life: order.life(),
+            worker: worker.clone(),
             shown,
             reply,
         };
@@ -107,7 +107,7 @@ impl Node {
             return self.reply(Some(owed.caller), owed.reply);
         }
         if !self.is_on_its_way(&owed) {
-            self.keep_with(&owed.worker, Some(owed.life.clone()));
+            self.keep_with(&owed.worker, Some(owed.shown.life.clone()));
         }
         self.owed.push(owed);
     }
@@ -169,7 +169,7 @@ impl Node {
     }
 
     fn is_kept(&self, owed: &Owed) -> bool {
-        let actor = self.fences.get(&owed.life).copied().unwrap_or_default();
+        let actor = self.fences.get(&owed.shown.life).copied().unwrap_or_default();
         let worker = self.slots.get(&owed.worker).map(|slot| slot.kept);
         actor.kept >= owed.shown.actor && worker.unwrap_or_default() >= owed.shown.worker
     }
@@ -177,7 +177,7 @@ impl Node {
     /// Whether the disk has been given what this answer waits for.
     fn is_on_its_way(&self, owed: &Owed) -> bool {
         let has = |keep: &&Keep| {
-            let fence = keep.fence.as_ref().filter(|(life, _)| *life == owed.life);
+            let fence = keep.fence.as_ref().filter(|(life, _)| *life == owed.shown.life);
             let of_actor = fence.map_or(Fence(0), |(_, fence)| *fence);
             keep.worker == owed.worker && keep.highest >= owed.shown.worker && of_actor >= owed.shown.actor
         };

@@ -271,14 +271,13 @@ impl Node {
         match running.stage.clone() {
             Stage::Ending(reply) => {
                 let callers = core::mem::take(&mut running.callers);
-                let order = running.order.clone();
                 if let Some(slot) = self.slots.get_mut(uid) {
                     slot.running = None;
                 }
                 self.weigh(uid, Age::Unknown);
                 self.tend(now, uid);
                 for (caller, shown) in callers {
-                    self.answer(caller, &order, shown, reply.clone());
+                    self.answer(caller, uid, shown, reply.clone());
                 }
             }
             Stage::Preparing { .. } => self.resume_stage(uid, Work::Clear),

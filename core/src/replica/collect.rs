@@ -12,7 +12,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// How many collections run at once, or one more: they are begun in pairs.
+/// How many collections run at once.
 const COLLECTIONS_MAX: usize = 16;
 /// How many actors wait for their collection. Of those that come when it is full, the next workflow thinks again.
 const WAITING_MAX: usize = 65_536;
@@ -20,7 +20,7 @@ const WAITING_MAX: usize = 65_536;
 const GRAVES_PER_PAGE: u32 = 1024;
 /// How many such operations there are at one look: a page may hold little or nothing.
 const PAGES_MAX: u32 = 64;
-/// How many notes are read before the first of them are acted upon.
+/// How many notes are held, of actors that are still to be looked for, and as many of actors that were not there.
 const GRAVES_MAX: usize = 16_384;
 
 /// What a replica knows of what is to be collected.
@@ -28,17 +28,42 @@ const GRAVES_MAX: usize = 16_384;
 pub(super) struct Leftovers {
     /// Actors that have let go of something, and when it may be deleted, in that order.
     waiting: VecDeque<(Instant, ActorKey, Vec<Snapshot>)>,
-    /// What deleted actors have left behind, read a while ago.
+    /// Notes of actors that are still to be looked for.
     graves: VecDeque<Grave>,
-    /// The same, read since: the store may still lose the deletion.
-    fresh: Vec<Grave>,
+    /// Notes of actors that were not there, and when that can no more be lost, in that order.
+    absent: VecDeque<(Instant, Box<Grave>)>,
     /// Where the list of them is read on, and how many pages this look may still have.
     after: Option<Name>,
     pages: u32,
     /// How many collections are under way.
     under_way: usize,
-    /// The deleted actors among them.
+    /// Every actor whose note is held or acted upon.
     mourned: BTreeSet<ActorKey>,
+    /// What is collected next: each kind has its turn.
+    turn: Turn,
+}
+
+/// A kind of leftovers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Turn {
+    /// What an actor that exists has let go of.
+    #[default]
+    Garbage,
+    /// What an actor has left that was not there a while ago.
+    Absent,
+    /// What an actor has left that is still to be looked for.
+    Grave,
+}
+
+impl Turn {
+    /// Who is next.
+    fn next(self) -> Turn {
+        match self {
+            Turn::Garbage => Turn::Absent,
+            Turn::Absent => Turn::Grave,
+            Turn::Grave => Turn::Garbage,
+        }
+    }
 }
 
 impl Leftovers {
@@ -71,8 +96,10 @@ impl Replica {
     /// Nothing is due while there is no room for it.
     fn set_collection_timer(&mut self) {
         let has_room = self.leftovers.under_way < COLLECTIONS_MAX && self.phase == Phase::Serving;
-        let first = self.leftovers.waiting.front().filter(|_| has_room);
-        self.timers.set(Timer::Collect, first.map(|(due, ..)| *due));
+        let garbage = self.leftovers.waiting.front().map(|(due, ..)| *due);
+        let absent = self.leftovers.absent.front().map(|(due, _)| *due);
+        let first = garbage.into_iter().chain(absent).min().filter(|_| has_room);
+        self.timers.set(Timer::Collect, first);
     }
 
     /// Notes of deleted actors are looked at for the first time, or once more.
@@ -83,15 +110,12 @@ impl Replica {
         self.timers.set(Timer::Graves, Some(now.plus(pause)));
     }
 
-    /// What was read at the last look is collected; when all of that is done, more is read for the next one.
+    /// More of them are read when all that were read have been looked for.
     pub(super) fn look_at_graves(&mut self, now: Instant) {
-        let fresh = core::mem::take(&mut self.leftovers.fresh);
-        self.leftovers.graves.extend(fresh);
         if self.leftovers.graves.is_empty() {
             self.leftovers.pages = PAGES_MAX;
             self.list_graves();
         }
-        self.collect_on(now);
         self.look_at_graves_later(now);
     }
 
@@ -104,38 +128,58 @@ impl Replica {
         self.store(Origin::ListGraves, op);
     }
 
-    pub(super) fn graves_listed(&mut self, answer: Result<StoreReply, StoreError>) {
-        if let Ok(StoreReply::Graves { mut graves, next }) = answer {
-            self.leftovers.fresh.append(&mut graves);
+    pub(super) fn graves_listed(&mut self, now: Instant, answer: Result<StoreReply, StoreError>) {
+        if let Ok(StoreReply::Graves { graves, next }) = answer {
+            // One that is looked for already has been listed once more.
+            for grave in graves {
+                if self.leftovers.mourned.insert(grave.actor.clone()) {
+                    self.leftovers.graves.push_back(grave);
+                }
+            }
             self.leftovers.after = next;
-            let has_room = self.leftovers.fresh.len() < GRAVES_MAX && self.leftovers.pages > 0;
+            let has_room = self.leftovers.graves.len() < GRAVES_MAX && self.leftovers.pages > 0;
             if self.leftovers.after.is_some() && has_room && self.phase == Phase::Serving {
                 self.list_graves();
             }
+            self.collect_on(now);
         }
     }
 
-    /// Begins as many collections as there is room for: of actors that exist and of others in turn.
+    /// Begins as many collections as there is room for.
     pub(super) fn collect_on(&mut self, now: Instant) {
         while self.phase == Phase::Serving && self.leftovers.under_way < COLLECTIONS_MAX {
-            let is_due = |(due, ..): &mut (Instant, ActorKey, Vec<Snapshot>)| *due <= now;
-            let ripe = self.leftovers.waiting.pop_front_if(is_due);
-            let grave = self.leftovers.graves.pop_front();
-            if ripe.is_none() && grave.is_none() {
+            let Some((mourned, begun)) = self.next_collection(now) else {
                 break;
-            }
-            if let Some((_, actor, garbage)) = ripe {
-                self.leftovers.under_way += 1;
-                self.collect(None, Collection::of_actor(actor, garbage));
-            }
-            // One that takes long has been listed again meanwhile.
-            let grave = grave.filter(|grave| self.leftovers.mourned.insert(grave.actor.clone()));
-            if let Some(grave) = grave {
-                self.leftovers.under_way += 1;
-                self.collect(Some(grave.actor.clone()), Collection::of_grave(grave));
-            }
+            };
+            self.leftovers.under_way += 1;
+            self.collect(now, mourned, begun);
         }
         self.set_collection_timer();
+    }
+
+    /// What there is to collect, of each kind in turn, and the deleted actor that has left it, if it is one.
+    fn next_collection(&mut self, now: Instant) -> Option<(Option<ActorKey>, Onward)> {
+        let first = self.leftovers.turn;
+        let turns = [first, first.next(), first.next().next()];
+        turns.into_iter().find_map(|turn| {
+            self.leftovers.turn = turn.next();
+            match turn {
+                Turn::Garbage => {
+                    let is_due = |(due, ..): &mut (Instant, ActorKey, Vec<Snapshot>)| *due <= now;
+                    let (_, actor, garbage) = self.leftovers.waiting.pop_front_if(is_due)?;
+                    Some((None, Collection::of_actor(actor, garbage)))
+                }
+                Turn::Absent => {
+                    let is_due = |(due, _): &mut (Instant, Box<Grave>)| *due <= now;
+                    let (_, grave) = self.leftovers.absent.pop_front_if(is_due)?;
+                    Some((Some(grave.actor.clone()), Collection::of_absent(grave)))
+                }
+                Turn::Grave => {
+                    let grave = self.leftovers.graves.pop_front()?;
+                    Some((Some(grave.actor.clone()), Collection::of_grave(grave)))
+                }
+            }
+        })
     }
 
     pub(super) fn collection_stored(
@@ -148,7 +192,7 @@ impl Replica {
         match answer {
             Ok(reply) => {
                 let onward = collection.stored(reply, self.world());
-                self.collect(mourned, onward);
+                self.collect(now, mourned, onward);
             }
             Err(_) => self.collect_again(now, collection),
         }
@@ -163,7 +207,7 @@ impl Replica {
         match result {
             Ok(()) => {
                 let onward = collection.discarded(self.world());
-                self.collect(mourned, onward);
+                self.collect(now, mourned, onward);
             }
             Err(_) => self.collect_again(now, *collection),
         }
@@ -171,7 +215,7 @@ impl Replica {
     }
 
     /// The next step of a collection, of a deleted actor's leftovers or not.
-    fn collect(&mut self, mourned: Option<ActorKey>, onward: Onward) {
+    fn collect(&mut self, now: Instant, mourned: Option<ActorKey>, onward: Onward) {
         match onward {
             // Whoever serves on finds it again.
             _ if self.phase != Phase::Serving => {}
@@ -180,7 +224,13 @@ impl Replica {
                 let effect = self.asked.ask(Origin::Collection(Box::new(collection)));
                 self.outputs.push_back(Output::Discard(effect, address, discard));
             }
-            Onward::Over => self.leftovers.ended(mourned.as_ref()),
+            // Where there is no room for it, the list finds it again.
+            Onward::Wait(grave) if self.leftovers.absent.len() < GRAVES_MAX => {
+                let due = now.plus(self.settings.workflow.collect_after);
+                self.leftovers.absent.push_back((due, grave));
+                self.leftovers.under_way -= 1;
+            }
+            Onward::Wait(_) | Onward::Over => self.leftovers.ended(mourned.as_ref()),
         }
     }
 

@@ -98,6 +98,19 @@ fn whoever_joins_an_operation_at_its_end_is_told_to_come_again_if_the_disk_takes
     assert_eq!(seat.keeps, [], "it is not tried for nobody");
 }
 
+/// Whoever names no lives may join one who does.
+#[test]
+fn whoever_joins_an_operation_may_show_a_fence_of_another_life() {
+    let mut seat = Seat::running();
+    stop(&mut seat, 10);
+    let joined = seat.order(|order| {
+        (order.incarnation, order.fence) = (Incarnation(0), Fence(12));
+        (order.verb, order.op) = (Verb::Stop, Some(op(2)));
+    });
+    seat.finish();
+    assert_eq!(seat.reply(joined), Some(Ok(())));
+}
+
 /// An upload is not noted when it begins.
 #[test]
 fn an_upload_is_answered_when_the_disk_has_the_fence_that_it_showed() {
