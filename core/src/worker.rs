@@ -162,6 +162,15 @@ pub const TABLE: Table<Phase, Event> = {
 
 /// How many writes, as a power of two, lie between the lives of a row.
 const WRITES_BITS: u32 = 16;
+/// How many versions, as a power of two, the rows of one pod have until its node loses it.
+const POD_BITS: u32 = 48;
+
+/// A fence above all that any row has had of a pod whose node has lost it, having seen promises up to `highest`.
+/// Until there is another promise it stays the same.
+pub(crate) fn above_every_promise(highest: Fence) -> Fence {
+    let lives = (highest.0.max(1) - 1) >> POD_BITS;
+    Fence((lives + 1) << POD_BITS).min(Fence::MAX)
+}
 
 /// An event for which the table has no row.
 pub type Illegal = table::Illegal<Phase, Event>;
@@ -171,14 +180,14 @@ impl Worker {
     ///
     /// Its row begins at a version of its own. Writes are compared by version, and a row that was dropped
     /// took its count along: one that began where that began could be hit by a write that was meant for
-    /// it and is still on its way.
+    /// it and is still on its way. Where the very same run comes back, its node has seen to that.
     pub fn appear(key: WorkerKey, sight: Sight, highest: Fence) -> Worker {
         let run = [&sight.pod_uid, &sight.incarnation];
         let bytes = run
             .into_iter()
             .flat_map(|part| part.as_str().bytes().chain([b'/']));
         let life = bytes.fold(0, |life, byte| mix(life ^ u64::from(byte).wrapping_add(1)));
-        let begin = (life >> 32 << WRITES_BITS) | Version::FIRST.0;
+        let begin = (life >> (64 + WRITES_BITS - POD_BITS) << WRITES_BITS) | Version::FIRST.0;
         let above = match highest {
             Fence(0) => 0,
             Fence(highest) => highest.saturating_add(1 << WRITES_BITS),

@@ -181,12 +181,21 @@ fn a_row_is_written_as_its_node_sees_the_worker() {
 
 #[test]
 fn a_row_that_is_behind_its_node_is_raised_above_what_that_has_seen() {
-    for (highest, raised) in [(9, None), (10, Some(11)), (30, Some(31))] {
+    let busy = || Some(hosting(0));
+    let cases = [
+        (9, busy(), None),
+        (10, busy(), Some(11)),
+        (30, busy(), Some(31)),
+        // The next promise is let in as it is.
+        (10, None, None),
+        (11, None, Some(12)),
+    ];
+    for (highest, hosting, raised) in cases {
         let known = row("w", 10);
         let mut ear = Ear::listed(std::slice::from_ref(&known));
         let said = Sighting {
             highest_fence: Fence(highest),
-            hosting: Some(hosting(0)),
+            hosting,
             ..seen(&known)
         };
         let wishes = ear.reports("n1", &[said]);

@@ -404,6 +404,19 @@ fn a_node_that_turns_out_to_have_been_heard_is_asked_about_a_session_later() {
     assert_eq!(lapses(&c), 2);
 }
 
+/// It is told nothing any more, so nobody's silence means anything to it.
+#[test]
+fn a_replica_that_leaves_declares_no_session_over() {
+    let mut c = Cluster::new(2, &["w1"]);
+    let key = c.asleep("a", Some("mem://1"));
+    c.ask(0, Request::Resume(key, Boot::Golden));
+    c.run(0);
+    c.call(0);
+    c.input(0, Input::Shutdown);
+    c.pass(0, SETTINGS.session_over_after());
+    assert!(!c.names(0).contains(&"LapseNode"));
+}
+
 #[test]
 fn a_repair_that_the_store_refuses_is_made_at_the_next_report() {
     let mut c = Cluster::new(1, &["w1"]);

@@ -3,6 +3,7 @@
 use crate::effect::{NodeReply, Verb};
 use crate::id::{ActorKey, Fence, Incarnation, Name, OpId, PodUid};
 use crate::node::order::Order;
+use crate::worker;
 use alloc::vec::Vec;
 
 /// What the node keeps on disk about one worker.
@@ -101,8 +102,14 @@ impl Entry {
     /// the actor back behind everybody's back.
     pub(super) fn void(&mut self, promise: Fence) {
         if promise > Fence(0) {
-            self.highest = self.highest.max(Fence(promise.0.saturating_add(1)));
+            self.highest = self.highest.max(promise.next());
         }
+    }
+
+    /// The worker is gone, and its row goes with it: should the same pod come back, no promise is valid that was
+    /// made before, whether or not its order has come here.
+    pub(super) fn outlive(&mut self) {
+        self.highest = worker::above_every_promise(self.highest);
     }
 }
 

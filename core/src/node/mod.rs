@@ -186,6 +186,8 @@ struct Slot {
     running: Option<Running>,
     /// The journal knows it, and nobody has said yet whether it is still there.
     is_awaited: bool,
+    /// It was there, and is not any more.
+    is_lost: bool,
     /// Its ateom does not answer.
     is_silent: bool,
     /// It has been asked what it has.

@@ -16,6 +16,7 @@ impl Node {
         }
         let is_first = slot.described.replace(described).is_none() && !slot.is_touched;
         slot.is_awaited = false;
+        slot.is_lost = false;
         // While an operation is under way its own answer tells what became of it, also when ateom was
         // restarted meanwhile: what is asked of the new one is under the same promise.
         if slot.running.is_none() {
@@ -68,12 +69,14 @@ impl Node {
         if slot.described.take().is_none() && !was_awaited {
             return;
         }
+        slot.is_lost = true;
         let is_idle = slot
             .running
             .as_ref()
             .is_none_or(|r| matches!(r.stage, Stage::Ending(_)));
         if is_idle && slot.entry.current.as_ref().is_none_or(|p| p.captured.is_none()) {
             slot.entry.vacate();
+            slot.entry.outlive();
             self.keep(uid);
         }
         self.changed(now);

@@ -191,6 +191,9 @@ impl Node {
         if running.order.verb == Verb::Stop && result.is_ok() {
             slot.entry.void(running.order.worker_fence);
         }
+        if slot.is_lost {
+            slot.entry.outlive();
+        }
         // An upload is not noted as under way: what is, is not its own.
         if !matches!(running.order.verb, Verb::Upload { .. }) {
             slot.entry.current = None;

@@ -56,9 +56,12 @@ pub(super) fn repair(row: Option<&Worker>, seen: &Seen, node: Option<&NodeRow>) 
                     actor: hosted.actor.clone(),
                     worker: row.key.clone(),
                 }),
-                // The row is behind its node: the store has lost a write, or it comes late. It is raised, so
-                // that what the node hosts can be told from a promise that is on its way.
-                None if s.hosting.is_some() && row.version.0 <= s.highest_fence.0 => {
+                // The row is behind its node: the store has lost a write, or it comes late, or the pod was away.
+                // It is raised, so that what the node hosts can be told from a promise that is on its way, and
+                // the next promise is one that the node lets in.
+                None if s.hosting.is_some() && row.version.0 <= s.highest_fence.0
+                    || row.version.0 < s.highest_fence.0 =>
+                {
                     sighted(row, s, Version(s.highest_fence.0).next())
                 }
                 Some(_) | None => None,

@@ -114,6 +114,8 @@ impl Replica {
                         self.settle(now, actor, Goal::Settle { worker, resume });
                     }
                 }
+                // Whoever leaves is told nothing any more: silence means nothing.
+                Wish::Lapse { .. } if self.phase == Phase::Leaving => {}
                 Wish::Lapse {
                     node,
                     incarnation,

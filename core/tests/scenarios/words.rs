@@ -3,7 +3,7 @@
 use holdfast_core::actor::{Actor, Assignment, Snapshot, Source, State};
 use holdfast_core::effect::*;
 use holdfast_core::failure::Failure;
-use holdfast_core::id::{ActorKey, LeaseToken, Name, NodeName, OpId, PodUid, ReplicaId};
+use holdfast_core::id::{ActorKey, Fence, LeaseToken, Name, NodeName, OpId, PodUid, ReplicaId};
 use holdfast_core::node::{Entry, Sandbox, Work};
 use holdfast_core::registry::Sighting;
 use holdfast_core::request::{Answer, Verdict};
@@ -290,7 +290,7 @@ pub fn node_reply(reply: &NodeReply) -> String {
         Ok(()) => "ok".into(),
         Err(failure) => match failure.kind {
             NodeFailureKind::StaleFence { of, highest } => {
-                format!("stale {of:?} fence, {highest} is known").to_lowercase()
+                format!("stale {of:?} fence, {} is known", worker_fence(highest)).to_lowercase()
             }
             kind => format!("{kind:?}: {}", failure.message),
         },
@@ -316,6 +316,16 @@ pub fn refusal(failure: &Failure) -> String {
     format!("{:?}{crash}{again}: {}", failure.code, failure.message)
 }
 
+/// A worker's fence. It goes up by 2^48 when a pod is lost.
+fn worker_fence(fence: Fence) -> String {
+    match (fence.0 >> 48, fence.0 % (1 << 48)) {
+        (0, _) => fence.to_string(),
+        (1, 0) => "2^48".into(),
+        (1, rest) => format!("2^48+{rest}"),
+        (lives, rest) => format!("{lives}*2^48+{rest}"),
+    }
+}
+
 pub fn sighting(s: &Sighting) -> String {
     let duty = if s.duty == Duty::Draining { " draining" } else { "" };
     let silence = if s.is_silent { " silent" } else { "" };
@@ -323,7 +333,7 @@ pub fn sighting(s: &Sighting) -> String {
     format!(
         "{} {hosting}{duty}{silence} fence {}",
         pod(&s.pod_uid),
-        s.highest_fence
+        worker_fence(s.highest_fence)
     )
 }
 
@@ -372,7 +382,11 @@ pub fn entry(uid: &PodUid, entry: &Entry) -> String {
         };
         format!(", op {} ended {how}", op(done.op))
     });
-    format!("{} {hosted}, fence {}{current}{last}", pod(uid), entry.highest)
+    format!(
+        "{} {hosted}, fence {}{current}{last}",
+        pod(uid),
+        worker_fence(entry.highest)
+    )
 }
 
 pub fn node_row(name: &NodeName, address: &str) -> NodeRow {
