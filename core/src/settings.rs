@@ -72,6 +72,8 @@ pub struct NodeSettings {
     pub session_ttl: Duration,
     /// What becomes of them then.
     pub on_lapse: OnLapse,
+    /// Of how many actors a node remembers the fence of each. Of those beyond, it remembers the highest of all.
+    pub fences_max: u32,
 }
 
 impl NodeSettings {
@@ -146,6 +148,7 @@ impl Settings {
             stale_after: 3,
             session_ttl: Duration::from_secs(90),
             on_lapse: OnLapse::Freeze,
+            fences_max: 65_536,
         },
         pull: PullSettings {
             stall_after: Duration::from_secs(30),
@@ -202,6 +205,9 @@ impl Settings {
         }
         if self.node.stale_after == 0 {
             return Err(BrokenRelation::Zero(Setting::StaleAfter));
+        }
+        if self.node.fences_max == 0 {
+            return Err(BrokenRelation::Zero(Setting::FencesMax));
         }
         if self.pull.attempts == 0 {
             return Err(BrokenRelation::Zero(Setting::PullAttempts));
@@ -313,6 +319,8 @@ pub enum Setting {
     StaleAfter,
     /// `node.session_ttl`
     NodeSessionTtl,
+    /// `node.fences_max`
+    FencesMax,
     /// `pull.stall_after`
     PullStallAfter,
     /// `pull.attempts`
@@ -346,6 +354,7 @@ impl Setting {
             Setting::SessionRenewEvery => "session.renew_every",
             Setting::HeartbeatEvery => "node.heartbeat_every",
             Setting::StaleAfter => "node.stale_after",
+            Setting::FencesMax => "node.fences_max",
             Setting::NodeSessionTtl => "node.session_ttl",
             Setting::PullStallAfter => "pull.stall_after",
             Setting::PullAttempts => "pull.attempts",
@@ -386,7 +395,7 @@ impl Setting {
             Setting::SettleAfter => workflow.settle_after,
             Setting::SweepEvery => workflow.sweep_every,
             Setting::CollectAfter => workflow.collect_after,
-            Setting::StaleAfter | Setting::PullAttempts => Duration::ZERO,
+            Setting::StaleAfter | Setting::FencesMax | Setting::PullAttempts => Duration::ZERO,
         }
     }
 
@@ -394,6 +403,7 @@ impl Setting {
     pub const fn count(self, settings: &Settings) -> u32 {
         match self {
             Setting::StaleAfter => settings.node.stale_after,
+            Setting::FencesMax => settings.node.fences_max,
             Setting::PullAttempts => settings.pull.attempts,
             _ => 1,
         }
@@ -559,7 +569,7 @@ mod tests {
 
     #[test]
     fn each_broken_relation_is_named() {
-        let cases: [(Breaks, &str); 25] = [
+        let cases: [(Breaks, &str); 26] = [
             (
                 |s| s.lease.retry_from = Duration::ZERO,
                 "lease.retry_from (0ns) must be 10ms or longer",
@@ -641,6 +651,7 @@ mod tests {
                 "must not be longer than node.session_ttl (90s)",
             ),
             (|s| s.node.stale_after = 0, "node.stale_after must be at least 1"),
+            (|s| s.node.fences_max = 0, "node.fences_max must be at least 1"),
             (
                 |s| s.pull.stall_after = s.workflow.deadline,
                 "pull.stall_after (300s) must be shorter than workflow.deadline (300s)",

@@ -8,7 +8,7 @@ use holdfast_core::effect::{NodeFailureKind, NodeReply, NodeRow, StoreOp, Verb};
 use holdfast_core::failure::Code;
 use holdfast_core::id::*;
 use holdfast_core::machine::Machine;
-use holdfast_core::node::{Alive, Described, Input, Node, Order, Output, Sandbox, Tend, Work};
+use holdfast_core::node::{Alive, Described, Input, Memory, Node, Order, Output, Sandbox, Tend, Work};
 use holdfast_core::registry::{Report, Sighting};
 use holdfast_core::replica;
 use holdfast_core::request::Request;
@@ -310,10 +310,7 @@ impl Seat {
             next: 1,
             described: known_of_it(),
         };
-        seat.input(Input::Start {
-            entries: Default::default(),
-            fences: Default::default(),
-        });
+        seat.input(Input::Start(Memory::default()));
         seat.describe(None);
         seat
     }

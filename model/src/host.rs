@@ -5,9 +5,9 @@ use crate::defect::Defect;
 use crate::fact::{Ending, Fact};
 use holdfast_core::effect::{Place, Verb};
 use holdfast_core::failure::Code;
-use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, NodeName, OpId, PodUid, RequestId, WorkerKey};
+use holdfast_core::id::{ActorKey, Name, NodeName, OpId, PodUid, RequestId, WorkerKey};
 use holdfast_core::node::{
-    Alive, Described, Entry, Kept, Order, Sandbox, Work, WorkFailure, WorkFailureKind, WorkResult, place_of,
+    Alive, Described, Kept, Memory, Order, Sandbox, Work, WorkFailure, WorkFailureKind, WorkResult, place_of,
 };
 use holdfast_core::worker::Duty;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,10 +22,8 @@ pub struct Host {
     pub name: NodeName,
     /// Counts the atelet's lives.
     pub run: u32,
-    /// The journal, per worker.
-    pub entries: BTreeMap<PodUid, Entry>,
-    /// The journal, per actor.
-    pub fences: BTreeMap<(ActorKey, Incarnation), Fence>,
+    /// The journal.
+    pub disk: Memory,
     /// The workers.
     pub ateoms: BTreeMap<PodUid, Ateom>,
     /// Snapshots on its disk.
@@ -74,10 +72,7 @@ pub enum Luck {
 impl Host {
     /// The journal takes a record.
     pub fn keep(&mut self, kept: &Kept) {
-        self.entries.insert(kept.worker.clone(), kept.entry.clone());
-        if let Some((actor, incarnation, fence)) = &kept.fence {
-            self.fences.insert((actor.clone(), *incarnation), *fence);
-        }
+        self.disk.take(kept);
     }
 
     /// What a worker says of itself.

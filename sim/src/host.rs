@@ -2,10 +2,10 @@
 
 use holdfast_core::effect::{Place, Verb};
 use holdfast_core::failure::Code;
-use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, NodeName, OpId, PodUid, WorkerKey};
+use holdfast_core::id::{ActorKey, Name, NodeName, OpId, PodUid, WorkerKey};
 use holdfast_core::licence::{Hold, Licence};
 use holdfast_core::node::{
-    Alive, Described, Entry, Kept, Node, Sandbox, Work, WorkFailure, WorkFailureKind, WorkResult,
+    Alive, Described, Kept, Memory, Node, Sandbox, Work, WorkFailure, WorkFailureKind, WorkResult,
 };
 use holdfast_core::pull::Attempt;
 use holdfast_core::worker::Duty;
@@ -29,9 +29,7 @@ pub struct Host {
     /// Until when the replicas cannot reach it, nor it them.
     pub cut_until: u64,
     /// The atelet's journal.
-    pub entries: BTreeMap<PodUid, Entry>,
-    /// The highest fences seen, as the journal has them.
-    pub fences: BTreeMap<(ActorKey, Incarnation), Fence>,
+    pub disk: Memory,
     /// When the journal's last write will be on disk.
     pub journal_until: u64,
     /// Local snapshots: the counter, or `None` if it was damaged.
@@ -108,8 +106,7 @@ impl Host {
             paused_until: 0,
             fuse: None,
             cut_until: 0,
-            entries: BTreeMap::new(),
-            fences: BTreeMap::new(),
+            disk: Memory::default(),
             journal_until: 0,
             locals: BTreeMap::new(),
             staged: BTreeMap::new(),
@@ -124,10 +121,7 @@ impl Host {
 
     /// The journal takes a record.
     pub fn keep(&mut self, kept: &Kept) {
-        self.entries.insert(kept.worker.clone(), kept.entry.clone());
-        if let Some((actor, incarnation, fence)) = &kept.fence {
-            self.fences.insert((actor.clone(), *incarnation), *fence);
-        }
+        self.disk.take(kept);
     }
 
     /// The sandbox of an actor on a worker.

@@ -6,13 +6,12 @@
 
 mod entry;
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use holdfast_core::id::{ActorKey, EffectId, Fence, Incarnation, PodUid};
-use holdfast_core::node::{Entry, Kept};
+use holdfast_core::id::{EffectId, Fence};
+use holdfast_core::node::{Forgotten, Kept, Memory};
 use holdfast_runtime::tokio::sync::mpsc;
 use holdfast_runtime::tokio::task::spawn_blocking;
 use redb::backends::FileBackend;
@@ -26,6 +25,8 @@ pub const FORMAT: u64 = 1;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("holdfast");
 const FORMAT_ROW: &str = "node-format";
+/// The highest of all fences that are forgotten.
+const FLOOR_ROW: &str = "node-floor";
 /// Pod UID -> entry, as JSON.
 const SLOTS: TableDefinition<&str, &[u8]> = TableDefinition::new("slots");
 /// Atespace, actor and incarnation as a JSON array -> the highest fence.
@@ -85,13 +86,6 @@ pub enum JournalError {
 
 const REMEDY: &str =
     "drain this node's workers, then move the file away: without it the node accepts any fence once";
-
-/// All that a journal holds.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Memory {
-    pub entries: BTreeMap<PodUid, Entry>,
-    pub fences: BTreeMap<(ActorKey, Incarnation), Fence>,
-}
 
 /// The open file.
 pub(crate) struct Journal {
@@ -177,9 +171,10 @@ impl Journal {
                 let (key, value) = row?;
                 fences.push((key.value().to_owned(), value.value()));
             }
-            Ok((slots, fences))
+            let floor = read.open_table(META)?.get(FLOOR_ROW)?.map(|row| row.value());
+            Ok((slots, fences, floor.unwrap_or(0)))
         };
-        let (slots, fences) = rows().map_err(unusable)?;
+        let (slots, fences, floor) = rows().map_err(unusable)?;
         for (uid, json) in slots {
             let entry = entry::decode(&json).map_err(|error| bad_row(&uid, error.to_string()))?;
             memory.entries.insert(uid.into(), entry);
@@ -189,6 +184,7 @@ impl Journal {
             let fence = Fence::try_from(fence).map_err(|error| bad_row(&key, error.to_string()))?;
             memory.fences.insert(actor, fence);
         }
+        memory.floor = Fence::try_from(floor).map_err(|error| bad_row(FLOOR_ROW, error.to_string()))?;
         Ok(memory)
     }
 
@@ -199,7 +195,22 @@ impl Journal {
         {
             let mut slots = write.open_table(SLOTS)?;
             let mut fences = write.open_table(FENCES)?;
+            let mut meta = write.open_table(META)?;
             for kept in batch {
+                let Forgotten {
+                    lives,
+                    floor,
+                    workers,
+                } = &kept.forgotten;
+                for (actor, incarnation) in lives {
+                    fences.remove(entry::encode_actor(actor, *incarnation).as_str())?;
+                }
+                for worker in workers {
+                    slots.remove(worker.as_str())?;
+                }
+                if *floor > Fence(0) {
+                    meta.insert(FLOOR_ROW, floor.0)?;
+                }
                 slots.insert(kept.worker.as_str(), entry::encode(&kept.entry).as_slice())?;
                 if let Some((actor, incarnation, fence)) = &kept.fence {
                     let key = entry::encode_actor(actor, *incarnation);

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use holdfast_core::effect::NodeRow;
 use holdfast_core::id::NodeName;
-use holdfast_core::node::{Input, Node};
+use holdfast_core::node::{Input, Memory, Node};
 use holdfast_core::settings::{BrokenRelation, Settings};
 use holdfast_images::{Cache, DiskError, PullOptions, Puller};
 use holdfast_objects::Backend;
@@ -195,10 +195,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
     };
     tracing::info!(node = %row.name, address = %listener.address(), advertised = %row.address, "serving");
     let (machine, settled) = settling::Settling::new(Node::new(row, config.settings));
-    inbox.send(Input::Start {
-        entries: memory.entries,
-        fences: memory.fences,
-    });
+    inbox.send(Input::Start(memory));
     let effects = effects::NodeEffects::new(
         inbox.clone(),
         desk.clone(),
@@ -244,7 +241,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
 
 /// Opens the journal in the base directory, which is made if need be. An atelet that is just ending may
 /// have it open for a moment yet.
-async fn open_journal(base: &Path) -> Result<(journal::Journal, journal::Memory), Error> {
+async fn open_journal(base: &Path) -> Result<(journal::Journal, Memory), Error> {
     let mut tries = 0;
     loop {
         let base = base.to_owned();

@@ -127,6 +127,7 @@ fn flag(setting: Setting, settings: &Settings) -> Option<String> {
         Setting::SettleAfter => ("--settle-after", workflow.settle_after),
         Setting::SweepEvery => ("--sweep-interval", workflow.sweep_every),
         Setting::CollectAfter => ("--collect-after", workflow.collect_after),
+        Setting::FencesMax => return None,
         Setting::StaleAfter => return Some(format!("--stale-after {}", node.stale_after)),
         Setting::PullStallAfter
         | Setting::PullAttempts

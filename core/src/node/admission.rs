@@ -13,7 +13,7 @@ use alloc::string::String;
 impl Node {
     /// Refuses what is stale, misdirected or in the way of something else.
     pub(super) fn admit(&self, now: Instant, order: &Order) -> Result<(), NodeFailure> {
-        let known = self.highest_of(&order.life());
+        let known = self.fences.highest(&order.life());
         if order.fence > Fence(0) && order.fence < known {
             return Err(stale(Fenced::Actor, known, &order.actor));
         }

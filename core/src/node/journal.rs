@@ -4,6 +4,7 @@ use crate::effect::{NodeReply, Verb};
 use crate::id::{ActorKey, Fence, Incarnation, Name, OpId, PodUid};
 use crate::node::order::Order;
 use crate::worker;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 /// What the node keeps on disk about one worker.
@@ -85,6 +86,47 @@ pub struct Kept {
     pub entry: Entry,
     /// The actor of the last order, and the highest fence seen of it.
     pub fence: Option<(ActorKey, Incarnation, Fence)>,
+    /// What need not be on disk any more.
+    pub forgotten: Forgotten,
+}
+
+/// What a node does not remember any more, each for itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Forgotten {
+    /// Lives of actors whose fences are dropped.
+    pub lives: Vec<(ActorKey, Incarnation)>,
+    /// The highest of all fences of actors that were ever dropped.
+    pub floor: Fence,
+    /// Workers that are gone for long.
+    pub workers: Vec<PodUid>,
+}
+
+/// All that is on a node's disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Memory {
+    /// What is known of each worker.
+    pub entries: BTreeMap<PodUid, Entry>,
+    /// The highest fence seen of each life of an actor.
+    pub fences: BTreeMap<(ActorKey, Incarnation), Fence>,
+    /// The highest fence of all lives that are not among them any more.
+    pub floor: Fence,
+}
+
+impl Memory {
+    /// The disk takes this, all of it at once.
+    pub fn take(&mut self, kept: &Kept) {
+        for life in &kept.forgotten.lives {
+            self.fences.remove(life);
+        }
+        for worker in &kept.forgotten.workers {
+            self.entries.remove(worker);
+        }
+        self.floor = self.floor.max(kept.forgotten.floor);
+        self.entries.insert(kept.worker.clone(), kept.entry.clone());
+        if let Some((actor, incarnation, fence)) = &kept.fence {
+            self.fences.insert((actor.clone(), *incarnation), *fence);
+        }
+    }
 }
 
 impl Entry {

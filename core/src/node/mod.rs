@@ -7,6 +7,7 @@
 //! operation joins it while it runs and gets its recorded result afterwards.
 
 mod admission;
+mod fences;
 pub mod journal;
 mod looks;
 pub mod operation;
@@ -20,7 +21,7 @@ pub mod work;
 use crate::digits::Digits;
 use crate::effect::{NodeFailureKind, NodeReply, NodeRow, Verb};
 use crate::failure::Code;
-use crate::id::{ActorKey, EffectId, Fence, Incarnation, Name, OpId, PodUid, ReplicaId, RequestId};
+use crate::id::{ActorKey, EffectId, Fence, Name, OpId, PodUid, ReplicaId, RequestId};
 use crate::machine::Machine;
 use crate::pull::{self, Attempt, PullFailure, Pulls, Waiter};
 use crate::registry::Report;
@@ -36,16 +37,19 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use fences::Fences;
 use looks::Age;
 use operation::Event;
-use promises::{Keep, Life, Mark, Owed, Shown};
+use promises::{Keep, Owed, Shown};
 
-pub use journal::{Done, Entry, Hosted, Kept, Pending, Sandbox};
+pub use journal::{Done, Entry, Forgotten, Hosted, Kept, Memory, Pending, Sandbox};
 pub use order::{Alive, Described, Order, place_of};
 pub use work::{Work, WorkFailure, WorkFailureKind, WorkResult};
 
 /// How often a snapshot that is safe on this node is tried to be saved before it is called lost.
 const SAVES_MAX: u32 = 8;
+/// How many workers that are gone are remembered.
+const LOST_MAX: usize = 1024;
 /// How often ateom is asked before it is called unreachable.
 const ASKS_MAX: u32 = 4;
 
@@ -53,12 +57,7 @@ const ASKS_MAX: u32 = 4;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// It begins, with what it kept on disk.
-    Start {
-        /// Per worker.
-        entries: BTreeMap<PodUid, Entry>,
-        /// The highest fence seen of each actor.
-        fences: BTreeMap<(ActorKey, Incarnation), Fence>,
-    },
+    Start(Memory),
     /// A control plane orders.
     Order(RequestId, Box<Order>),
     /// Whoever ordered has left.
@@ -163,7 +162,9 @@ pub struct Node {
     settings: Settings,
     row: NodeRow,
     slots: BTreeMap<PodUid, Slot>,
-    fences: BTreeMap<Life, Mark>,
+    fences: Fences,
+    /// Workers that are gone for long, and that the disk is still to forget.
+    forgotten: Vec<PodUid>,
     pulls: Pulls,
     effects: BTreeMap<EffectId, PodUid>,
     /// What the disk has been given and has not answered.
@@ -186,8 +187,8 @@ struct Slot {
     running: Option<Running>,
     /// The journal knows it, and nobody has said yet whether it is still there.
     is_awaited: bool,
-    /// It was there, and is not any more.
-    is_lost: bool,
+    /// It was there, and is not any more: the higher, the later it was lost.
+    lost: Option<u64>,
     /// Its ateom does not answer.
     is_silent: bool,
     /// It has been asked what it has.
@@ -249,7 +250,8 @@ impl Node {
         Node {
             row,
             slots: BTreeMap::new(),
-            fences: BTreeMap::new(),
+            fences: Fences::default(),
+            forgotten: Vec::new(),
             pulls: Pulls::new(settings.pull),
             session: Session::new(settings.node.on_lapse, 0),
             settings,
@@ -264,14 +266,13 @@ impl Node {
         }
     }
 
-    fn start(
-        &mut self,
-        now: Instant,
-        entries: BTreeMap<PodUid, Entry>,
-        fences: BTreeMap<(ActorKey, Incarnation), Fence>,
-    ) {
-        let kept = fences.into_iter().map(|(life, fence)| (life, Mark::kept(fence)));
-        self.fences = kept.collect();
+    fn start(&mut self, now: Instant, memory: Memory) {
+        let Memory {
+            entries,
+            fences,
+            floor,
+        } = memory;
+        self.fences = Fences::kept(fences, floor);
         let sessions = entries.values().filter_map(|entry| entry.hosted.as_ref());
         let remembered = sessions.map(|hosted| hosted.session).max().unwrap_or(0);
         self.session = Session::new(self.settings.node.on_lapse, remembered);
@@ -590,7 +591,7 @@ impl Machine for Node {
 
     fn handle(&mut self, now: Instant, input: Input) {
         match input {
-            Input::Start { entries, fences } => self.start(now, entries, fences),
+            Input::Start(memory) => self.start(now, memory),
             Input::Order(id, order) => self.order(now, id, *order),
             Input::CallerGone(id) => {
                 // The operation goes on: whoever asks next joins it, or gets its result.

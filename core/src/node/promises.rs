@@ -6,36 +6,17 @@
 //! that was overtaken (I1). An answer that nothing was done, or that it is to be asked again, promises nothing.
 
 use super::admission::failure;
-use super::{Node, Order, Output};
+use super::fences::Life;
+use super::{Node, Order, Output, Slot};
 use crate::effect::{NodeFailure, NodeFailureKind, NodeReply};
 use crate::failure::Code;
-use crate::id::{ActorKey, EffectId, Fence, Incarnation, PodUid, RequestId};
-use crate::node::journal::Kept;
+use crate::id::{EffectId, Fence, PodUid, RequestId};
+use crate::node::journal::{Forgotten, Kept};
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
-
-/// One life of an actor.
-pub(super) type Life = (ActorKey, Incarnation);
-
-/// A fence that only goes up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Mark {
-    /// The highest that was seen.
-    seen: Fence,
-    /// The highest that the disk has.
-    kept: Fence,
-}
-
-impl Mark {
-    /// One that was read from disk.
-    pub(super) fn kept(fence: Fence) -> Mark {
-        Mark {
-            seen: fence,
-            kept: fence,
-        }
-    }
-}
+use alloc::vec::Vec;
 
 /// The fences that an order has shown, of one life of an actor and of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,19 +54,41 @@ pub(super) struct Owed {
 }
 
 impl Node {
-    /// The highest fence that has been seen of an actor.
-    pub(super) fn highest_of(&self, life: &Life) -> Fence {
-        self.fences.get(life).copied().unwrap_or_default().seen
-    }
-
     /// Takes note of the fences of an order that is let in.
     pub(super) fn raise_fences(&mut self, order: &Order) {
         if order.fence > Fence(0) {
-            let mark = self.fences.entry(order.life()).or_default();
-            mark.seen = mark.seen.max(order.fence);
+            self.fences.raise(order.life(), order.fence);
         }
         let slot = self.slots.entry(order.worker.clone()).or_default();
         slot.entry.highest = slot.entry.highest.max(order.worker_fence);
+        let most = self.settings.node.fences_max as usize;
+        if self.fences.are_more_than(most) {
+            let mut in_use = self.lives_in_use();
+            in_use.insert(order.life());
+            self.fences.forget(most, &in_use);
+        }
+    }
+
+    /// Lives that something here is about.
+    fn lives_in_use(&self) -> BTreeSet<Life> {
+        let of_slot = |slot: &Slot| {
+            let hosted = slot
+                .entry
+                .hosted
+                .as_ref()
+                .map(|h| (h.actor.clone(), h.incarnation));
+            let current = slot.entry.current.as_ref();
+            let running = slot.running.as_ref();
+            let joined = running
+                .iter()
+                .flat_map(|r| r.callers.values().map(|shown| shown.life.clone()));
+            let joined: Vec<Life> = joined.collect();
+            let current = current.map(|p| (p.actor.clone(), p.incarnation));
+            let running = running.map(|r| r.order.life());
+            hosted.into_iter().chain(current).chain(running).chain(joined)
+        };
+        let owed = self.owed.iter().map(|owed| owed.shown.life.clone());
+        self.slots.values().flat_map(of_slot).chain(owed).collect()
     }
 
     /// Answers without having done anything for it: what the order asks for has happened already, or need not.
@@ -116,7 +119,7 @@ impl Node {
     pub(super) fn keep_with(&mut self, uid: &PodUid, life: Option<Life>) -> Option<EffectId> {
         let entry = self.slots.get(uid)?.entry.clone();
         let fence = life.and_then(|life| {
-            let fence = self.fences.get(&life)?.seen;
+            let fence = self.fences.of(&life)?;
             Some((life, fence))
         });
         let keep = Keep {
@@ -128,6 +131,11 @@ impl Node {
             worker: uid.clone(),
             entry,
             fence: fence.map(|((actor, incarnation), fence)| (actor, incarnation, fence)),
+            forgotten: Forgotten {
+                lives: self.fences.take_forgotten(),
+                floor: self.fences.floor(),
+                workers: core::mem::take(&mut self.forgotten),
+            },
         };
         let effect = self.effect();
         self.keeps.insert(effect, keep);
@@ -143,8 +151,7 @@ impl Node {
                 slot.kept = slot.kept.max(keep.highest);
             }
             if let Some((life, fence)) = keep.fence {
-                let mark = self.fences.entry(life).or_default();
-                mark.kept = mark.kept.max(fence);
+                self.fences.on_disk(&life, fence);
             }
         }
         Some(keep.worker)
@@ -169,9 +176,9 @@ impl Node {
     }
 
     fn is_kept(&self, owed: &Owed) -> bool {
-        let actor = self.fences.get(&owed.shown.life).copied().unwrap_or_default();
         let worker = self.slots.get(&owed.worker).map(|slot| slot.kept);
-        actor.kept >= owed.shown.actor && worker.unwrap_or_default() >= owed.shown.worker
+        self.fences.is_kept(&owed.shown.life, owed.shown.actor)
+            && worker.unwrap_or_default() >= owed.shown.worker
     }
 
     /// Whether the disk has been given what this answer waits for.

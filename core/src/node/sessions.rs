@@ -164,7 +164,7 @@ impl Node {
         let order = Order {
             worker: eviction.pod_uid.clone(),
             worker_fence: eviction.fence,
-            fence: self.highest_of(&(actor.clone(), incarnation)),
+            fence: self.fences.highest(&(actor.clone(), incarnation)),
             actor,
             incarnation,
             op: Some(op),

@@ -1,11 +1,12 @@
 //! What ateom says of workers, and what the control plane is told of it.
 
 use super::looks::Age;
-use super::{Described, Node, Output, Stage, Timer};
+use super::{Described, LOST_MAX, Node, Output, Slot, Stage, Timer};
 use crate::id::PodUid;
 use crate::registry::{Hosting, Report, Sighting};
 use crate::time::Instant;
 use alloc::format;
+use alloc::vec::Vec;
 
 impl Node {
     pub(super) fn worker(&mut self, now: Instant, uid: PodUid, described: Described) {
@@ -16,7 +17,7 @@ impl Node {
         }
         let is_first = slot.described.replace(described).is_none() && !slot.is_touched;
         slot.is_awaited = false;
-        slot.is_lost = false;
+        slot.lost = None;
         // While an operation is under way its own answer tells what became of it, also when ateom was
         // restarted meanwhile: what is asked of the new one is under the same promise.
         if slot.running.is_none() {
@@ -69,7 +70,7 @@ impl Node {
         if slot.described.take().is_none() && !was_awaited {
             return;
         }
-        slot.is_lost = true;
+        slot.lost = Some(self.next);
         let is_idle = slot
             .running
             .as_ref()
@@ -77,9 +78,34 @@ impl Node {
         if is_idle && slot.entry.current.as_ref().is_none_or(|p| p.captured.is_none()) {
             slot.entry.vacate();
             slot.entry.outlive();
+            self.forget_the_lost();
             self.keep(uid);
         }
         self.changed(now);
+    }
+
+    /// No pod comes back after a thousand others have come and gone: the older half of those that are lost is
+    /// forgotten.
+    fn forget_the_lost(&mut self) {
+        let is_over = |slot: &Slot| {
+            let is_empty = slot.entry.hosted.is_none() && slot.entry.current.is_none();
+            slot.lost.filter(|_| is_empty && slot.running.is_none())
+        };
+        let over = self
+            .slots
+            .iter()
+            .filter_map(|(uid, slot)| Some((is_over(slot)?, uid)));
+        let mut over: Vec<(u64, &PodUid)> = over.collect();
+        if over.len() <= LOST_MAX {
+            return;
+        }
+        over.sort_unstable();
+        over.truncate(LOST_MAX / 2);
+        let oldest: Vec<PodUid> = over.into_iter().map(|(_, uid)| uid.clone()).collect();
+        for uid in oldest {
+            self.slots.remove(&uid);
+            self.forgotten.push(uid);
+        }
     }
 
     pub(super) fn changed(&mut self, now: Instant) {

@@ -191,7 +191,7 @@ impl Node {
         if running.order.verb == Verb::Stop && result.is_ok() {
             slot.entry.void(running.order.worker_fence);
         }
-        if slot.is_lost {
+        if slot.lost.is_some() {
             slot.entry.outlive();
         }
         // An upload is not noted as under way: what is, is not its own.

@@ -31,6 +31,7 @@ pub const EXACT: Settings = Settings {
         session_ttl: units(900),
         // What sessions do is told in `sessions.rs`.
         on_lapse: OnLapse::Keep,
+        ..Settings::DEFAULT.node
     },
     pull: PullSettings {
         stall_after: units(300),

@@ -8,7 +8,8 @@ use holdfast_core::failure::Code;
 use holdfast_core::id::*;
 use holdfast_core::machine::Machine;
 use holdfast_core::node::{
-    Alive, Described, Input, Node, Order, Output, Sandbox, Work, WorkFailure, WorkFailureKind, WorkResult,
+    Alive, Described, Input, Memory, Node, Order, Output, Sandbox, Work, WorkFailure, WorkFailureKind,
+    WorkResult,
 };
 use holdfast_core::pull;
 use holdfast_core::session::{Answered, Grant};
@@ -46,7 +47,7 @@ impl crate::history::Subject for Subject {
     }
 
     fn is_idempotent(input: &Input) -> bool {
-        !matches!(input, Input::Start { .. } | Input::Order(..))
+        !matches!(input, Input::Start(_) | Input::Order(..))
     }
 
     /// What happened to a pull is told to those who watch.
@@ -220,10 +221,7 @@ pub struct Surroundings {
 impl Surroundings {
     pub fn start() -> [Input; 3] {
         [
-            Input::Start {
-                entries: BTreeMap::new(),
-                fences: BTreeMap::new(),
-            },
+            Input::Start(Memory::default()),
             Input::Worker(pod(0), described(0)),
             Input::Worker(pod(1), described(1)),
         ]

@@ -1,5 +1,6 @@
 //! A node by hand, step by step: which orders it lets in, what it believes of what ateom says, and what it gives up.
 
+mod forgets;
 #[path = "../hand/mod.rs"]
 mod hand;
 mod looks;

@@ -40,6 +40,20 @@ impl Seat {
 
     /// The same, as this run of atelet.
     pub fn restarted(run: &str, entry: Option<Entry>, fences: &[(&str, u64)]) -> Seat {
+        let fences = fences
+            .iter()
+            .map(|(actor, fence)| ((actor_key(actor), Incarnation(7)), Fence(*fence)));
+        let entries = entry.into_iter().map(|entry| (Name::from("uid"), entry));
+        let disk = Memory {
+            entries: entries.collect(),
+            fences: fences.collect(),
+            floor: Fence(0),
+        };
+        Seat::on(run, SETTINGS, disk)
+    }
+
+    /// The same, with this on its disk.
+    pub fn on(run: &str, settings: Settings, disk: Memory) -> Seat {
         let row = NodeRow {
             name: "node".into(),
             address: "address".into(),
@@ -49,7 +63,7 @@ impl Seat {
             lapsed: 0,
         };
         let mut seat = Seat {
-            node: Node::new(row, SETTINGS),
+            node: Node::new(row, settings),
             now: Instant::from_micros(1_000_000),
             work: Vec::new(),
             keeps: Vec::new(),
@@ -58,16 +72,7 @@ impl Seat {
             said: Vec::new(),
             next: 1,
         };
-        let fences = fences
-            .iter()
-            .map(|(actor, fence)| ((actor_key(actor), Incarnation(7)), Fence(*fence)));
-        seat.input(Input::Start {
-            entries: entry
-                .into_iter()
-                .map(|entry| (Name::from("uid"), entry))
-                .collect(),
-            fences: fences.collect(),
-        });
+        seat.input(Input::Start(disk));
         seat
     }
 

@@ -4,10 +4,10 @@
 use crate::words;
 use crate::world::{Mail, World};
 use holdfast_core::effect::{NodeCall, NodeFailure, NodeReply, NodeRow};
-use holdfast_core::id::{ActorKey, EffectId, Fence, Incarnation, Name, NodeName, PodUid, RequestId};
+use holdfast_core::id::{EffectId, Fence, Name, NodeName, PodUid, RequestId};
 use holdfast_core::machine::Machine;
 use holdfast_core::node::{
-    Alive, Described, Entry, Input, Kept, Node, Order, Output, Sandbox, Tend, Work, WorkResult,
+    Alive, Described, Input, Kept, Memory, Node, Order, Output, Sandbox, Tend, Work, WorkResult,
 };
 use holdfast_core::pull::{self, Attempt};
 use holdfast_core::registry::{Report, Sighting};
@@ -20,8 +20,7 @@ pub struct Atelet {
     /// None while it does not run.
     pub machine: Option<Node>,
     pub life: u32,
-    pub entries: BTreeMap<PodUid, Entry>,
-    pub fences: BTreeMap<(ActorKey, Incarnation), Fence>,
+    pub disk: Memory,
     /// What each ateom says of itself.
     pub ateoms: BTreeMap<PodUid, Described>,
     /// Steps, looks, journal writes and pulls that wait for the story.
@@ -63,8 +62,7 @@ impl Atelet {
         Atelet {
             machine: None,
             life: 0,
-            entries: BTreeMap::new(),
-            fences: BTreeMap::new(),
+            disk: Memory::default(),
             ateoms: BTreeMap::new(),
             steps: Vec::new(),
             looks: Vec::new(),
@@ -113,10 +111,7 @@ impl World {
             ..words::node_row(name, "address")
         };
         atelet.machine = Some(Node::new(row, settings));
-        let start = Input::Start {
-            entries: atelet.entries.clone(),
-            fences: atelet.fences.clone(),
-        };
+        let start = Input::Start(atelet.disk.clone());
         self.mail.push_back(Mail::Node(name.clone(), start));
     }
 
@@ -338,10 +333,7 @@ impl World {
         let Some(atelet) = self.atelets.get_mut(name) else {
             return;
         };
-        atelet.entries.insert(kept.worker, kept.entry);
-        if let Some((actor, incarnation, fence)) = kept.fence {
-            atelet.fences.insert((actor, incarnation), fence);
-        }
+        atelet.disk.take(&kept);
         self.mail
             .push_back(Mail::Node(name.clone(), Input::Kept(effect, Ok(()))));
     }

@@ -198,7 +198,7 @@ impl World {
         let Some(atelet) = self.atelets.get_mut(&on.node) else {
             return;
         };
-        let entry = atelet.entries.entry(on.pod_uid.clone()).or_default();
+        let entry = atelet.disk.entries.entry(on.pod_uid.clone()).or_default();
         entry.highest = on.fence;
         let sandbox = Sandbox::Running;
         entry.hosted = Some(Hosted {

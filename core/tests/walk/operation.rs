@@ -10,7 +10,7 @@ use holdfast_core::id::{
 use holdfast_core::machine::Machine;
 use holdfast_core::node::operation::{Event, Phase, TABLE};
 use holdfast_core::node::{
-    Alive, Described, Entry, Input, Node, Order, Output, Sandbox, Timer, WorkFailure, WorkFailureKind,
+    Alive, Described, Entry, Input, Memory, Node, Order, Output, Sandbox, Timer, WorkFailure, WorkFailureKind,
 };
 use holdfast_core::pull::{self, Attempt, PullFailure, Retry};
 use holdfast_core::session::{Answered, Grant, Term};
@@ -197,8 +197,10 @@ impl Operating {
     }
 
     fn start(&mut self, entries: BTreeMap<PodUid, Entry>) {
-        let fences = BTreeMap::new();
-        self.input(Input::Start { entries, fences });
+        self.input(Input::Start(Memory {
+            entries,
+            ..Memory::default()
+        }));
     }
 
     fn input(&mut self, input: Input) {

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holdfast_core::effect::{NodeRow, Place, Verb};
-use holdfast_core::id::{EffectId, Incarnation, Name, OpId, PodUid, RequestId};
+use holdfast_core::id::{EffectId, Fence, Incarnation, Name, OpId, PodUid, RequestId};
 use holdfast_core::machine::Machine;
 use holdfast_core::node::{
-    Alive, Described, Done, Entry, Hosted, Input, Kept, Node, Order, Output, Pending, Sandbox, Tend, Work,
-    WorkFailure, WorkFailureKind,
+    Alive, Described, Done, Entry, Hosted, Input, Kept, Memory, Node, Order, Output, Pending, Sandbox, Tend,
+    Work, WorkFailure, WorkFailureKind,
 };
 use holdfast_core::pull::{self, Attempt, PullFailure, Retry};
 use holdfast_core::session::{Answered, Eviction, Grant};
@@ -63,7 +63,7 @@ impl Scene {
             lapsed: 0,
         };
         let mut scene = Scene {
-            node: Node::new(row, Settings::DEFAULT),
+            node: Node::new(row, forgetful()),
             now: Instant::from_micros(1_000_000),
             waiting: BTreeSet::new(),
             requests: 0,
@@ -78,10 +78,11 @@ impl Scene {
             let life = (world::actor_key(feed), Incarnation(feed.number()));
             (life, feed.count())
         });
-        scene.tell(Input::Start {
+        scene.tell(Input::Start(Memory {
             entries: entries.into_iter().collect(),
             fences: fences.into_iter().collect(),
-        });
+            floor: Fence(0),
+        }));
         scene
     }
 
@@ -353,6 +354,13 @@ impl Scene {
         }
         assert!(self.waiting.is_empty(), "no answer for {:?}", self.waiting);
     }
+}
+
+/// Settings by which a node forgets fences now and then.
+fn forgetful() -> Settings {
+    let mut settings = Settings::DEFAULT;
+    settings.node.fences_max = 4;
+    settings
 }
 
 /// A session that goes on.

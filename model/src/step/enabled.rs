@@ -46,7 +46,7 @@ pub(crate) fn enabled(scope: &Scope, state: &State) -> Vec<Step> {
             steps.extend(alive.map(|(uid, _)| Step::KillSandbox(node, uid.clone())));
         }
         // An atelet that remembers nothing yet has nothing to lose.
-        if budget.restarts > 0 && !host.entries.is_empty() {
+        if budget.restarts > 0 && !host.disk.entries.is_empty() {
             steps.push(Step::Restart(node, Sent::Arrives));
             steps.push(Step::Restart(node, Sent::Lost));
         }

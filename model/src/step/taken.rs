@@ -369,12 +369,12 @@ impl Scene<'_> {
 
     /// An atelet starts with what its disk kept, and finds its workers.
     pub(crate) fn start_node(&mut self, node: usize) {
-        let (entries, fences) = if self.model.scope.defect == Some(Defect::JournalForgets) {
+        let disk = if self.model.scope.defect == Some(Defect::JournalForgets) {
             Default::default()
         } else {
-            (self.hosts[node].entries.clone(), self.hosts[node].fences.clone())
+            self.hosts[node].disk.clone()
         };
-        self.tell_node(node, node::Input::Start { entries, fences });
+        self.tell_node(node, node::Input::Start(disk));
         let workers: Vec<PodUid> = self.hosts[node].ateoms.keys().cloned().collect();
         for uid in workers {
             self.describe(node, &uid);

@@ -43,16 +43,10 @@ impl World {
         host.wake = None;
         host.fuse = None;
         host.pulls.clear();
-        let (life, entries, fences) = (host.life, host.entries.clone(), host.fences.clone());
+        let (life, disk) = (host.life, host.disk.clone());
+        let entries = disk.entries.clone();
         self.tell(|| format!("node {index} starts, life {life}"));
-        self.deliver_to_node(
-            index,
-            life,
-            Input::Start {
-                entries: entries.clone(),
-                fences,
-            },
-        );
+        self.deliver_to_node(index, life, Input::Start(disk));
         // Workers that the journal knows and that are not there any more, or not now.
         let is_up = |uid: &PodUid| self.hosts[index].ateoms.get(uid).is_some_and(|a| a.is_up);
         for uid in entries

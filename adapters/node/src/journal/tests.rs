@@ -2,8 +2,8 @@ use super::*;
 use holdfast_core::catalog::{AssetFile, SandboxAssets, Scope};
 use holdfast_core::effect::{Fenced, NodeFailure, NodeFailureKind, Place, Verb};
 use holdfast_core::failure::Code;
-use holdfast_core::id::{OpId, ReplicaId};
-use holdfast_core::node::{Done, Hosted, Pending, Sandbox};
+use holdfast_core::id::{ActorKey, Incarnation, OpId, PodUid, ReplicaId};
+use holdfast_core::node::{Done, Entry, Hosted, Pending, Sandbox};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::process::{Command, Stdio};
@@ -99,6 +99,7 @@ fn kept(worker: &str, verb: Verb, sandbox: Sandbox, result: Result<(), NodeFailu
             last: Some(Done { op: op(1), result }),
         },
         fence: Some((actor, Incarnation(3), Fence(9))),
+        forgotten: Forgotten::default(),
     }
 }
 
@@ -118,6 +119,7 @@ fn whatever_an_entry_says_is_read_back() {
         worker: "empty".into(),
         entry: Entry::default(),
         fence: None,
+        forgotten: Forgotten::default(),
     });
     let journal = Journal::open(&path).unwrap();
     assert_eq!(journal.load().unwrap(), Memory::default());
@@ -131,6 +133,42 @@ fn whatever_an_entry_says_is_read_back() {
     }
     let key = (ActorKey::new("team-a", "a1"), Incarnation(3));
     assert_eq!(memory.fences, [(key, Fence(9))].into());
+}
+
+#[test]
+fn what_is_forgotten_is_on_disk_no_more_and_the_highest_of_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.redb");
+    let journal = Journal::open(&path).unwrap();
+    let first = kept("old", Verb::Stop, Sandbox::Running, Ok(()));
+    let second = Kept {
+        worker: "new".into(),
+        fence: Some((ActorKey::new("team-a", "a2"), Incarnation(4), Fence(1))),
+        forgotten: Forgotten {
+            lives: vec![(ActorKey::new("team-a", "a1"), Incarnation(3))],
+            floor: Fence(9),
+            workers: vec!["old".into()],
+        },
+        ..first.clone()
+    };
+    // A later write that forgets nothing takes nothing back.
+    let third = Kept {
+        fence: None,
+        forgotten: Forgotten::default(),
+        ..second.clone()
+    };
+    let mut expected = Memory::default();
+    for kept in [&first, &second, &third] {
+        journal.write(std::slice::from_ref(kept)).unwrap();
+        expected.take(kept);
+        assert_eq!(journal.load().unwrap(), expected);
+    }
+    assert_eq!(
+        (expected.entries.len(), expected.fences.len(), expected.floor),
+        (1, 1, Fence(9))
+    );
+    drop(journal);
+    assert_eq!(Journal::open(&path).unwrap().load().unwrap(), expected);
 }
 
 #[test]
@@ -289,6 +327,7 @@ async fn outcomes(journal: Journal, fences: &[u64]) -> Vec<Result<(), String>> {
                 worker: "uid-1".into(),
                 entry,
                 fence: None,
+                forgotten: Forgotten::default(),
             };
             sender.send((EffectId(*fence), kept)).unwrap();
             all.push(results.recv().await.unwrap());
@@ -346,6 +385,7 @@ async fn child_that_keeps_until_it_is_killed() {
             worker: "uid-1".into(),
             entry,
             fence: None,
+            forgotten: Forgotten::default(),
         };
         sender.send((EffectId(fence), kept)).unwrap();
     };
