@@ -22,7 +22,7 @@ fn main() -> ExitCode {
             let lines = arguments.get(1).and_then(|n| n.parse().ok()).unwrap_or(80);
             story(with_fault(Plan::small(seed), arguments.get(2)), lines)
         }
-        Ok(Err((from, to))) => many(from, to),
+        Ok(Err((from, to))) => many(from, to, arguments.get(1)),
         Err(_) => {
             eprintln!("{first}: want a seed, or a range of seeds such as 0..1000");
             ExitCode::from(2)
@@ -30,10 +30,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn many(from: u64, to: u64) -> ExitCode {
+fn many(from: u64, to: u64, fault: Option<&String>) -> ExitCode {
     let (mut events, mut bad) = (0, 0);
     for seed in from..to {
-        let Ok(outcome) = std::panic::catch_unwind(|| run(Plan::small(seed))) else {
+        let Ok(outcome) = std::panic::catch_unwind(|| run(with_fault(Plan::small(seed), fault))) else {
             bad += 1;
             continue;
         };

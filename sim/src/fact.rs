@@ -1,5 +1,6 @@
 //! What is true in the simulated world, as it happens: the only thing that oracles see.
 
+use crate::store::Forgotten;
 use holdfast_core::actor::Actor;
 use holdfast_core::failure::Failure;
 use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, NodeName, OpId, PodUid, RequestId};
@@ -18,6 +19,9 @@ pub enum Fact {
         actor: ActorKey,
         /// What its counter stands at.
         count: u64,
+        /// Whether the actor's record names the operation that brought it. It need not: an order may be
+        /// older than what a store has forgotten, or than a write of a successor that is yet to come here.
+        is_recorded: bool,
     },
     /// A sandbox ended.
     Down {
@@ -70,6 +74,8 @@ pub enum Fact {
         /// What is stored now.
         after: Option<Box<Worker>>,
     },
+    /// The store does not know any more what it had acknowledged.
+    Forgot(Box<Forgotten>),
     /// A machine has told that a record which it does not store has come into another state.
     Moved(Moved),
     /// A snapshot was stored complete.

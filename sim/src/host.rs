@@ -30,6 +30,10 @@ pub struct Host {
     pub cut_until: u64,
     /// The atelet's journal.
     pub disk: Memory,
+    /// Until when nothing more fits on the disk.
+    pub disk_full_until: u64,
+    /// How many of the journal's next writes fail.
+    pub refusals: u32,
     /// When the journal's last write will be on disk.
     pub journal_until: u64,
     /// Local snapshots: the counter, or `None` if it was damaged.
@@ -107,6 +111,8 @@ impl Host {
             fuse: None,
             cut_until: 0,
             disk: Memory::default(),
+            disk_full_until: 0,
+            refusals: 0,
             journal_until: 0,
             locals: BTreeMap::new(),
             staged: BTreeMap::new(),

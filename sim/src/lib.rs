@@ -11,6 +11,8 @@ pub mod explain;
 pub mod fact;
 pub mod host;
 pub mod ledger;
+#[cfg(test)]
+mod made_up;
 pub mod oracle;
 pub mod plan;
 pub mod rng;

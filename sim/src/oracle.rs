@@ -10,6 +10,7 @@ mod settled;
 mod state_kept;
 
 use crate::fact::Fact;
+use holdfast_core::settings::Settings;
 use holdfast_core::table::Moved;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,8 +25,9 @@ pub use state_kept::StateKept;
 
 /// One thing that must be true.
 pub trait Oracle: Fork {
-    /// Takes note of a fact; the error says what is wrong with it.
-    fn see(&mut self, fact: &Fact) -> Result<(), String>;
+    /// Takes note of a fact that came about at `now`, in microseconds of true time; the error says what is
+    /// wrong with it.
+    fn see(&mut self, now: u64, fact: &Fact) -> Result<(), String>;
 
     /// The run is over.
     fn end(&mut self) -> Result<(), String> {
@@ -81,12 +83,13 @@ impl Clone for Oracles {
     }
 }
 
-impl Default for Oracles {
-    fn default() -> Self {
+impl Oracles {
+    /// All of them, for a world with these settings.
+    pub fn new(settings: &Settings) -> Self {
         Oracles {
             all: vec![
                 ("I1", Box::new(FenceOrder::default())),
-                ("I2", Box::new(OneSandbox::default())),
+                ("I2", Box::new(OneSandbox::new(settings))),
                 ("I4", Box::new(LatestComplete::default())),
                 ("I5", Box::new(StateKept::default())),
                 ("I8", Box::new(Settled)),
@@ -99,9 +102,7 @@ impl Default for Oracles {
             violation: None,
         }
     }
-}
 
-impl Oracles {
     /// Shows a fact to every oracle.
     pub fn see(&mut self, now: u64, fact: &Fact) {
         self.now = now;
@@ -112,11 +113,11 @@ impl Oracles {
             };
             *self.verdicts.entry(name).or_default() += 1;
         }
-        let table = ("table", self.table.see(fact));
+        let table = ("table", self.table.see(now, fact));
         let others = self
             .all
             .iter_mut()
-            .map(|(name, oracle)| (*name, oracle.see(fact)));
+            .map(|(name, oracle)| (*name, oracle.see(now, fact)));
         let seen: Vec<_> = [table].into_iter().chain(others).collect();
         self.note(seen);
     }

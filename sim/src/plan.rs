@@ -36,6 +36,10 @@ pub enum Fault {
     SandboxDies,
     /// Nobody reaches the store for a while.
     StoreAway,
+    /// A standby of the store takes over, which has not heard of the last writes that were acknowledged.
+    StoreFailsOver,
+    /// The store is emptied, and an operator makes the atespace anew.
+    StoreFlushed,
     /// A node and the replicas do not reach each other for a while.
     NodeCutOff,
     /// The same, until long after the node's session is over.
@@ -46,11 +50,39 @@ pub enum Fault {
     ObjectsAway,
     /// The snapshot that an actor would be resumed from is damaged.
     SnapshotDamaged,
+    /// A node's disk is full for a while: nothing is journalled, fetched or saved there.
+    DiskFull,
+    /// A node's disk refuses some writes of the journal.
+    DiskRefuses,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 15] = [
+    pub const ALL: [Fault; 19] = [
+        Fault::ReplicaDies,
+        Fault::ReplicaPauses,
+        Fault::ReplicaLeaves,
+        Fault::NodeDies,
+        Fault::NodePauses,
+        Fault::AteomDies,
+        Fault::PodReplaced,
+        Fault::PodLeaves,
+        Fault::SandboxDies,
+        Fault::StoreAway,
+        Fault::StoreFailsOver,
+        Fault::StoreFlushed,
+        Fault::NodeCutOff,
+        Fault::NodePartitioned,
+        Fault::RegistryHangs,
+        Fault::ObjectsAway,
+        Fault::SnapshotDamaged,
+        Fault::DiskFull,
+        Fault::DiskRefuses,
+    ];
+
+    /// What a swarm draws from: every fault but those under which the core is known to stand still (see
+    /// `docs/protocol.md`, Not there yet).
+    pub const SWARM: [Fault; 17] = [
         Fault::ReplicaDies,
         Fault::ReplicaPauses,
         Fault::ReplicaLeaves,
@@ -66,6 +98,8 @@ impl Fault {
         Fault::RegistryHangs,
         Fault::ObjectsAway,
         Fault::SnapshotDamaged,
+        Fault::DiskFull,
+        Fault::DiskRefuses,
     ];
 }
 
@@ -131,7 +165,7 @@ impl Plan {
             actors: rng.between(2, 5) as usize,
             callers: rng.between(1, 4) as usize,
             storm: 300 * SECOND,
-            faults: Fault::ALL
+            faults: Fault::SWARM
                 .into_iter()
                 .filter(|_| rng.permille(appetite))
                 .collect(),

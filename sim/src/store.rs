@@ -10,6 +10,10 @@ use holdfast_core::time::{Duration, Instant};
 use holdfast_core::worker::Worker;
 use std::collections::{BTreeMap, BTreeSet};
 
+mod past;
+
+pub use past::Forgotten;
+
 /// What is stored.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
@@ -23,6 +27,7 @@ pub struct Store {
     atespaces: BTreeSet<Name>,
     leases: BTreeMap<ActorKey, (LeaseToken, Instant)>,
     sessions: BTreeMap<ReplicaId, Instant>,
+    past: Option<past::Past>,
 }
 
 impl Store {
@@ -36,6 +41,7 @@ impl Store {
 
     /// Performs `op` at `now` and says what its watchers hear.
     pub fn perform(&mut self, now: Instant, op: &StoreOp) -> (StoreReply, Option<StoreEvent>) {
+        self.note_replaced(now, op);
         let reply = match op {
             StoreOp::GetActor(key) => StoreReply::Actor(self.actors.get(key).cloned().map(Box::new)),
             StoreOp::PutActor {

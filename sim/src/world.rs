@@ -12,7 +12,7 @@ pub(crate) mod stage;
 use crate::fact::{Ending, Fact};
 use crate::host::{Ateom, Host};
 use crate::oracle::{Oracles, Violation};
-use crate::plan::{MILLI, Plan, SECOND};
+use crate::plan::{Fault, MILLI, Plan, SECOND};
 use crate::rng::Rng;
 use crate::store::Store;
 use ateoms::Waiter;
@@ -62,6 +62,9 @@ pub struct World {
     next_id: u64,
     calm: bool,
     oracles: Oracles,
+    /// Snapshots that nobody has to collect: the store has forgotten that it knew of them, or they were
+    /// written after they had been collected.
+    excused: BTreeSet<Name>,
     knife: Knife,
     /// When the part of the run that is looked at began.
     began: u64,
@@ -163,7 +166,8 @@ impl World {
             callers,
             next_id: 1,
             calm: false,
-            oracles: Oracles::default(),
+            excused: BTreeSet::new(),
+            oracles: Oracles::new(&plan.settings),
             knife: Knife::default(),
             began: 0,
             timeline: (story == Story::Kept).then(Vec::new),
@@ -177,6 +181,9 @@ impl World {
         }
         for caller in 0..world.plan.callers {
             world.after(500 * MILLI, SECOND, Event::Caller(caller));
+        }
+        if world.plan.faults.contains(&Fault::StoreFailsOver) {
+            world.store.remember(world.plan.settings.workflow.collect_after);
         }
         if !world.plan.faults.is_empty() {
             world.after(SECOND, 5 * SECOND, Event::Strike);
@@ -315,7 +322,7 @@ impl World {
         }
     }
 
-    /// Snapshots in the object store that will never be collected.
+    /// Snapshots in the object store that will never be collected, of those that should be.
     fn forgotten(&self) -> Vec<Name> {
         let of_actors = self
             .store
@@ -329,7 +336,9 @@ impl World {
             .flat_map(|grave| grave.snapshots.iter().cloned());
         let known: BTreeSet<Snapshot> = of_actors.chain(of_graves).collect();
         let is_forgotten = |name: &&Name| {
-            !known.contains(&Snapshot::External((*name).clone())) && !self.catalog.is_golden(name)
+            !known.contains(&Snapshot::External((*name).clone()))
+                && !self.catalog.is_golden(name)
+                && !self.excused.contains(*name)
         };
         self.objects.keys().filter(is_forgotten).cloned().collect()
     }

@@ -1,15 +1,24 @@
 //! Every record that is stored has come about by a row of its table, whoever wrote it.
+//!
+//! A store that has forgotten writes counts the same versions once more. Who had read one of the lost ones
+//! may then write over another of that number, and its write goes by what it had read: that much is
+//! allowed, and no more.
 
 use super::Oracle;
 use crate::explain;
 use crate::fact::Fact;
+use holdfast_core::actor::Actor;
+use holdfast_core::id::{ActorKey, WorkerKey};
 use holdfast_core::table::Moved;
-use std::collections::BTreeSet;
+use holdfast_core::worker::Worker;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct ByTheTable {
     moves: BTreeSet<Moved>,
+    lost_actors: BTreeMap<ActorKey, Vec<Actor>>,
+    lost_workers: BTreeMap<WorkerKey, Vec<Worker>>,
 }
 
 impl ByTheTable {
@@ -17,18 +26,46 @@ impl ByTheTable {
     pub fn moves(&self) -> &BTreeSet<Moved> {
         &self.moves
     }
+
+    fn actor_by_what_was_lost(&self, before: Option<&Actor>, after: Option<&Actor>) -> Option<Moved> {
+        let stored = before?;
+        let lost = self.lost_actors.get(&stored.key)?.iter();
+        let mut same = lost.filter(|lost| lost.edition() == stored.edition());
+        same.find_map(|lost| explain::actor(Some(lost), after))
+    }
+
+    fn worker_by_what_was_lost(&self, before: Option<&Worker>, after: Option<&Worker>) -> Option<Moved> {
+        let stored = before?;
+        let lost = self.lost_workers.get(&stored.key)?.iter();
+        let mut same = lost.filter(|lost| lost.version == stored.version);
+        same.find_map(|lost| explain::worker(Some(lost), after))
+    }
 }
 
 impl Oracle for ByTheTable {
-    fn see(&mut self, fact: &Fact) -> Result<(), String> {
+    fn see(&mut self, _now: u64, fact: &Fact) -> Result<(), String> {
+        if let Fact::Forgot(forgotten) = fact {
+            for actor in &forgotten.lost_actors {
+                let lost = self.lost_actors.entry(actor.key.clone()).or_default();
+                lost.push(actor.clone());
+            }
+            for worker in &forgotten.lost_workers {
+                let lost = self.lost_workers.entry(worker.key.clone()).or_default();
+                lost.push(worker.clone());
+            }
+        }
         let moved = match fact {
             Fact::Moved(moved) => Some(*moved),
             Fact::Recorded { before, after } => {
-                let moved = explain::actor(before.as_deref(), after.as_deref());
+                let (before, after) = (before.as_deref(), after.as_deref());
+                let moved =
+                    explain::actor(before, after).or_else(|| self.actor_by_what_was_lost(before, after));
                 Some(moved.ok_or_else(|| format!("no change leads from {before:?} to {after:?}"))?)
             }
             Fact::WorkerRecorded { before, after } => {
-                let moved = explain::worker(before.as_deref(), after.as_deref());
+                let (before, after) = (before.as_deref(), after.as_deref());
+                let moved =
+                    explain::worker(before, after).or_else(|| self.worker_by_what_was_lost(before, after));
                 Some(moved.ok_or_else(|| format!("no change leads from {before:?} to {after:?}"))?)
             }
             _ => None,
@@ -41,7 +78,7 @@ impl Oracle for ByTheTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracle::state_kept::tests::actor;
+    use crate::made_up::actor;
     use holdfast_core::actor::{Change, State};
     use holdfast_core::id::Version;
 
@@ -55,9 +92,9 @@ mod tests {
         };
         let after = after.as_mut().unwrap();
         let mut oracle = ByTheTable::default();
-        assert_eq!(oracle.see(&write(after)), Ok(()));
+        assert_eq!(oracle.see(0, &write(after)), Ok(()));
         assert_eq!(oracle.moves().len(), 1);
         after.latest = Some(holdfast_core::actor::Snapshot::External("from nowhere".into()));
-        assert!(oracle.see(&write(after)).is_err());
+        assert!(oracle.see(0, &write(after)).is_err());
     }
 }

@@ -1,5 +1,8 @@
 //! I10: an actor is said to have lost something only when a sandbox of it, or a snapshot, really came
 //! to harm, or its node's session was over; and no session is declared over in which its node believes.
+//!
+//! An actor whose record a store has forgotten may be where its record does not say, which then looks like a
+//! loss; and a node whose last report a store has forgotten may be given up too early.
 
 use super::Oracle;
 use crate::fact::{Ending, Fact};
@@ -12,10 +15,14 @@ use std::collections::BTreeSet;
 pub struct CrashCause {
     harmed: BTreeSet<ActorKey>,
     silent: BTreeSet<NodeName>,
+    /// Actors that may be elsewhere than a store that has forgotten a write says.
+    astray: BTreeSet<ActorKey>,
+    /// Nodes whose last report the store has forgotten.
+    unheard: BTreeSet<NodeName>,
 }
 
 impl Oracle for CrashCause {
-    fn see(&mut self, fact: &Fact) -> Result<(), String> {
+    fn see(&mut self, _now: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Down {
                 actor,
@@ -27,18 +34,28 @@ impl Oracle for CrashCause {
                 self.harmed.insert(actor.clone());
                 Ok(())
             }
-            Fact::Lapsed {
-                node,
-                is_believed: false,
-            } => {
+            Fact::Forgot(forgotten) => {
+                for (before, after) in &forgotten.actors {
+                    self.astray
+                        .extend(before.iter().chain(after).map(|a| a.key.clone()));
+                }
+                self.unheard.extend(forgotten.nodes.iter().cloned());
+                Ok(())
+            }
+            Fact::Lapsed { node, is_believed } if !is_believed || self.unheard.remove(node) => {
                 self.silent.insert(node.clone());
                 Ok(())
             }
             Fact::Lapsed { node, .. } => Err(format!(
                 "the session of {node} was declared over, and it believes in it"
             )),
-            Fact::Up { actor, .. } => {
+            Fact::Up {
+                actor, is_recorded, ..
+            } => {
                 self.harmed.remove(actor);
+                if *is_recorded {
+                    self.astray.remove(actor);
+                }
                 Ok(())
             }
             Fact::Recorded {
@@ -49,7 +66,12 @@ impl Oracle for CrashCause {
                 let was_on = before.assignment().map(|on| &on.node);
                 let was_silent = was_on.is_some_and(|node| self.silent.contains(node));
                 let is_asleep = matches!(after.state, State::Suspended | State::Paused);
-                if is_loss && is_asleep && !was_silent && !self.harmed.contains(&after.key) {
+                if is_loss
+                    && is_asleep
+                    && !was_silent
+                    && !self.harmed.contains(&after.key)
+                    && !self.astray.contains(&after.key)
+                {
                     return Err(format!(
                         "{} is said to have lost {:?}; nothing was harmed",
                         after.key, after.loss
@@ -65,7 +87,7 @@ impl Oracle for CrashCause {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracle::state_kept::tests::actor;
+    use crate::made_up::actor;
     use holdfast_core::actor::Loss;
     use holdfast_core::id::WorkerKey;
 
@@ -75,10 +97,10 @@ mod tests {
             node: "n".into(),
             is_believed,
         };
-        assert_eq!(CrashCause::default().see(&lapsed(false)), Ok(()));
+        assert_eq!(CrashCause::default().see(0, &lapsed(false)), Ok(()));
         assert!(
             CrashCause::default()
-                .see(&lapsed(true))
+                .see(0, &lapsed(true))
                 .unwrap_err()
                 .contains("believes in it")
         );
@@ -98,14 +120,17 @@ mod tests {
             after: Some(Box::new(lost)),
         };
         let mut oracle = CrashCause::default();
-        assert!(oracle.see(&wrote).unwrap_err().contains("nothing was harmed"));
+        assert!(oracle.see(0, &wrote).unwrap_err().contains("nothing was harmed"));
         oracle
-            .see(&Fact::Down {
-                worker: "w".into(),
-                actor: key,
-                how: Ending::Killed,
-            })
+            .see(
+                0,
+                &Fact::Down {
+                    worker: "w".into(),
+                    actor: key,
+                    how: Ending::Killed,
+                },
+            )
             .unwrap();
-        assert_eq!(oracle.see(&wrote), Ok(()));
+        assert_eq!(oracle.see(0, &wrote), Ok(()));
     }
 }

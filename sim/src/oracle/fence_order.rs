@@ -47,7 +47,7 @@ impl FenceOrder {
 }
 
 impl Oracle for FenceOrder {
-    fn see(&mut self, fact: &Fact) -> Result<(), String> {
+    fn see(&mut self, _now: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Begun {
                 node,
@@ -119,17 +119,17 @@ mod tests {
     #[test]
     fn an_operation_below_a_known_fence_is_seen() {
         let mut oracle = FenceOrder::default();
-        assert_eq!(oracle.see(&begun(1, 5, 2)), Ok(()));
-        assert_eq!(oracle.see(&begun(1, 5, 2)), Ok(()));
+        assert_eq!(oracle.see(0, &begun(1, 5, 2)), Ok(()));
+        assert_eq!(oracle.see(0, &begun(1, 5, 2)), Ok(()));
         assert!(
             oracle
-                .see(&begun(2, 4, 2))
+                .see(0, &begun(2, 4, 2))
                 .unwrap_err()
                 .contains("fence 4 after 5")
         );
         assert!(
             oracle
-                .see(&begun(3, 6, 1))
+                .see(0, &begun(3, 6, 1))
                 .unwrap_err()
                 .contains("fence 1 after 2")
         );

@@ -54,7 +54,7 @@ impl LatestComplete {
 }
 
 impl Oracle for LatestComplete {
-    fn see(&mut self, fact: &Fact) -> Result<(), String> {
+    fn see(&mut self, _now: u64, fact: &Fact) -> Result<(), String> {
         if let Fact::Recorded { before, after } = fact {
             match (before, after) {
                 (_, Some(after)) => self.pointed_at.insert(after.key.clone(), after.snapshots()),
@@ -94,7 +94,7 @@ impl Oracle for LatestComplete {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracle::state_kept::tests::actor;
+    use crate::made_up::actor;
 
     #[test]
     fn a_deletion_of_what_a_record_points_at_is_seen_and_one_of_what_it_let_go_of_is_not() {
@@ -109,11 +109,11 @@ mod tests {
             snapshot: "mem://1".into(),
             node: None,
         };
-        oracle.see(&recorded(&points)).unwrap();
-        assert!(oracle.see(&discarded).unwrap_err().contains("points at it"));
+        oracle.see(0, &recorded(&points)).unwrap();
+        assert!(oracle.see(0, &discarded).unwrap_err().contains("points at it"));
         points.garbage = vec![Snapshot::External(points.fallback.take().unwrap())];
-        oracle.see(&recorded(&points)).unwrap();
-        assert_eq!(oracle.see(&discarded), Ok(()));
+        oracle.see(0, &recorded(&points)).unwrap();
+        assert_eq!(oracle.see(0, &discarded), Ok(()));
     }
 
     #[test]
@@ -126,13 +126,13 @@ mod tests {
             before: Some(Box::new(before)),
             after: Some(Box::new(after)),
         };
-        assert!(oracle.see(&wrote).unwrap_err().contains("never saved"));
+        assert!(oracle.see(0, &wrote).unwrap_err().contains("never saved"));
         let saved = Fact::Saved {
             snapshot: "mem://1".into(),
             node: None,
             count: 1,
         };
-        assert_eq!(oracle.see(&saved), Ok(()));
-        assert_eq!(oracle.see(&wrote), Ok(()));
+        assert_eq!(oracle.see(0, &saved), Ok(()));
+        assert_eq!(oracle.see(0, &wrote), Ok(()));
     }
 }

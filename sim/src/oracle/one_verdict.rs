@@ -13,7 +13,7 @@ pub struct OneVerdict {
 }
 
 impl Oracle for OneVerdict {
-    fn see(&mut self, fact: &Fact) -> Result<(), String> {
+    fn see(&mut self, _now: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Asked(id, actor, what) => {
                 self.open.insert(*id, (actor.clone(), *what));
@@ -50,11 +50,14 @@ mod tests {
     fn no_verdict_and_two_verdicts_are_seen() {
         let mut oracle = OneVerdict::default();
         oracle
-            .see(&Fact::Asked(RequestId(1), ActorKey::new("s", "a"), Asked::Resume))
+            .see(
+                0,
+                &Fact::Asked(RequestId(1), ActorKey::new("s", "a"), Asked::Resume),
+            )
             .unwrap();
         assert!(oracle.end().unwrap_err().contains("never got a verdict"));
-        assert_eq!(oracle.see(&Fact::Told(RequestId(1), Ok(()))), Ok(()));
+        assert_eq!(oracle.see(0, &Fact::Told(RequestId(1), Ok(()))), Ok(()));
         assert_eq!(oracle.end(), Ok(()));
-        assert!(oracle.see(&Fact::Told(RequestId(1), Ok(()))).is_err());
+        assert!(oracle.see(0, &Fact::Told(RequestId(1), Ok(()))).is_err());
     }
 }

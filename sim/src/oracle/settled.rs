@@ -10,7 +10,7 @@ use holdfast_core::actor::State;
 pub struct Settled;
 
 impl Oracle for Settled {
-    fn see(&mut self, fact: &Fact) -> Result<(), String> {
+    fn see(&mut self, _now: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Calm(still) => look(still),
             Fact::Unserved(actor, why) => Err(format!("{actor} cannot be served: {why}")),
@@ -91,7 +91,7 @@ fn look(still: &Still) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracle::state_kept::tests::actor;
+    use crate::made_up::actor;
     use holdfast_core::actor::{Assignment, Boot};
     use holdfast_core::id::{Fence, OpId, ReplicaId, WorkerKey};
 
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_transition_that_stands_still_is_seen() {
-        assert_eq!(Settled.see(&still(State::Suspended)), Ok(()));
+        assert_eq!(Settled.see(0, &still(State::Suspended)), Ok(()));
         let op = OpId {
             replica: ReplicaId(1),
             seq: 1,
@@ -129,7 +129,7 @@ mod tests {
         };
         assert!(
             Settled
-                .see(&still(resuming))
+                .see(0, &still(resuming))
                 .unwrap_err()
                 .contains("still STATUS_RESUMING")
         );
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn an_actor_that_runs_nowhere_is_seen() {
-        let what = Settled.see(&still(State::Running { on: on() })).unwrap_err();
+        let what = Settled.see(0, &still(State::Running { on: on() })).unwrap_err();
         assert!(what.contains("no sandbox of it"), "{what}");
     }
 
@@ -151,7 +151,7 @@ mod tests {
         };
         assert!(
             Settled
-                .see(&Fact::Calm(Box::new(still)))
+                .see(0, &Fact::Calm(Box::new(still)))
                 .unwrap_err()
                 .contains("not recorded")
         );

@@ -3,18 +3,23 @@
 //! A sandbox comes up with everything that its actor had acknowledged, unless the record has said
 //! that something was lost: a loss mark, a crash, a Revert. And once a Suspend or Pause has been
 //! answered with success, what was acknowledged until then survives everything but a Revert.
+//!
+//! An actor whose record a store has forgotten may be back at an earlier one; others may not.
 
 use super::Oracle;
 use crate::fact::{Asked, Fact};
 use holdfast_core::actor::{Actor, Snapshot, State};
 use holdfast_core::id::{ActorKey, RequestId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct StateKept {
     actors: BTreeMap<ActorKey, Known>,
     asked: BTreeMap<RequestId, (ActorKey, Asked)>,
+    /// Actors whose records a store has forgotten once: orders that are older than that may still bring up a
+    /// sandbox that no record knows of, which nobody reaches.
+    astray: BTreeSet<ActorKey>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -29,6 +34,8 @@ struct Known {
     is_lost: bool,
     /// The record has gone back to an older snapshot.
     is_reverted: bool,
+    /// A store has forgotten a writing of the record, and the actor has not come up by it since.
+    is_forgotten: bool,
 }
 
 impl StateKept {
@@ -37,7 +44,12 @@ impl StateKept {
             return;
         };
         let (Some(before), Some(after)) = (before, after) else {
-            self.actors.remove(&key);
+            let is_forgotten = self.actors.remove(&key).is_some_and(|known| known.is_forgotten);
+            let known = Known {
+                is_forgotten,
+                ..Known::default()
+            };
+            self.actors.insert(key, known);
             return;
         };
         let known = self.actors.entry(key).or_default();
@@ -56,7 +68,7 @@ impl StateKept {
 }
 
 impl Oracle for StateKept {
-    fn see(&mut self, fact: &Fact) -> Result<(), String> {
+    fn see(&mut self, _now: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Counted(actor, count) => {
                 let known = self.actors.entry(actor.clone()).or_default();
@@ -65,6 +77,17 @@ impl Oracle for StateKept {
             }
             Fact::Recorded { before, after } => {
                 self.recorded(before.as_deref(), after.as_deref());
+                Ok(())
+            }
+            Fact::Forgot(forgotten) => {
+                for (before, after) in &forgotten.actors {
+                    let Some(key) = before.as_ref().or(after.as_ref()).map(|a| a.key.clone()) else {
+                        continue;
+                    };
+                    let known = self.actors.entry(key.clone()).or_default();
+                    known.is_forgotten = true;
+                    self.astray.insert(key);
+                }
                 Ok(())
             }
             Fact::Asked(id, actor, what) => {
@@ -81,8 +104,19 @@ impl Oracle for StateKept {
                 }
                 Ok(())
             }
-            Fact::Up { actor, count, worker } => {
+            Fact::Up {
+                actor,
+                count,
+                worker,
+                is_recorded,
+            } => {
                 let known = self.actors.entry(actor.clone()).or_default();
+                if self.astray.contains(actor) && !is_recorded {
+                    return Ok(());
+                }
+                if std::mem::take(&mut known.is_forgotten) {
+                    (known.is_lost, known.is_reverted) = (true, true);
+                }
                 if *count < known.vouched && !known.is_reverted {
                     return Err(format!(
                         "{actor} came up on {worker} with {count}; a sleep vouched for {}",
@@ -109,42 +143,18 @@ impl Oracle for StateKept {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
+    use crate::made_up::actor;
     use holdfast_core::actor::Loss;
-    use holdfast_core::catalog::{LabelSelector, Scope, Selector, Template, Workload};
-    use holdfast_core::id::{Incarnation, WorkerKey};
-    use std::sync::Arc;
-
-    /// An actor in a state.
-    pub(crate) fn actor(state: State) -> Actor {
-        let template = Template {
-            namespace: "n".into(),
-            name: "t".into(),
-            workload: Workload {
-                pause_image: "p".into(),
-                containers: Vec::new(),
-                durable_volumes: Vec::new(),
-            },
-            snapshot_location: "mem://".into(),
-            on_pause: Scope::Full,
-            on_commit: Scope::Full,
-            sandbox_class: "c".into(),
-            worker_selector: LabelSelector::default(),
-            golden_snapshot: None,
-        };
-        let key = ActorKey::new("s", "a");
-        Actor {
-            state,
-            ..Actor::create(key, Incarnation(1), Arc::new(template), Selector::default())
-        }
-    }
+    use holdfast_core::id::WorkerKey;
 
     fn up(count: u64) -> Fact {
         Fact::Up {
             worker: "w".into(),
             actor: ActorKey::new("s", "a"),
             count,
+            is_recorded: true,
         }
     }
 
@@ -152,8 +162,8 @@ pub(crate) mod tests {
     fn a_lower_count_is_seen_unless_the_record_says_why() {
         let counted = Fact::Counted(ActorKey::new("s", "a"), 3);
         let mut oracle = StateKept::default();
-        assert_eq!(oracle.see(&counted), Ok(()));
-        assert!(oracle.see(&up(2)).unwrap_err().contains("nothing says why"));
+        assert_eq!(oracle.see(0, &counted), Ok(()));
+        assert!(oracle.see(0, &up(2)).unwrap_err().contains("nothing says why"));
 
         let mut oracle = StateKept::default();
         let mut lost = actor(State::Suspended);
@@ -162,32 +172,35 @@ pub(crate) mod tests {
             reason: "its sandbox died".into(),
         });
         let before = Some(Box::new(actor(State::Suspended)));
-        assert_eq!(oracle.see(&counted), Ok(()));
+        assert_eq!(oracle.see(0, &counted), Ok(()));
         assert_eq!(
-            oracle.see(&Fact::Recorded {
-                before,
-                after: Some(Box::new(lost))
-            }),
+            oracle.see(
+                0,
+                &Fact::Recorded {
+                    before,
+                    after: Some(Box::new(lost))
+                }
+            ),
             Ok(())
         );
-        assert_eq!(oracle.see(&up(2)), Ok(()));
-        assert_eq!(oracle.see(&up(2)), Ok(()), "what is lost is lost once");
+        assert_eq!(oracle.see(0, &up(2)), Ok(()));
+        assert_eq!(oracle.see(0, &up(2)), Ok(()), "what is lost is lost once");
     }
 
     #[test]
     fn what_a_sleep_has_vouched_for_survives_a_loss_mark() {
         let key = ActorKey::new("s", "a");
         let mut oracle = StateKept::default();
-        oracle.see(&Fact::Counted(key.clone(), 3)).unwrap();
+        oracle.see(0, &Fact::Counted(key.clone(), 3)).unwrap();
         oracle
-            .see(&Fact::Asked(RequestId(1), key, Asked::Suspend))
+            .see(0, &Fact::Asked(RequestId(1), key, Asked::Suspend))
             .unwrap();
         let slept = Fact::Recorded {
             before: Some(Box::new(actor(State::Paused))),
             after: Some(Box::new(actor(State::Suspended))),
         };
-        oracle.see(&slept).unwrap();
-        oracle.see(&Fact::Told(RequestId(1), Ok(()))).unwrap();
+        oracle.see(0, &slept).unwrap();
+        oracle.see(0, &Fact::Told(RequestId(1), Ok(()))).unwrap();
         let mut lost = actor(State::Suspended);
         lost.loss = Some(Loss {
             worker: WorkerKey::new("n", "p", "w"),
@@ -195,11 +208,14 @@ pub(crate) mod tests {
         });
         let before = Some(Box::new(actor(State::Suspended)));
         oracle
-            .see(&Fact::Recorded {
-                before,
-                after: Some(Box::new(lost)),
-            })
+            .see(
+                0,
+                &Fact::Recorded {
+                    before,
+                    after: Some(Box::new(lost)),
+                },
+            )
             .unwrap();
-        assert!(oracle.see(&up(2)).unwrap_err().contains("vouched for 3"));
+        assert!(oracle.see(0, &up(2)).unwrap_err().contains("vouched for 3"));
     }
 }

@@ -199,10 +199,13 @@ impl World {
                 if let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) {
                     ateom.sandbox = Some(live);
                 }
+                let record = self.store.actors.get(&act.actor);
+                let is_recorded = record.is_some_and(|actor| actor.operation() == Some(act.op));
                 self.fact(Fact::Up {
                     worker: uid.clone(),
                     actor: act.actor.clone(),
                     count,
+                    is_recorded,
                 });
                 self.licensed(index, uid, Licensed::Booted(until));
                 Ok(Vec::new())

@@ -4,10 +4,13 @@ use super::{Event, World};
 use crate::fact::{Ending, Fact};
 use crate::host::Ateom;
 use crate::plan::{Fault, MILLI, PAUSE_MAX, SECOND};
+use crate::store::Forgotten;
 use holdfast_core::actor::Snapshot;
+use holdfast_core::effect::{StoreEvent, StoreOp};
 use holdfast_core::id::PodUid;
 use holdfast_core::node;
 use holdfast_core::replica;
+use holdfast_core::time::Duration;
 use holdfast_core::worker::Duty;
 
 impl World {
@@ -65,6 +68,13 @@ impl World {
                 }
             }
             Fault::StoreAway => self.store_away_until = self.now + self.rng.between(100 * MILLI, 40 * SECOND),
+            Fault::StoreFailsOver => {
+                let reach = self.plan.settings.workflow.collect_after.as_micros() as u64;
+                let lag = self.rng.between(0, reach - SECOND);
+                self.fail_over(lag);
+                self.store_away_until = self.now + self.rng.between(0, 10 * SECOND);
+            }
+            Fault::StoreFlushed => self.flush_store(),
             Fault::NodeCutOff => {
                 self.hosts[node].cut_until = self.now + self.rng.between(500 * MILLI, 40 * SECOND);
             }
@@ -81,7 +91,41 @@ impl World {
                 self.objects_away_until = self.now + self.rng.between(100 * MILLI, 30 * SECOND)
             }
             Fault::SnapshotDamaged => self.damage(),
+            Fault::DiskFull => {
+                self.hosts[node].disk_full_until = self.now + self.rng.between(100 * MILLI, 60 * SECOND);
+            }
+            Fault::DiskRefuses => self.hosts[node].refusals += self.rng.between(1, 3) as u32,
         }
+    }
+
+    /// A standby takes over that has not heard of the writes of the last `lag`; whoever watched has to
+    /// look again.
+    fn fail_over(&mut self, lag: u64) {
+        let now = self.clock();
+        let forgotten = self.store.fail_over(now, Duration::from_micros(lag));
+        self.forgets(forgotten);
+    }
+
+    fn flush_store(&mut self) {
+        let forgotten = self.store.flush();
+        let now = self.clock();
+        self.store.perform(now, &StoreOp::CreateAtespace("space".into()));
+        self.forgets(forgotten);
+    }
+
+    fn forgets(&mut self, forgotten: Forgotten) {
+        let of_actors = forgotten
+            .lost_actors
+            .iter()
+            .flat_map(|actor| actor.snapshots().into_iter().chain(actor.garbage.iter().cloned()));
+        let of_graves = forgotten.graves.iter().flat_map(|grave| grave.snapshots.clone());
+        for snapshot in of_actors.chain(of_graves) {
+            if let Snapshot::External(name) = snapshot {
+                self.excused.insert(name);
+            }
+        }
+        self.fact(Fact::Forgot(Box::new(forgotten)));
+        self.publish(&StoreEvent::Resync);
     }
 
     fn some_worker(&mut self, node: usize) -> Option<PodUid> {
@@ -183,6 +227,8 @@ impl World {
         for host in &mut self.hosts {
             host.fuse = None;
             host.cut_until = 0;
+            host.disk_full_until = 0;
+            host.refusals = 0;
         }
     }
 }

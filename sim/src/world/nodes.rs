@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 /// How long a replica may take to answer a report, in microseconds.
 const REPORT_WAITS: u64 = 5 * SECOND;
+/// What a full disk says.
+const DISK_FULL: &str = "no space left on the device";
 /// A node has one report under way at a time, and gives it no number.
 const REPORT: EffectId = EffectId(0);
 
@@ -304,6 +306,7 @@ impl World {
         let (snapshot, node) = match place {
             Place::External(prefix) => {
                 self.objects.remove(prefix);
+                self.excused.insert(prefix.clone());
                 (prefix.clone(), None)
             }
             Place::Local(name) => {
@@ -397,18 +400,25 @@ impl World {
     }
 
     pub(super) fn kept(&mut self, index: usize, life: u32, effect: EffectId, kept: &Kept) {
-        let is_full = self.is_unlucky() && self.rng.permille(200);
+        let is_unlucky = self.is_unlucky() && self.rng.permille(200);
+        let is_full = self.disk_is_full(index);
         let host = &mut self.hosts[index];
         if host.life == life && host.atelet.is_some() {
-            if is_full {
-                let full = Err("no space left on the device".into());
+            let is_refused = host.refusals > 0;
+            host.refusals = host.refusals.saturating_sub(1);
+            if is_full || is_unlucky || is_refused {
+                let full = Err(DISK_FULL.into());
                 return self.deliver_to_node(index, life, Input::Kept(effect, full));
             }
             host.keep(kept);
             self.deliver_to_node(index, life, Input::Kept(effect, Ok(())));
-        } else if host.life == life && self.rng.permille(500) {
+        } else if host.life == life && !is_full && self.rng.permille(500) {
             self.hosts[index].keep(kept);
         }
+    }
+
+    pub(super) fn disk_is_full(&self, index: usize) -> bool {
+        self.now < self.hosts[index].disk_full_until
     }
 
     fn begin_pull(&mut self, index: usize, life: u32, image: Name, attempt: Attempt) {
@@ -533,8 +543,11 @@ impl World {
         if self.hosts[index].life != life || self.hosts[index].atelet.is_none() {
             return;
         }
+        let writes = matches!(work, Work::Fetch | Work::Assemble | Work::Save(_));
         let result = if self.is_unlucky() || self.knife.is_broken(work) {
             fails(WorkFailureKind::Transient, "bad luck")
+        } else if writes && self.disk_is_full(index) {
+            fails(WorkFailureKind::Transient, DISK_FULL)
         } else {
             self.step_result(index, work, order)
         };

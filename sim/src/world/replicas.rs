@@ -334,7 +334,7 @@ impl World {
 
     /// Watchers hear of it, each in order, each after a while; now and then a watcher misses it and
     /// is told that it may have.
-    fn publish(&mut self, event: &StoreEvent) {
+    pub(super) fn publish(&mut self, event: &StoreEvent) {
         for index in 0..self.replicas.len() {
             if self.replicas[index].machine.is_none() {
                 continue;

@@ -203,7 +203,7 @@ impl World {
                 .all(|host| host.atelet.is_some() && host.paused_until <= self.now)
             && self.calls.values().all(|call| call.is_over)
             && self.queue.values().all(|event| is_idle(event))
-            && Settled.see(&Fact::Calm(Box::new(self.still()))).is_ok()
+            && Settled.see(self.now, &Fact::Calm(Box::new(self.still()))).is_ok()
     }
 
     /// Runs until everything is at rest, or until it should be; the answer is how many effects there were
