@@ -6,6 +6,7 @@
 //!
 //! A seed that fails is run again with its story kept: `cargo run -p holdfast-sim --example seeds -- SEED`.
 
+pub mod clock;
 pub mod cuts;
 pub mod explain;
 pub mod fact;

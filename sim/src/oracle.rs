@@ -47,6 +47,13 @@ impl<T: Oracle + Clone + 'static> Fork for T {
     }
 }
 
+/// What may be relied on in a world: what is promised depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assumed {
+    /// No two clocks drift apart further than is declared.
+    pub drift: bool,
+}
+
 /// Something that must never be, and was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -84,16 +91,16 @@ impl Clone for Oracles {
 }
 
 impl Oracles {
-    /// All of them, for a world with these settings.
-    pub fn new(settings: &Settings) -> Self {
+    /// All of them, for a world with these settings in which this is so.
+    pub fn new(settings: &Settings, assumed: Assumed) -> Self {
         Oracles {
             all: vec![
                 ("I1", Box::new(FenceOrder::default())),
-                ("I2", Box::new(OneSandbox::new(settings))),
+                ("I2", Box::new(OneSandbox::new(settings, assumed))),
                 ("I4", Box::new(LatestComplete::default())),
                 ("I5", Box::new(StateKept::default())),
                 ("I8", Box::new(Settled)),
-                ("I10", Box::new(CrashCause::default())),
+                ("I10", Box::new(CrashCause::new(assumed))),
                 ("I12", Box::new(OneVerdict::default())),
             ],
             table: ByTheTable::default(),

@@ -1,5 +1,6 @@
 //! What one run is made of: how large its world is, which faults are armed, and how often they strike.
 
+use crate::clock::{self, Clock, Spread};
 use crate::rng::Rng;
 use holdfast_core::bounds::Bound;
 use holdfast_core::settings::Settings;
@@ -132,6 +133,46 @@ pub struct Plan {
     pub steps_fail: u64,
     /// The settings of all machines.
     pub settings: Settings,
+    /// What they take for the time.
+    pub clocks: Clocks,
+}
+
+/// The clocks of a world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// The store's.
+    pub store: Clock,
+    /// Each replica's.
+    pub replicas: Vec<Clock>,
+    /// Each node's.
+    pub nodes: Vec<Clock>,
+}
+
+impl Clocks {
+    /// All of them, right.
+    pub fn right(replicas: usize, nodes: usize) -> Clocks {
+        Clocks {
+            store: Clock::TRUE,
+            replicas: vec![Clock::TRUE; replicas],
+            nodes: vec![Clock::TRUE; nodes],
+        }
+    }
+
+    /// So far apart.
+    fn spread(spread: Spread, replicas: usize, nodes: usize, rng: &mut Rng, settings: &Settings) -> Clocks {
+        let mut some = |many: usize| (0..many).map(|_| spread.clock(rng, settings)).collect();
+        Clocks {
+            replicas: some(replicas),
+            nodes: some(nodes),
+            store: spread.clock(rng, settings),
+        }
+    }
+
+    /// Every clock.
+    pub fn all(&self) -> Vec<Clock> {
+        let others = self.replicas.iter().chain(&self.nodes);
+        others.chain([&self.store]).copied().collect()
+    }
 }
 
 impl Plan {
@@ -157,10 +198,19 @@ impl Plan {
                 0
             }
         };
+        let spread = match rng.below(20) {
+            0..6 => Spread::Apart,
+            6..12 => Spread::Inside,
+            12..17 => Spread::AtTheBound,
+            17..19 => Spread::JustOutside,
+            _ => Spread::FarOutside,
+        };
+        let (replicas, nodes) = (rng.between(1, 3) as usize, rng.between(1, 3) as usize);
         Plan {
             seed,
-            replicas: rng.between(1, 3) as usize,
-            nodes: rng.between(1, 3) as usize,
+            replicas,
+            nodes,
+            clocks: Clocks::spread(spread, replicas, nodes, &mut rng, &settings),
             workers_per_node: rng.between(1, 2) as usize,
             actors: rng.between(2, 5) as usize,
             callers: rng.between(1, 4) as usize,
@@ -204,6 +254,7 @@ impl Plan {
             workers_per_node: 1,
             actors: 1,
             callers: 0,
+            clocks: Clocks::right(2, 2),
             storm: u64::MAX,
             settings,
             ..Plan::fair(0)
@@ -222,6 +273,7 @@ impl Plan {
 
     /// The same where nobody sleeps any more.
     pub fn settling(&self) -> u64 {
-        Bound::Settled.of(&self.settings).as_micros() as u64
+        let settled = Bound::Settled.of(&self.settings).as_micros() as u64;
+        clock::longest(settled, &self.clocks.all())
     }
 }

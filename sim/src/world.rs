@@ -9,9 +9,10 @@ mod nodes;
 mod replicas;
 pub(crate) mod stage;
 
+use crate::clock::{self, Clock};
 use crate::fact::{Ending, Fact};
 use crate::host::{Ateom, Host};
-use crate::oracle::{Oracles, Violation};
+use crate::oracle::{Assumed, Oracles, Violation};
 use crate::plan::{Fault, MILLI, Plan, SECOND};
 use crate::rng::Rng;
 use crate::store::Store;
@@ -146,6 +147,9 @@ impl World {
     pub fn new(plan: Plan, story: Story) -> World {
         let hosts = (0..plan.nodes).map(|n| host(n, plan.workers_per_node)).collect();
         let callers = (0..plan.callers).map(|_| Caller::default()).collect();
+        let assumed = Assumed {
+            drift: clock::are_within_drift(&plan.clocks.all(), &plan.settings),
+        };
         let mut world = World {
             rng: Rng::new(plan.seed),
             now: 0,
@@ -167,7 +171,7 @@ impl World {
             next_id: 1,
             calm: false,
             excused: BTreeSet::new(),
-            oracles: Oracles::new(&plan.settings),
+            oracles: Oracles::new(&plan.settings, assumed),
             knife: Knife::default(),
             began: 0,
             timeline: (story == Story::Kept).then(Vec::new),
@@ -288,9 +292,17 @@ impl World {
         self.next_id
     }
 
-    /// The monotonic clock of every process: they agree, as long as nobody compares them.
-    fn clock(&self) -> Instant {
-        Instant::from_micros(self.now)
+    fn replica_clock(&self, index: usize) -> Clock {
+        self.plan.clocks.replicas[index]
+    }
+
+    /// The clock that all processes of a node share.
+    fn node_clock(&self, index: usize) -> Clock {
+        self.plan.clocks.nodes[index]
+    }
+
+    fn store_now(&self) -> Instant {
+        self.plan.clocks.store.shows(self.now)
     }
 
     fn fact(&mut self, fact: Fact) {
@@ -308,10 +320,10 @@ impl World {
 
     /// The sandbox in a worker ends.
     fn sandbox_ends(&mut self, node: usize, uid: &PodUid, how: Ending) {
+        let now = self.node_clock(node).shows(self.now);
         let Some(ateom) = self.hosts[node].ateoms.get_mut(uid) else {
             return;
         };
-        let now = Instant::from_micros(self.now);
         ateom.licence.handle(now, Licensed::Ended);
         if let Some(live) = ateom.sandbox.take() {
             self.fact(Fact::Down {

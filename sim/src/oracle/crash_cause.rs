@@ -2,9 +2,10 @@
 //! to harm, or its node's session was over; and no session is declared over in which its node believes.
 //!
 //! An actor whose record a store has forgotten may be where its record does not say, which then looks like a
-//! loss; and a node whose last report a store has forgotten may be given up too early.
+//! loss; and a node whose last report a store has forgotten may be given up too early. So may any node where
+//! clocks drift apart further than is declared.
 
-use super::Oracle;
+use super::{Assumed, Oracle};
 use crate::fact::{Ending, Fact};
 use holdfast_core::actor::State;
 use holdfast_core::id::{ActorKey, NodeName};
@@ -13,12 +14,24 @@ use std::collections::BTreeSet;
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct CrashCause {
+    /// Whether time alone keeps a node from being given up too early.
+    is_by_time: bool,
     harmed: BTreeSet<ActorKey>,
     silent: BTreeSet<NodeName>,
     /// Actors that may be elsewhere than a store that has forgotten a write says.
     astray: BTreeSet<ActorKey>,
     /// Nodes whose last report the store has forgotten.
     unheard: BTreeSet<NodeName>,
+}
+
+impl CrashCause {
+    /// For worlds in which this is so.
+    pub fn new(assumed: Assumed) -> CrashCause {
+        CrashCause {
+            is_by_time: assumed.drift,
+            ..CrashCause::default()
+        }
+    }
 }
 
 impl Oracle for CrashCause {
@@ -42,7 +55,9 @@ impl Oracle for CrashCause {
                 self.unheard.extend(forgotten.nodes.iter().cloned());
                 Ok(())
             }
-            Fact::Lapsed { node, is_believed } if !is_believed || self.unheard.remove(node) => {
+            Fact::Lapsed { node, is_believed }
+                if !is_believed || !self.is_by_time || self.unheard.remove(node) =>
+            {
                 self.silent.insert(node.clone());
                 Ok(())
             }
@@ -97,9 +112,12 @@ mod tests {
             node: "n".into(),
             is_believed,
         };
-        assert_eq!(CrashCause::default().see(0, &lapsed(false)), Ok(()));
+        assert_eq!(
+            CrashCause::new(Assumed { drift: true }).see(0, &lapsed(false)),
+            Ok(())
+        );
         assert!(
-            CrashCause::default()
+            CrashCause::new(Assumed { drift: true })
                 .see(0, &lapsed(true))
                 .unwrap_err()
                 .contains("believes in it")
@@ -119,7 +137,7 @@ mod tests {
             before,
             after: Some(Box::new(lost)),
         };
-        let mut oracle = CrashCause::default();
+        let mut oracle = CrashCause::new(Assumed { drift: true });
         assert!(oracle.see(0, &wrote).unwrap_err().contains("nothing was harmed"));
         oracle
             .see(

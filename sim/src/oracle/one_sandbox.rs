@@ -4,8 +4,10 @@
 //! A store that has forgotten where an actor runs may have it run elsewhere too, until the nodes have said
 //! what they run: for so long, and for that actor only, two are allowed. That nothing is done over the head
 //! of a live one holds for ever.
+//!
+//! Where clocks drift apart further than is declared, two are allowed as well.
 
-use super::Oracle;
+use super::{Assumed, Oracle};
 use crate::fact::Fact;
 use holdfast_core::bounds::Bound;
 use holdfast_core::id::{ActorKey, PodUid};
@@ -19,15 +21,18 @@ pub struct OneSandbox {
     /// How long it takes until every node has said what it runs and heard what it must not, in
     /// microseconds.
     until_heard: u64,
+    /// Whether time alone keeps two from running.
+    is_by_time: bool,
     /// Until when two are allowed.
     forgotten: BTreeMap<ActorKey, u64>,
 }
 
 impl OneSandbox {
-    /// For worlds with these settings.
-    pub fn new(settings: &Settings) -> OneSandbox {
+    /// For worlds with these settings in which this is so.
+    pub fn new(settings: &Settings, assumed: Assumed) -> OneSandbox {
         let heard = Bound::Elsewhere.of(settings) + 3 * settings.node.heartbeat_every;
         OneSandbox {
+            is_by_time: assumed.drift,
             until_heard: heard.as_micros() as u64,
             ..OneSandbox::default()
         }
@@ -37,7 +42,7 @@ impl OneSandbox {
         let all = self.running.entry(actor.clone()).or_default();
         let other = all.first().cloned();
         all.insert(worker.clone());
-        let is_allowed = self.forgotten.get(actor).is_some_and(|until| now < *until);
+        let is_allowed = !self.is_by_time || self.forgotten.get(actor).is_some_and(|until| now < *until);
         match other {
             Some(other) if !is_allowed => Err(format!("{actor} runs on {worker} and on {other}")),
             _ => Ok(()),
@@ -84,6 +89,10 @@ mod tests {
     use super::*;
     use crate::fact::Ending;
 
+    fn within() -> OneSandbox {
+        OneSandbox::new(&Settings::DEFAULT, Assumed { drift: true })
+    }
+
     fn actor() -> ActorKey {
         ActorKey::new("s", "a")
     }
@@ -99,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_second_sandbox_is_seen_unless_the_first_has_ended() {
-        let mut oracle = OneSandbox::default();
+        let mut oracle = within();
         assert_eq!(oracle.see(0, &up("w1")), Ok(()));
         let down = Fact::Down {
             worker: "w1".into(),
@@ -113,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_frozen_sandbox_may_have_a_successor_and_must_not_thaw_beside_it() {
-        let mut oracle = OneSandbox::default();
+        let mut oracle = within();
         let (worker, actor) = (PodUid::from("w1"), actor());
         oracle.see(0, &up("w1")).unwrap();
         let frozen = Fact::Frozen {

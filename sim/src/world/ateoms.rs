@@ -266,7 +266,7 @@ impl World {
     }
 
     pub(super) fn ateom_wakes(&mut self, index: usize, uid: &PodUid) {
-        let now = self.clock();
+        let now = self.node_clock(index).shows(self.now);
         if let Some(ateom) = self.hosts[index].ateoms.get_mut(uid).filter(|a| a.is_up) {
             ateom.licence.handle_timeout(now);
         }
@@ -274,7 +274,7 @@ impl World {
     }
 
     fn licensed(&mut self, index: usize, uid: &PodUid, input: Licensed) {
-        let now = self.clock();
+        let now = self.node_clock(index).shows(self.now);
         if let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) {
             ateom.licence.handle(now, input);
         }
@@ -295,10 +295,8 @@ impl World {
             }
             let (Some(output), Some(actor)) = (output, actor) else {
                 if let Some((at, _)) = wake {
-                    self.at(
-                        at.as_micros().max(self.now),
-                        Event::AteomWakes(index, uid.clone()),
-                    );
+                    let at = self.node_clock(index).moment(at).max(self.now);
+                    self.at(at, Event::AteomWakes(index, uid.clone()));
                 }
                 break;
             };

@@ -101,14 +101,14 @@ impl World {
     /// A standby takes over that has not heard of the writes of the last `lag`; whoever watched has to
     /// look again.
     fn fail_over(&mut self, lag: u64) {
-        let now = self.clock();
+        let now = self.store_now();
         let forgotten = self.store.fail_over(now, Duration::from_micros(lag));
         self.forgets(forgotten);
     }
 
     fn flush_store(&mut self) {
         let forgotten = self.store.flush();
-        let now = self.clock();
+        let now = self.store_now();
         self.store.perform(now, &StoreOp::CreateAtespace("space".into()));
         self.forgets(forgotten);
     }

@@ -99,7 +99,7 @@ impl World {
             return self.deliver_to_node(index, life, input);
         }
         self.tell(|| format!("node {index} <- {input:?}"));
-        let now = self.clock();
+        let now = self.node_clock(index).shows(self.now);
         if let Some(atelet) = &mut self.hosts[index].atelet {
             atelet.handle(now, input);
         }
@@ -115,7 +115,7 @@ impl World {
             return self.at(until, Event::NodeWake(index, life));
         }
         self.hosts[index].wake = None;
-        let now = self.clock();
+        let now = self.node_clock(index).shows(self.now);
         if let Some(atelet) = &mut self.hosts[index].atelet {
             atelet.handle_timeout(now);
         }
@@ -134,6 +134,7 @@ impl World {
                 }
             }
         }
+        let clock = self.node_clock(index);
         let host = &mut self.hosts[index];
         if host.paused_until > self.now {
             let (at, life) = (host.paused_until, host.life);
@@ -143,7 +144,7 @@ impl World {
             .atelet
             .as_ref()
             .and_then(Machine::poll_timeout)
-            .map(|(at, _)| at.as_micros());
+            .map(|(at, _)| clock.moment(at));
         if let Some(at) = next
             && host.wake.is_none_or(|wake| at < wake)
         {

@@ -122,7 +122,7 @@ impl World {
             return self.deliver_to_replica(index, life, input);
         }
         self.tell(|| format!("replica {index} <- {input:?}"));
-        let now = self.clock();
+        let now = self.replica_clock(index).shows(self.now);
         if let Some(machine) = &mut self.replicas[index].machine {
             machine.handle(now, input);
         }
@@ -138,7 +138,7 @@ impl World {
             return self.at(until, Event::ReplicaWake(index, life));
         }
         self.replicas[index].wake = None;
-        let now = self.clock();
+        let now = self.replica_clock(index).shows(self.now);
         if let Some(machine) = &mut self.replicas[index].machine {
             machine.handle_timeout(now);
         }
@@ -166,6 +166,7 @@ impl World {
                 }
             }
         }
+        let clock = self.replica_clock(index);
         let process = &mut self.replicas[index];
         if process.paused_until > self.now {
             let (at, life) = (process.paused_until, process.life);
@@ -175,7 +176,7 @@ impl World {
             .machine
             .as_ref()
             .and_then(Machine::poll_timeout)
-            .map(|(at, _)| at.as_micros());
+            .map(|(at, _)| clock.moment(at));
         if let Some(at) = next
             && process.wake.is_none_or(|wake| at < wake)
         {
@@ -288,7 +289,7 @@ impl World {
         let before = key.and_then(|key| self.store.actors.get(key)).cloned();
         let worker = worker_written(op);
         let row_before = worker.and_then(|key| self.store.workers.get(key)).cloned();
-        let (reply, event) = self.store.perform(self.clock(), op);
+        let (reply, event) = self.store.perform(self.store_now(), op);
         if let Some(key) = key {
             let after = self.store.actors.get(key).cloned();
             if before != after {
@@ -308,13 +309,13 @@ impl World {
             }
         }
         if let (StoreOp::LapseNode { name, .. }, Some(StoreEvent::Node(row))) = (op, &event) {
-            let (now, number) = (self.clock(), row.session);
-            let atelet = self
-                .hosts
-                .iter()
-                .find(|h| h.name == *name)
-                .and_then(|h| h.atelet.as_ref());
-            let is_believed = atelet.is_some_and(|a| a.session().covers(number, now).is_some());
+            let number = row.session;
+            let index = self.hosts.iter().position(|h| h.name == *name);
+            let is_believed = index.is_some_and(|index| {
+                let now = self.node_clock(index).shows(self.now);
+                let atelet = self.hosts[index].atelet.as_ref();
+                atelet.is_some_and(|a| a.session().covers(number, now).is_some())
+            });
             self.fact(Fact::Lapsed {
                 node: name.clone(),
                 is_believed,
