@@ -6,11 +6,13 @@
 use crate::rng::Rng;
 use holdfast_core::settings::Settings;
 use holdfast_core::time::Instant;
+use serde::{Deserialize, Serialize};
 
 const MILLION: u128 = 1_000_000;
 
 /// A monotonic clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Clock {
     /// What it showed when true time began, in microseconds.
     pub offset_us: u64,

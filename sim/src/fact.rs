@@ -6,6 +6,7 @@ use holdfast_core::failure::Failure;
 use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, NodeName, OpId, PodUid, RequestId};
 use holdfast_core::table::Moved;
 use holdfast_core::worker::Worker;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// One thing that happened.
@@ -146,7 +147,8 @@ pub enum Fact {
 }
 
 /// What a caller asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Asked {
     /// Resume.
     Resume,

@@ -69,6 +69,8 @@ pub struct Ateom {
     pub sandbox: Option<Live>,
     /// For how long that may run.
     pub licence: Licence,
+    /// When it is to be woken for that.
+    pub wake: Option<u64>,
     /// The operation under way.
     pub current: Option<Act>,
     /// The actor whose checkpoint was the last thing it did.
@@ -150,6 +152,7 @@ impl Ateom {
             is_up: true,
             sandbox: None,
             licence: Licence::default(),
+            wake: None,
             current: None,
             captured: None,
             last: None,

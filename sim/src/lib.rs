@@ -1,10 +1,24 @@
 //! The simulator: the core's own machines, many of them, in a world of faults and virtual time.
 //!
-//! One thread, one clock, one seed. [`world::run`] plays a [`plan::Plan`]: a storm in which callers
-//! call and faults strike, then a calm in which everything must come to rest, then a check that every
-//! actor serves. Oracles ([`oracle`]) watch what is *true*, not what machines believe.
+//! How it hangs together, each arrow one way:
 //!
-//! A seed that fails is run again with its story kept: `cargo run -p holdfast-sim --example seeds -- SEED`.
+//! ```text
+//! seed -> plan::Recipe -> plan::Plan -> world::World -> fact::Fact -> oracle -> Violation -> shrink -> a smaller Plan
+//! ```
+//!
+//! * A [`plan::Plan`] is data: sizes, settings, clocks, faults with their moments and targets, requests, and
+//!   the seed of the noise. It is what is run, shrunk, and stored (`sim/corpus/`). A seed only makes one.
+//! * A [`world::World`] plays it, in one thread: a storm in which callers call and faults strike, then a
+//!   calm in which everything must come to rest, then a check that every actor serves. It has models of the
+//!   outside ([`store`], [`host`]) and decides nothing; the core's machines do. True time is the world's; each
+//!   process sees its own [`clock`].
+//! * What is *true* is told as [`fact::Fact`]s, and the [`oracle`]s see nothing else: neither the machines nor
+//!   what they believe.
+//! * [`shrink`] makes a plan that goes wrong as small as it can be. [`cuts`] are another way to use the
+//!   world: no noise, and every effect of every workflow is cut at all four places. [`ledger`] is what came of
+//!   it all: which transitions were seen.
+//!
+//! `cargo run --release -p holdfast-sim --example sim -- run 0..1000` plays many; `replay` tells one's story.
 
 pub mod clock;
 pub mod cuts;
@@ -17,5 +31,6 @@ mod made_up;
 pub mod oracle;
 pub mod plan;
 pub mod rng;
+pub mod shrink;
 pub mod store;
 pub mod world;

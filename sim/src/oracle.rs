@@ -13,6 +13,7 @@ use crate::fact::Fact;
 use holdfast_core::settings::Settings;
 use holdfast_core::table::Moved;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 pub use by_the_table::ByTheTable;
 pub use crash_cause::CrashCause;
@@ -63,6 +64,23 @@ pub struct Violation {
     pub invariant: &'static str,
     /// What was seen.
     pub what: String,
+}
+
+impl Violation {
+    /// The invariant and the first words of what was seen, without names and numbers: two violations with
+    /// the same gist are taken to be one defect.
+    pub fn gist(&self) -> String {
+        let is_word = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == ',');
+        let words: Vec<&str> = self.what.split(' ').filter(is_word).take(6).collect();
+        format!("{}: {}", self.invariant, words.join(" "))
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (secs, micros) = (self.at / 1_000_000, self.at % 1_000_000);
+        write!(f, "{} at {secs}.{micros:06}s: {}", self.invariant, self.what)
+    }
 }
 
 /// All oracles, and the first violation that one of them saw.

@@ -38,3 +38,14 @@ impl Rng {
         self.below(length as u64) as usize
     }
 }
+
+/// Another digest, after these bytes: the same everywhere.
+pub fn digest(before: u64, bytes: &[u8]) -> u64 {
+    let mut digest = before ^ bytes.len() as u64;
+    for chunk in bytes.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        digest = Rng::new(digest ^ u64::from_le_bytes(word)).any();
+    }
+    digest
+}

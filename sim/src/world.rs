@@ -6,6 +6,7 @@ mod callers;
 mod faults;
 pub mod knife;
 mod nodes;
+mod queue;
 mod replicas;
 pub(crate) mod stage;
 
@@ -13,8 +14,8 @@ use crate::clock::{self, Clock};
 use crate::fact::{Ending, Fact};
 use crate::host::{Ateom, Host};
 use crate::oracle::{Assumed, Oracles, Violation};
-use crate::plan::{Fault, MILLI, Plan, SECOND};
-use crate::rng::Rng;
+use crate::plan::{Kind, MILLI, Plan, SECOND};
+use crate::rng::{self, Rng};
 use crate::store::Store;
 use ateoms::Waiter;
 use callers::{Ask, Caller};
@@ -31,9 +32,11 @@ use holdfast_core::pull::Attempt;
 use holdfast_core::registry::Report;
 use holdfast_core::replica;
 use holdfast_core::request::Verdict;
+use holdfast_core::settings::Settings;
 use holdfast_core::table::Moved;
 use holdfast_core::time::Instant;
 use knife::{Knife, Mishap, Who};
+use queue::Queue;
 
 use replicas::{Call, Process};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,11 +45,11 @@ use std::sync::Arc;
 /// The world of one run.
 #[derive(Clone)]
 pub struct World {
-    plan: Plan,
+    plan: Arc<Plan>,
+    settings: Settings,
     rng: Rng,
     now: u64,
-    queue: BTreeMap<(u64, u64), Box<Event>>,
-    next_event: u64,
+    queue: Queue<Event>,
     events: u64,
     digest: u64,
     catalog: Catalog,
@@ -69,7 +72,15 @@ pub struct World {
     knife: Knife,
     /// When the part of the run that is looked at began.
     began: u64,
-    timeline: Option<Vec<String>>,
+    telling: Telling,
+}
+
+/// What becomes of the lines of a story.
+#[derive(Clone, Debug)]
+enum Telling {
+    Dropped,
+    Digested(u64),
+    Kept(Vec<String>),
 }
 
 /// What is under way in the world.
@@ -103,7 +114,8 @@ enum Event {
     CallerLeaves(RequestId),
     Count(ActorKey, usize, PodUid),
     Traffic,
-    Strike,
+    Strike(usize),
+    Wish(usize),
     Befalls(Who, u32, Mishap),
 }
 
@@ -121,6 +133,8 @@ enum Answered {
 pub struct Outcome {
     /// How many events there were.
     pub events: u64,
+    /// How much time has passed in it, in microseconds.
+    pub micros: u64,
     /// A digest of all of them: two runs of one plan are equal.
     pub digest: u64,
     /// How many requests of callers were answered, by what they were told.
@@ -129,6 +143,8 @@ pub struct Outcome {
     pub moves: BTreeSet<Moved>,
     /// What went wrong.
     pub violation: Option<Violation>,
+    /// A digest of the whole story, of all that machines heard and did, if that was asked for.
+    pub told: u64,
     /// The whole story, if it was asked for.
     pub timeline: Vec<String>,
 }
@@ -138,6 +154,8 @@ pub struct Outcome {
 pub enum Story {
     /// It is.
     Kept,
+    /// Only a digest of all its lines is.
+    Digested,
     /// It is not, which is faster.
     Dropped,
 }
@@ -145,16 +163,22 @@ pub enum Story {
 impl World {
     /// The world at its beginning.
     pub fn new(plan: Plan, story: Story) -> World {
-        let hosts = (0..plan.nodes).map(|n| host(n, plan.workers_per_node)).collect();
-        let callers = (0..plan.callers).map(|_| Caller::default()).collect();
+        let sizes = &plan.world;
+        let settings = plan.settings.settings();
+        let hosts = sizes
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(n, node)| host(n, node.workers))
+            .collect();
+        let callers = (0..sizes.callers).map(|_| Caller::default()).collect();
         let assumed = Assumed {
-            drift: clock::are_within_drift(&plan.clocks.all(), &plan.settings),
+            drift: clock::are_within_drift(&plan.clocks(), &settings),
         };
         let mut world = World {
-            rng: Rng::new(plan.seed),
+            rng: Rng::new(plan.noise.seed),
             now: 0,
-            queue: BTreeMap::new(),
-            next_event: 0,
+            queue: Queue::new(),
             events: 0,
             digest: 0,
             catalog: catalog(),
@@ -163,7 +187,7 @@ impl World {
             objects: BTreeMap::new(),
             objects_away_until: 0,
             registry_hung_until: 0,
-            replicas: (0..plan.replicas).map(|_| Process::default()).collect(),
+            replicas: (0..sizes.replicas.len()).map(|_| Process::default()).collect(),
             hosts,
             calls: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -171,36 +195,42 @@ impl World {
             next_id: 1,
             calm: false,
             excused: BTreeSet::new(),
-            oracles: Oracles::new(&plan.settings, assumed),
+            oracles: Oracles::new(&settings, assumed),
             knife: Knife::default(),
             began: 0,
-            timeline: (story == Story::Kept).then(Vec::new),
-            plan,
+            telling: match story {
+                Story::Kept => Telling::Kept(Vec::new()),
+                Story::Digested => Telling::Digested(0),
+                Story::Dropped => Telling::Dropped,
+            },
+            settings,
+            plan: Arc::new(plan),
         };
-        for replica in 0..world.plan.replicas {
+        for replica in 0..world.replicas.len() {
             world.after(MILLI, 100 * MILLI, Event::ReplicaStarts(replica));
         }
-        for node in 0..world.plan.nodes {
+        for node in 0..world.hosts.len() {
             world.after(MILLI, 100 * MILLI, Event::NodeStarts(node));
         }
-        for caller in 0..world.plan.callers {
-            world.after(500 * MILLI, SECOND, Event::Caller(caller));
+        let plan = world.plan.clone();
+        for (number, wish) in plan.requests.iter().enumerate() {
+            world.at(wish.at_us, Event::Wish(number));
         }
-        if world.plan.faults.contains(&Fault::StoreFailsOver) {
-            world.store.remember(world.plan.settings.workflow.collect_after);
+        for (number, strike) in plan.faults.iter().enumerate() {
+            world.at(strike.at_us, Event::Strike(number));
         }
-        if !world.plan.faults.is_empty() {
-            world.after(SECOND, 5 * SECOND, Event::Strike);
+        if plan.has(Kind::StoreFailsOver) {
+            world.store.remember(settings.workflow.collect_after);
         }
         world
     }
 
     /// Runs it: a storm, a calm, then every actor is asked to serve once more.
     pub fn run(mut self) -> Outcome {
-        self.run_until(self.plan.storm);
+        self.run_until(self.plan.storm_us);
         if self.oracles.violation().is_none() {
             self.heal();
-            self.run_until(self.plan.storm + self.plan.recovery());
+            self.run_until(self.plan.storm_us + self.plan.recovery());
         }
         if self.oracles.violation().is_none() {
             self.look_around();
@@ -209,18 +239,21 @@ impl World {
         self.oracles.end();
         Outcome {
             events: self.events,
+            micros: self.now,
             digest: self.digest,
             verdicts: self.oracles.verdicts().clone(),
             moves: self.oracles.moves().clone(),
             violation: self.oracles.violation().cloned(),
-            timeline: self.timeline.take().unwrap_or_default(),
+            told: match self.telling {
+                Telling::Digested(digest) => digest,
+                _ => 0,
+            },
+            timeline: self.story(),
         }
     }
 
     pub(crate) fn run_until(&mut self, end: u64) {
-        while self.oracles.violation().is_none()
-            && self.queue.first_key_value().is_some_and(|((at, _), _)| *at < end)
-        {
+        while self.oracles.violation().is_none() && self.queue.next_at().is_some_and(|at| at < end) {
             self.step();
         }
         self.now = self.now.max(end);
@@ -228,7 +261,7 @@ impl World {
 
     /// Performs the next event.
     pub(crate) fn step(&mut self) {
-        let Some(((at, seq), event)) = self.queue.pop_first() else {
+        let Some((at, seq, event)) = self.queue.take() else {
             return;
         };
         self.now = at;
@@ -271,7 +304,8 @@ impl World {
             Event::CallerLeaves(id) => self.caller_leaves(id),
             Event::Count(actor, node, uid) => self.count(&actor, node, &uid),
             Event::Traffic => self.traffic(),
-            Event::Strike => self.strike(),
+            Event::Strike(number) => self.strike(number),
+            Event::Wish(number) => self.wish(number),
             Event::Befalls(who, life, mishap) => self.befall(&who, life, mishap),
         }
     }
@@ -283,8 +317,7 @@ impl World {
     }
 
     fn at(&mut self, at: u64, event: Event) {
-        self.next_event += 1;
-        self.queue.insert((at, self.next_event), Box::new(event));
+        self.queue.put(at, event);
     }
 
     fn id(&mut self) -> u64 {
@@ -293,16 +326,16 @@ impl World {
     }
 
     fn replica_clock(&self, index: usize) -> Clock {
-        self.plan.clocks.replicas[index]
+        self.plan.world.replicas[index]
     }
 
     /// The clock that all processes of a node share.
     fn node_clock(&self, index: usize) -> Clock {
-        self.plan.clocks.nodes[index]
+        self.plan.world.nodes[index].clock
     }
 
     fn store_now(&self) -> Instant {
-        self.plan.clocks.store.shows(self.now)
+        self.plan.world.store.shows(self.now)
     }
 
     fn fact(&mut self, fact: Fact) {
@@ -312,9 +345,12 @@ impl World {
     }
 
     fn tell(&mut self, line: impl FnOnce() -> String) {
-        if let Some(timeline) = &mut self.timeline {
-            let (secs, micros) = (self.now / SECOND, self.now % SECOND);
-            timeline.push(format!("{secs:>4}.{micros:06} {}", line()));
+        let (secs, micros) = (self.now / SECOND, self.now % SECOND);
+        let line = || format!("{secs:>4}.{micros:06} {}", line());
+        match &mut self.telling {
+            Telling::Dropped => {}
+            Telling::Digested(digest) => *digest = rng::digest(*digest, line().as_bytes()),
+            Telling::Kept(lines) => lines.push(line()),
         }
     }
 
@@ -366,27 +402,33 @@ impl Drop for World {
     /// A machine that panics ends the run; its seed and the end of its story are told all the same.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("seed {} panicked at {}us", self.plan.seed, self.now);
-            for line in self
-                .timeline
-                .iter()
-                .flatten()
-                .rev()
-                .take(400)
-                .collect::<Vec<_>>()
-                .into_iter()
-                .rev()
-            {
-                eprintln!("{line}");
+            eprintln!(
+                "a run of seed {} panicked at {}us",
+                self.plan.noise.seed, self.now
+            );
+            if let Telling::Kept(lines) = &self.telling {
+                for line in lines.iter().skip(lines.len().saturating_sub(400)) {
+                    eprintln!("{line}");
+                }
             }
         }
     }
 }
 
+/// What the pod in that place of a node is called, whichever it is.
+fn pod_name(node: usize, worker: usize) -> Name {
+    format!("pod-{node}-{worker}").into()
+}
+
+/// What an actor is called.
+fn actor_key(actor: usize) -> ActorKey {
+    ActorKey::new("space", format!("actor-{actor}"))
+}
+
 fn host(index: usize, workers: usize) -> Host {
     let mut host = Host::new(format!("node-{index}").into());
     for worker in 0..workers {
-        let key = WorkerKey::new("ns", "pool", format!("pod-{index}-{worker}"));
+        let key = WorkerKey::new("ns", "pool", pod_name(index, worker));
         host.ateoms
             .insert(format!("uid-{index}-{worker}").into(), Ateom::new(key, 1));
     }

@@ -9,7 +9,7 @@ use holdfast_core::node::operation;
 use holdfast_core::time::Duration;
 use holdfast_core::{actor, lease, licence, pull, session, worker};
 use holdfast_sim::ledger::{Ledger, Seen, UNEXPLAINED, reasons};
-use holdfast_sim::plan::{Fault, Plan, SECOND};
+use holdfast_sim::plan::{Kind, Recipe, SECOND};
 use holdfast_sim::world::run;
 use std::path::Path;
 use walk::Walk;
@@ -54,9 +54,15 @@ fn every_state_with_every_event_is_as_the_ledger_says() {
 fn seen() -> Seen {
     let mut seen = Seen::default();
     for seed in 0..SEEDS {
-        for plan in [Plan::small, bad_registry, restless_pods, hasty_leases, partitions] {
-            let outcome = run(plan(seed));
-            assert_eq!(outcome.violation, None, "{:?}", plan(seed));
+        for recipe in [
+            Recipe::small,
+            bad_registry,
+            restless_pods,
+            hasty_leases,
+            partitions,
+        ] {
+            let outcome = run(recipe(seed).plan());
+            assert_eq!(outcome.violation, None, "{:?}", recipe(seed));
             seen.run.extend(outcome.moves);
         }
     }
@@ -79,40 +85,40 @@ fn seen() -> Seen {
 
 /// A registry that hangs and fails, and images that are soon wanted by nobody: what may become of a pull
 /// is rare where most succeed.
-fn bad_registry(seed: u64) -> Plan {
-    let mut plan = Plan {
+fn bad_registry(seed: u64) -> Recipe {
+    let mut plan = Recipe {
         nodes: 1,
         workers_per_node: 2,
         actors: 4,
         callers: 4,
-        faults: vec![Fault::RegistryHangs, Fault::AteomDies],
+        faults: vec![Kind::RegistryHangs, Kind::AteomDies],
         fault_every: 3 * SECOND,
         steps_fail: 300,
-        ..Plan::small(seed)
+        ..Recipe::small(seed)
     };
     plan.settings.pull.abandon_grace = plan.settings.pull.retry_after;
     plan
 }
 
 /// Two actors on a node whose workers and sandboxes die and leave every few seconds.
-fn restless_pods(seed: u64) -> Plan {
-    Plan {
+fn restless_pods(seed: u64) -> Recipe {
+    Recipe {
         nodes: 1,
         workers_per_node: 2,
         actors: 2,
         callers: 4,
-        faults: vec![Fault::PodLeaves, Fault::AteomDies, Fault::SandboxDies],
+        faults: vec![Kind::PodLeaves, Kind::AteomDies, Kind::SandboxDies],
         fault_every: 2 * SECOND,
-        ..Plan::small(seed)
+        ..Recipe::small(seed)
     }
 }
 
 /// Leases that are short, replicas that are not scheduled, and a store that nobody reaches.
-fn hasty_leases(seed: u64) -> Plan {
-    let plan = Plan::small(seed);
-    Plan {
+fn hasty_leases(seed: u64) -> Recipe {
+    let plan = Recipe::small(seed);
+    Recipe {
         replicas: 3,
-        faults: vec![Fault::ReplicaPauses, Fault::StoreAway, Fault::RegistryHangs],
+        faults: vec![Kind::ReplicaPauses, Kind::StoreAway, Kind::RegistryHangs],
         fault_every: 2 * SECOND,
         settings: plan.settings.with_lease_ttl(Duration::from_secs(6)),
         ..plan
@@ -120,11 +126,11 @@ fn hasty_leases(seed: u64) -> Plan {
 }
 
 /// Nodes that are not heard of until long after their sessions, and actors that are frozen meanwhile.
-fn partitions(seed: u64) -> Plan {
-    Plan {
-        faults: vec![Fault::NodePartitioned, Fault::NodeDies, Fault::StoreAway],
+fn partitions(seed: u64) -> Recipe {
+    Recipe {
+        faults: vec![Kind::NodePartitioned, Kind::NodeDies, Kind::StoreAway],
         fault_every: 30 * SECOND,
         steps_fail: 60,
-        ..Plan::small(seed)
+        ..Recipe::small(seed)
     }
 }

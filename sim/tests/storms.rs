@@ -1,22 +1,25 @@
-//! Many small storms, and the promise that a seed tells everything.
+//! Many small storms, and the promise that a plan tells everything.
 
-use holdfast_sim::plan::{Fault, Plan};
+use holdfast_sim::plan::{Kind, Plan, Recipe};
 use holdfast_sim::world::{Outcome, Story, World, run};
+use std::process::Command;
 
-/// How many seeds a run of the tests plays. `cargo run -p holdfast-sim --example seeds` plays more.
+/// How many seeds a run of the tests plays. `cargo run -p holdfast-sim --example sim -- run` plays more.
 const SEEDS: u64 = 300;
+/// Has this program say the digests of some runs, and nothing else.
+const TELLS_DIGESTS: &str = "HOLDFAST_SIM_TELLS_DIGESTS";
 
 #[test]
 fn every_small_storm_is_weathered() {
     for seed in 0..SEEDS {
-        weathered(Plan::small(seed));
+        weathered(Recipe::small(seed).plan());
     }
 }
 
 #[test]
 fn where_nothing_goes_wrong_nothing_is_lost_and_everybody_is_served() {
     for seed in 0..20 {
-        let outcome = weathered(Plan::fair(seed));
+        let outcome = weathered(Recipe::fair(seed).plan());
         assert!(outcome.verdicts.contains_key("Ok"), "{:?}", outcome.verdicts);
         for never in ["DataLoss", "Internal", "Unavailable", "DeadlineExceeded"] {
             assert!(
@@ -29,34 +32,71 @@ fn where_nothing_goes_wrong_nothing_is_lost_and_everybody_is_served() {
 }
 
 #[test]
-fn each_fault_alone_is_weathered() {
-    for fault in Fault::SWARM {
+fn each_kind_of_fault_alone_is_weathered() {
+    for kind in Kind::SWARM {
         for seed in 0..6 {
-            weathered(Plan {
-                faults: vec![fault],
-                ..Plan::small(seed)
-            });
+            let recipe = Recipe {
+                faults: vec![*kind],
+                ..Recipe::small(seed)
+            };
+            weathered(recipe.plan());
         }
     }
 }
 
 #[test]
-fn a_seed_tells_everything() {
+fn a_plan_tells_everything() {
     for seed in 0..5 {
-        let (first, second) = (run(Plan::small(seed)), run(Plan::small(seed)));
+        let plan = || Recipe::small(seed).plan();
+        let (first, second) = (run(plan()), run(plan()));
         assert_eq!(first, second, "seed {seed}");
         assert!(
             first.events > 1_000,
             "seed {seed} plays nothing: {}",
             first.events
         );
-        let told = World::new(Plan::small(seed), Story::Kept).run();
-        assert_eq!(
-            told.digest, first.digest,
-            "telling seed {seed}'s story changes it"
-        );
+        let read = Plan::from_json(&plan().to_json()).unwrap();
+        assert_eq!(run(read).digest, first.digest, "writing seed {seed} changes it");
+        for story in [Story::Kept, Story::Digested] {
+            let told = World::new(plan(), story).run();
+            assert_eq!(
+                told.digest, first.digest,
+                "telling seed {seed}'s story changes it"
+            );
+        }
     }
-    assert_ne!(run(Plan::small(0)).digest, run(Plan::small(1)).digest);
+    assert_ne!(
+        run(Recipe::small(0).plan()).digest,
+        run(Recipe::small(1).plan()).digest
+    );
+}
+
+#[test]
+fn two_processes_play_a_plan_alike_to_the_last_input_and_output() {
+    if std::env::var_os(TELLS_DIGESTS).is_some() {
+        for seed in 0..4 {
+            let outcome = World::new(Recipe::small(seed).plan(), Story::Digested).run();
+            println!("DIGEST {seed} {} {}", outcome.events, outcome.told);
+        }
+        return;
+    }
+    let digests = || -> Vec<String> {
+        let name = "two_processes_play_a_plan_alike_to_the_last_input_and_output";
+        let this = std::env::current_exe().expect("a program knows where it is");
+        let output = Command::new(this)
+            .args(["--exact", name, "--nocapture"])
+            .env(TELLS_DIGESTS, "1")
+            .output()
+            .expect("it runs once more");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines = text
+            .lines()
+            .filter_map(|line| line.find("DIGEST").map(|at| line[at..].to_string()));
+        lines.collect()
+    };
+    let (one, other) = (digests(), digests());
+    assert_eq!(one.len(), 4, "{one:?}");
+    assert_eq!(one, other);
 }
 
 fn weathered(plan: Plan) -> Outcome {
@@ -66,7 +106,7 @@ fn weathered(plan: Plan) -> Outcome {
         for line in story.iter().skip(story.len().saturating_sub(60)) {
             eprintln!("{line}");
         }
-        panic!("seed {}: {violation:?}\n{plan:?}", plan.seed);
+        panic!("seed {}: {violation:?}\n{}", plan.noise.seed, plan.to_json());
     }
     outcome
 }

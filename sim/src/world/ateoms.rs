@@ -267,7 +267,13 @@ impl World {
 
     pub(super) fn ateom_wakes(&mut self, index: usize, uid: &PodUid) {
         let now = self.node_clock(index).shows(self.now);
-        if let Some(ateom) = self.hosts[index].ateoms.get_mut(uid).filter(|a| a.is_up) {
+        let true_now = self.now;
+        let is_due = |ateom: &Ateom| ateom.wake.is_some_and(|wake| wake <= true_now);
+        let Some(ateom) = self.hosts[index].ateoms.get_mut(uid).filter(|a| is_due(a)) else {
+            return;
+        };
+        ateom.wake = None;
+        if ateom.is_up {
             ateom.licence.handle_timeout(now);
         }
         self.heed_licence(index, uid);
@@ -295,8 +301,7 @@ impl World {
             }
             let (Some(output), Some(actor)) = (output, actor) else {
                 if let Some((at, _)) = wake {
-                    let at = self.node_clock(index).moment(at).max(self.now);
-                    self.at(at, Event::AteomWakes(index, uid.clone()));
+                    self.wake_ateom_at(index, uid, self.node_clock(index).moment(at));
                 }
                 break;
             };
@@ -310,6 +315,19 @@ impl World {
         }
         if has_changed {
             self.describe(index, uid);
+        }
+    }
+
+    /// The ateom is woken then at the latest.
+    fn wake_ateom_at(&mut self, index: usize, uid: &PodUid, at: u64) {
+        let at = at.max(self.now);
+        let ateoms = &mut self.hosts[index].ateoms;
+        if let Some(ateom) = ateoms
+            .get_mut(uid)
+            .filter(|a| a.wake.is_none_or(|wake| at < wake))
+        {
+            ateom.wake = Some(at);
+            self.at(at, Event::AteomWakes(index, uid.clone()));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Callers: they ask replicas, repeat what may be repeated, and send requests to actors that serve.
 
-use super::{Event, World};
+use super::{Event, World, actor_key};
 use crate::fact::{Asked, Fact};
 use crate::host::Host;
 use crate::plan::{MILLI, SECOND};
@@ -11,6 +11,7 @@ use holdfast_core::id::{ActorKey, NodeName, PodUid, RequestId};
 use holdfast_core::licence::Hold;
 use holdfast_core::replica::Input;
 use holdfast_core::request::{Answer, Request, Verdict};
+use std::collections::VecDeque;
 
 /// How often a caller repeats a request before it gives up.
 const TRIES_MAX: u32 = 12;
@@ -18,10 +19,33 @@ const TRIES_MAX: u32 = 12;
 const EPILOGUE_TRIES_MAX: usize = 8;
 
 /// A caller.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Caller {
-    wish: Option<(ActorKey, Asked)>,
+    wish: Option<Wanted>,
     tries: u32,
+    /// What it is to want next, by its number in the plan.
+    wishes: VecDeque<usize>,
+    /// Whether it wants nothing, and nothing will make it act but another wish.
+    is_idle: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Wanted {
+    key: ActorKey,
+    what: Asked,
+    is_fresh: bool,
+    leaves_after: Option<u64>,
+}
+
+impl Default for Caller {
+    fn default() -> Self {
+        Caller {
+            wish: None,
+            tries: 0,
+            wishes: VecDeque::new(),
+            is_idle: true,
+        }
+    }
 }
 
 /// A request that has been sent.
@@ -51,40 +75,55 @@ pub enum AskedBy {
 }
 
 impl World {
+    /// A caller is to want something, once it has what it wanted before.
+    pub(super) fn wish(&mut self, number: usize) {
+        let caller = self.plan.requests[number].caller;
+        self.callers[caller].wishes.push_back(number);
+        if self.callers[caller].is_idle {
+            self.callers[caller].is_idle = false;
+            self.caller_acts(caller);
+        }
+    }
+
     pub(super) fn caller_acts(&mut self, caller: usize) {
         if self.callers[caller].wish.is_none() {
-            if self.now >= self.plan.storm {
+            let next = self.callers[caller].wishes.pop_front().filter(|_| !self.calm);
+            let Some(number) = next else {
+                self.callers[caller].is_idle = true;
                 return;
-            }
-            let actor = self.rng.index(self.plan.actors);
-            let key = ActorKey::new("space", format!("actor-{actor}"));
-            let what = match self.rng.below(100) {
-                0..48 => Asked::Resume,
-                48..72 => Asked::Suspend,
-                72..86 => Asked::Pause,
-                86..94 => Asked::Update,
-                94..97 => Asked::Revert,
-                _ => Asked::Delete,
             };
-            self.callers[caller] = Caller {
-                wish: Some((key, what)),
-                tries: 0,
+            let wish = &self.plan.requests[number];
+            let wanted = Wanted {
+                key: actor_key(wish.actor),
+                what: wish.what,
+                is_fresh: wish.fresh,
+                leaves_after: wish.leaves_after_us,
             };
+            self.callers[caller].wish = Some(wanted);
+            self.callers[caller].tries = 0;
         }
-        let Some((key, what)) = self.callers[caller].wish.clone() else {
+        let Some(wish) = &mut self.callers[caller].wish else {
             return;
         };
-        match self.ask(AskedBy::Caller(caller), &key, what) {
-            Some(id) if self.rng.permille(30) => {
-                self.after(100 * MILLI, 20 * SECOND, Event::CallerLeaves(id))
+        let wanted = wish.clone();
+        wish.leaves_after = None;
+        let boot = if wanted.is_fresh {
+            Boot::Fresh
+        } else {
+            Boot::Golden
+        };
+        match self.ask(AskedBy::Caller(caller), &wanted.key, wanted.what, boot) {
+            Some(id) => {
+                if let Some(after) = wanted.leaves_after {
+                    self.at(self.now + after, Event::CallerLeaves(id));
+                }
             }
-            Some(_) => {}
             None => self.after(100 * MILLI, SECOND, Event::Caller(caller)),
         }
     }
 
     /// Sends a request to a replica that runs; none if there is none.
-    fn ask(&mut self, by: AskedBy, key: &ActorKey, what: Asked) -> Option<RequestId> {
+    fn ask(&mut self, by: AskedBy, key: &ActorKey, what: Asked, boot: Boot) -> Option<RequestId> {
         let up: Vec<usize> = (0..self.replicas.len())
             .filter(|r| self.replicas[*r].is_ready)
             .collect();
@@ -92,11 +131,18 @@ impl World {
             return None;
         }
         let replica = up[self.rng.index(up.len())];
-        Some(self.ask_at(by, replica, key, what))
+        Some(self.ask_at(by, replica, key, what, boot))
     }
 
     /// Sends a request to this replica.
-    pub(super) fn ask_at(&mut self, by: AskedBy, replica: usize, key: &ActorKey, what: Asked) -> RequestId {
+    pub(super) fn ask_at(
+        &mut self,
+        by: AskedBy,
+        replica: usize,
+        key: &ActorKey,
+        what: Asked,
+        boot: Boot,
+    ) -> RequestId {
         let life = self.replicas[replica].life;
         let id = RequestId(self.id());
         self.asks.insert(
@@ -112,14 +158,7 @@ impl World {
         self.fact(Fact::Asked(id, key.clone(), what));
         let key = key.clone();
         let request = match what {
-            Asked::Resume => Request::Resume(
-                key,
-                if by != AskedBy::Script && self.rng.permille(200) {
-                    Boot::Fresh
-                } else {
-                    Boot::Golden
-                },
-            ),
+            Asked::Resume => Request::Resume(key, boot),
             Asked::Suspend => Request::Suspend(key),
             Asked::Pause => Request::Pause(key),
             Asked::Delete => Request::Delete(key),
@@ -187,7 +226,7 @@ impl World {
 
     /// What a caller does about its verdict; the answer is how long it waits first.
     fn next_wish(&mut self, caller: usize, verdict: Option<Verdict>) -> u64 {
-        let Some((key, what)) = self.callers[caller].wish.clone() else {
+        let Some(what) = self.callers[caller].wish.as_ref().map(|wanted| wanted.what) else {
             return SECOND;
         };
         self.callers[caller].tries += 1;
@@ -195,11 +234,11 @@ impl World {
         match verdict {
             None if may_repeat => 100 * MILLI,
             Some(Err(failure)) if failure.code == Code::NotFound && what != Asked::Delete => {
-                self.callers[caller].wish = Some((key, Asked::Create));
+                self.now_wants(caller, Asked::Create);
                 50 * MILLI
             }
             Some(Err(failure)) if is_about_crash(&failure) && self.rng.permille(700) => {
-                self.callers[caller].wish = Some((key, Asked::Revert));
+                self.now_wants(caller, Asked::Revert);
                 50 * MILLI
             }
             Some(Err(Failure {
@@ -215,6 +254,12 @@ impl World {
                 self.callers[caller].wish = None;
                 self.rng.between(100 * MILLI, 3 * SECOND)
             }
+        }
+    }
+
+    fn now_wants(&mut self, caller: usize, what: Asked) {
+        if let Some(wanted) = &mut self.callers[caller].wish {
+            wanted.what = what;
         }
     }
 
@@ -293,7 +338,7 @@ impl World {
         let mut wish = what;
         let mut heard = Vec::new();
         // A lease that was granted after everybody had given up on it is there until it runs out.
-        let patience = self.now + self.plan.settings.lease.ttl.as_micros() as u64;
+        let patience = self.now + self.settings.lease.ttl.as_micros() as u64;
         while heard.len() < EPILOGUE_TRIES_MAX {
             if self.oracles.violation().is_some() {
                 return;
@@ -330,8 +375,8 @@ impl World {
     }
 
     pub(super) fn ask_and_wait(&mut self, key: &ActorKey, what: Asked) -> Option<Verdict> {
-        let id = self.ask(AskedBy::Script, key, what)?;
-        let end = self.now + 2 * self.plan.settings.workflow.deadline.as_micros() as u64;
+        let id = self.ask(AskedBy::Script, key, what, Boot::Golden)?;
+        let end = self.now + 2 * self.settings.workflow.deadline.as_micros() as u64;
         while self.now < end && self.oracles.violation().is_none() && !self.queue.is_empty() {
             self.step();
             if let Some(verdict) = self.asks.get_mut(&id).and_then(|ask| ask.verdict.take()) {

@@ -1,100 +1,96 @@
 //! What goes wrong, and how it ends.
 
-use super::{Event, World};
+use super::{Event, World, actor_key, pod_name};
 use crate::fact::{Ending, Fact};
 use crate::host::Ateom;
-use crate::plan::{Fault, MILLI, PAUSE_MAX, SECOND};
+use crate::plan::{Fault, MILLI, SECOND};
 use crate::store::Forgotten;
 use holdfast_core::actor::Snapshot;
 use holdfast_core::effect::{StoreEvent, StoreOp};
-use holdfast_core::id::PodUid;
+use holdfast_core::id::{ActorKey, PodUid};
 use holdfast_core::node;
 use holdfast_core::replica;
 use holdfast_core::time::Duration;
 use holdfast_core::worker::Duty;
 
 impl World {
-    pub(super) fn strike(&mut self) {
+    pub(super) fn strike(&mut self, number: usize) {
         if self.calm {
             return;
         }
-        let fault = self.plan.faults[self.rng.index(self.plan.faults.len())];
+        let plan = self.plan.clone();
+        let fault = &plan.faults[number].fault;
         self.tell(|| format!("FAULT {fault:?}"));
         self.inflict(fault);
-        let mean = self.plan.fault_every;
-        self.after(mean / 4, mean * 2, Event::Strike);
     }
 
-    fn inflict(&mut self, fault: Fault) {
-        let replica = self.rng.index(self.replicas.len());
-        let node = self.rng.index(self.hosts.len());
-        match fault {
-            Fault::ReplicaDies => self.replicas[replica].fuse = Some(self.rng.between(1, 25) as u32),
-            Fault::ReplicaPauses => {
-                let pause = self.rng.between(500 * MILLI, PAUSE_MAX);
-                let outputs = self.rng.below(25) as u32;
-                self.replicas[replica].pause_after = Some((outputs, pause));
-            }
-            Fault::ReplicaLeaves => {
+    fn inflict(&mut self, fault: &Fault) {
+        match *fault {
+            Fault::ReplicaDies {
+                replica,
+                after_outputs,
+            } => self.replicas[replica].fuse = Some(after_outputs),
+            Fault::ReplicaPauses {
+                replica,
+                after_outputs,
+                for_us,
+            } => self.replicas[replica].pause_after = Some((after_outputs, for_us)),
+            Fault::ReplicaLeaves { replica } => {
                 let life = self.replicas[replica].life;
                 self.deliver_to_replica(replica, life, replica::Input::Shutdown);
             }
-            Fault::NodeDies => self.hosts[node].fuse = Some(self.rng.between(1, 25) as u32),
-            Fault::NodePauses => {
-                let until = self.now + self.rng.between(500 * MILLI, PAUSE_MAX);
+            Fault::NodeDies { node, after_outputs } => self.hosts[node].fuse = Some(after_outputs),
+            Fault::NodePauses { node, for_us } => {
                 if self.hosts[node].paused_until <= self.now {
-                    self.hosts[node].paused_until = until;
+                    self.hosts[node].paused_until = self.now + for_us;
                 }
             }
-            Fault::AteomDies => {
-                if let Some(uid) = self.some_worker(node) {
-                    self.kill_ateom(node, &uid);
+            Fault::AteomDies {
+                node,
+                worker,
+                is_noticed,
+            } => {
+                if let Some(uid) = self.worker_at(node, worker) {
+                    self.kill_ateom(node, &uid, is_noticed);
                 }
             }
-            Fault::PodReplaced => {
-                if let Some(uid) = self.some_worker(node) {
+            Fault::PodReplaced { node, worker } => {
+                if let Some(uid) = self.worker_at(node, worker) {
                     self.replace_pod(node, &uid);
                 }
             }
-            Fault::PodLeaves => {
-                if let Some(uid) = self.some_worker(node) {
-                    self.pod_leaves(node, &uid);
+            Fault::PodLeaves {
+                node,
+                worker,
+                grace_us,
+            } => {
+                if let Some(uid) = self.worker_at(node, worker) {
+                    self.pod_leaves(node, &uid, grace_us);
                 }
             }
-            Fault::SandboxDies => {
-                if let Some(uid) = self.some_worker(node) {
+            Fault::SandboxDies { node, worker } => {
+                if let Some(uid) = self.worker_at(node, worker) {
                     self.sandbox_ends(node, &uid, Ending::Killed);
                     self.describe(node, &uid);
                 }
             }
-            Fault::StoreAway => self.store_away_until = self.now + self.rng.between(100 * MILLI, 40 * SECOND),
-            Fault::StoreFailsOver => {
-                let reach = self.plan.settings.workflow.collect_after.as_micros() as u64;
-                let lag = self.rng.between(0, reach - SECOND);
-                self.fail_over(lag);
-                self.store_away_until = self.now + self.rng.between(0, 10 * SECOND);
+            Fault::StoreAway { for_us } => self.store_away_until = self.now + for_us,
+            Fault::StoreFailsOver { lag_us, away_us } => {
+                self.fail_over(lag_us);
+                self.store_away_until = self.now + away_us;
             }
-            Fault::StoreFlushed => self.flush_store(),
-            Fault::NodeCutOff => {
-                self.hosts[node].cut_until = self.now + self.rng.between(500 * MILLI, 40 * SECOND);
-            }
-            Fault::NodePartitioned => {
-                self.hosts[node].cut_until = self.now + self.rng.between(80 * SECOND, 200 * SECOND);
-            }
-            Fault::RegistryHangs => {
-                self.registry_hung_until = self.now + self.rng.between(SECOND, 60 * SECOND);
+            Fault::StoreFlushed {} => self.flush_store(),
+            Fault::NodeCutOff { node, for_us } => self.hosts[node].cut_until = self.now + for_us,
+            Fault::RegistryHangs { for_us } => {
+                self.registry_hung_until = self.now + for_us;
                 for host in &mut self.hosts {
                     host.images.clear();
                 }
             }
-            Fault::ObjectsAway => {
-                self.objects_away_until = self.now + self.rng.between(100 * MILLI, 30 * SECOND)
-            }
-            Fault::SnapshotDamaged => self.damage(),
-            Fault::DiskFull => {
-                self.hosts[node].disk_full_until = self.now + self.rng.between(100 * MILLI, 60 * SECOND);
-            }
-            Fault::DiskRefuses => self.hosts[node].refusals += self.rng.between(1, 3) as u32,
+            Fault::ObjectsAway { for_us } => self.objects_away_until = self.now + for_us,
+            Fault::SnapshotDamaged { actor } => self.damage(&actor_key(actor)),
+            Fault::DiskFull { node, for_us } => self.hosts[node].disk_full_until = self.now + for_us,
+            Fault::DiskRefuses { node, writes } => self.hosts[node].refusals += writes,
         }
     }
 
@@ -128,13 +124,13 @@ impl World {
         self.publish(&StoreEvent::Resync);
     }
 
-    fn some_worker(&mut self, node: usize) -> Option<PodUid> {
-        let uids: Vec<PodUid> = self.hosts[node].ateoms.keys().cloned().collect();
-        if uids.is_empty() {
-            None
-        } else {
-            Some(uids[self.rng.index(uids.len())].clone())
-        }
+    /// Whoever is in that place of a node now.
+    fn worker_at(&self, node: usize, worker: usize) -> Option<PodUid> {
+        let pod = pod_name(node, worker);
+        let mut ateoms = self.hosts[node].ateoms.iter();
+        ateoms
+            .find(|(_, ateom)| ateom.key.pod == pod)
+            .map(|(uid, _)| uid.clone())
     }
 
     fn kill_sandbox_and_ateom(&mut self, node: usize, uid: &PodUid) {
@@ -145,28 +141,27 @@ impl World {
         }
     }
 
-    pub(super) fn kill_ateom(&mut self, node: usize, uid: &PodUid) {
+    pub(super) fn kill_ateom(&mut self, node: usize, uid: &PodUid, is_noticed: bool) {
         self.kill_sandbox_and_ateom(node, uid);
         let Some(ateom) = self.hosts[node].ateoms.get_mut(uid) else {
             return;
         };
         ateom.is_up = false;
         ateom.current = None;
-        // The atelet may notice that it is away, or only that it is back as another.
-        if self.rng.permille(500) {
+        if is_noticed {
             self.sighted(node, uid, node::Input::WorkerLost(uid.clone()));
         }
         self.after(100 * MILLI, 5 * SECOND, Event::AteomStarts(node, uid.clone()));
     }
 
     /// The pod is told to go, and is killed when its grace is over.
-    fn pod_leaves(&mut self, node: usize, uid: &PodUid) {
+    fn pod_leaves(&mut self, node: usize, uid: &PodUid, grace: u64) {
         let Some(ateom) = self.hosts[node].ateoms.get_mut(uid) else {
             return;
         };
         if std::mem::replace(&mut ateom.duty, Duty::Draining) == Duty::Serving {
             self.describe(node, uid);
-            self.after(SECOND, 30 * SECOND, Event::PodEnds(node, uid.clone()));
+            self.at(self.now + grace, Event::PodEnds(node, uid.clone()));
         }
     }
 
@@ -183,22 +178,20 @@ impl World {
         self.after(500 * MILLI, 5 * SECOND, Event::AteomStarts(node, fresh));
     }
 
-    pub(super) fn damage(&mut self) {
-        let actors: Vec<Snapshot> = self
+    /// What an actor would be resumed from is damaged.
+    pub(super) fn damage(&mut self, actor: &ActorKey) {
+        let latest = self
             .store
             .actors
-            .values()
-            .filter_map(|a| a.latest.clone())
-            .collect();
-        if actors.is_empty() {
-            return;
-        }
-        match actors[self.rng.index(actors.len())].clone() {
-            Snapshot::External(snapshot) => {
+            .get(actor)
+            .and_then(|actor| actor.latest.clone());
+        match latest {
+            None => {}
+            Some(Snapshot::External(snapshot)) => {
                 self.objects.insert(snapshot.clone(), None);
                 self.fact(Fact::Damaged { snapshot, node: None });
             }
-            Snapshot::Local { name, nodes } => {
+            Some(Snapshot::Local { name, nodes }) => {
                 for host in &mut self.hosts {
                     if nodes.contains(&host.name) {
                         host.locals.insert(name.clone(), None);

@@ -369,7 +369,7 @@ impl World {
     }
 
     fn sleep(&self, mishap: Mishap) -> u64 {
-        let lease = self.plan.settings.lease;
+        let lease = self.settings.lease;
         let sleep = match mishap {
             Mishap::Naps => lease.ttl * 2 / 3,
             _ => lease.ttl * 3 / 2,
@@ -402,7 +402,8 @@ impl World {
                     if mishap == Mishap::Vanishes {
                         self.replace_pod(*index, uid);
                     } else {
-                        self.kill_ateom(*index, uid);
+                        let is_noticed = self.rng.permille(500);
+                        self.kill_ateom(*index, uid, is_noticed);
                     }
                 }
             }

@@ -30,7 +30,7 @@ impl World {
         if self.hosts[index].atelet.is_some() {
             return;
         }
-        let settings = self.plan.settings;
+        let settings = self.settings;
         let host = &mut self.hosts[index];
         host.life += 1;
         let row = NodeRow {
@@ -110,11 +110,14 @@ impl World {
         if self.hosts[index].life != life {
             return;
         }
-        if self.hosts[index].paused_until > self.now {
-            let until = self.hosts[index].paused_until;
-            return self.at(until, Event::NodeWake(index, life));
+        // One that was meant for later has been told again, or is not wanted any more.
+        if self.hosts[index].wake.is_none_or(|wake| wake > self.now) {
+            return;
         }
         self.hosts[index].wake = None;
+        if self.hosts[index].paused_until > self.now {
+            return self.wake_node_at(index, self.hosts[index].paused_until);
+        }
         let now = self.node_clock(index).shows(self.now);
         if let Some(atelet) = &mut self.hosts[index].atelet {
             atelet.handle_timeout(now);
@@ -135,22 +138,24 @@ impl World {
             }
         }
         let clock = self.node_clock(index);
-        let host = &mut self.hosts[index];
+        let host = &self.hosts[index];
         if host.paused_until > self.now {
-            let (at, life) = (host.paused_until, host.life);
-            return self.at(at, Event::NodeWake(index, life));
+            return self.wake_node_at(index, host.paused_until);
         }
-        let next = host
-            .atelet
-            .as_ref()
-            .and_then(Machine::poll_timeout)
-            .map(|(at, _)| clock.moment(at));
-        if let Some(at) = next
-            && host.wake.is_none_or(|wake| at < wake)
-        {
+        let next = host.atelet.as_ref().and_then(Machine::poll_timeout);
+        if let Some((at, _)) = next {
+            self.wake_node_at(index, clock.moment(at));
+        }
+    }
+
+    /// The atelet is woken then at the latest.
+    fn wake_node_at(&mut self, index: usize, at: u64) {
+        let at = at.max(self.now);
+        let host = &mut self.hosts[index];
+        if host.wake.is_none_or(|wake| at < wake) {
             host.wake = Some(at);
             let life = host.life;
-            self.at(at.max(self.now), Event::NodeWake(index, life));
+            self.at(at, Event::NodeWake(index, life));
         }
     }
 
@@ -161,7 +166,7 @@ impl World {
             Output::Work(effect, work, order) => self.begin_step(index, life, effect, work, order),
             Output::Cancel(effect) => {
                 let is_it = |event: &Event| matches!(event, Event::Step(n, l, e, ..) if (*n, *l, *e) == (index, life, effect));
-                self.queue.retain(|_, event| !is_it(event));
+                self.queue.drop_all(is_it);
             }
             Output::Look(effect, uid) => {
                 let arrives = self.reaches_ateom(index, &uid);
@@ -528,7 +533,7 @@ impl World {
     }
 
     pub(super) fn is_unlucky(&mut self) -> bool {
-        let chance = self.plan.steps_fail;
+        let chance = self.plan.noise.steps_fail;
         !self.calm && self.rng.permille(chance)
     }
 

@@ -54,7 +54,7 @@ impl World {
             return;
         }
         let id = ReplicaId(self.rng.any());
-        let machine = Replica::new(id, self.plan.settings, self.catalog.clone());
+        let machine = Replica::new(id, self.settings, self.catalog.clone());
         let life = self.replicas[index].life + 1;
         let watch_until = self.now;
         self.replicas[index] = Process {
@@ -133,11 +133,14 @@ impl World {
         if self.replicas[index].life != life {
             return;
         }
-        if self.replicas[index].paused_until > self.now {
-            let until = self.replicas[index].paused_until;
-            return self.at(until, Event::ReplicaWake(index, life));
+        // One that was meant for later has been told again, or is not wanted any more.
+        if self.replicas[index].wake.is_none_or(|wake| wake > self.now) {
+            return;
         }
         self.replicas[index].wake = None;
+        if self.replicas[index].paused_until > self.now {
+            return self.wake_replica_at(index, self.replicas[index].paused_until);
+        }
         let now = self.replica_clock(index).shows(self.now);
         if let Some(machine) = &mut self.replicas[index].machine {
             machine.handle_timeout(now);
@@ -167,22 +170,24 @@ impl World {
             }
         }
         let clock = self.replica_clock(index);
-        let process = &mut self.replicas[index];
+        let process = &self.replicas[index];
         if process.paused_until > self.now {
-            let (at, life) = (process.paused_until, process.life);
-            return self.at(at, Event::ReplicaWake(index, life));
+            return self.wake_replica_at(index, process.paused_until);
         }
-        let next = process
-            .machine
-            .as_ref()
-            .and_then(Machine::poll_timeout)
-            .map(|(at, _)| clock.moment(at));
-        if let Some(at) = next
-            && process.wake.is_none_or(|wake| at < wake)
-        {
+        let next = process.machine.as_ref().and_then(Machine::poll_timeout);
+        if let Some((at, _)) = next {
+            self.wake_replica_at(index, clock.moment(at));
+        }
+    }
+
+    /// The process is woken then at the latest.
+    fn wake_replica_at(&mut self, index: usize, at: u64) {
+        let at = at.max(self.now);
+        let process = &mut self.replicas[index];
+        if process.wake.is_none_or(|wake| at < wake) {
             process.wake = Some(at);
             let life = process.life;
-            self.at(at.max(self.now), Event::ReplicaWake(index, life));
+            self.at(at, Event::ReplicaWake(index, life));
         }
     }
 
@@ -190,8 +195,7 @@ impl World {
     fn pause_replica(&mut self, index: usize, pause: u64) {
         let until = self.now + pause;
         self.replicas[index].paused_until = until;
-        let life = self.replicas[index].life;
-        self.at(until, Event::ReplicaWake(index, life));
+        self.wake_replica_at(index, until);
     }
 
     fn perform(&mut self, index: usize, output: Output) {
@@ -241,7 +245,7 @@ impl World {
             let answer = Input::Stored(effect, Err(away));
             return self.after(50 * MILLI, 2 * SECOND, Event::Replica(index, life, answer));
         }
-        if self.rng.permille(self.plan.store_deaf) && !self.calm {
+        if self.rng.permille(self.plan.noise.store_deaf) && !self.calm {
             let answer = Input::Stored(effect, Err(away));
             self.after(50 * MILLI, 2 * SECOND, Event::Replica(index, life, answer));
             // Before its sender gives up, or, rarely, long after.
@@ -364,7 +368,7 @@ impl World {
             panic!("a call to an address that nobody has reported: {address}");
         };
         let call = self.id();
-        let is_lossy = self.rng.permille(self.plan.calls_lost) && !self.calm;
+        let is_lossy = self.rng.permille(self.plan.noise.calls_lost) && !self.calm;
         let fate = if is_lossy { self.rng.below(3) } else { 3 };
         self.calls.insert(
             call,

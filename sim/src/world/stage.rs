@@ -3,11 +3,11 @@
 
 use super::callers::AskedBy;
 use super::knife::name_of;
-use super::{Event, Story, World};
+use super::{Event, Story, Telling, World, actor_key};
 use crate::fact::{Asked, Fact, Still};
 use crate::oracle::{Oracle, Settled, Violation};
 use crate::plan::{Plan, SECOND};
-use holdfast_core::actor::{Actor, State, Status};
+use holdfast_core::actor::{Actor, Boot, State, Status};
 use holdfast_core::catalog::Template;
 use holdfast_core::id::{ActorKey, PodUid, RequestId};
 use holdfast_core::node;
@@ -66,7 +66,7 @@ impl World {
 
     /// The actor of a script.
     pub(crate) fn star() -> ActorKey {
-        ActorKey::new("space", "actor-0")
+        actor_key(0)
     }
 
     /// Its record.
@@ -81,7 +81,7 @@ impl World {
 
     /// Asks a replica for something and goes on.
     pub(crate) fn request(&mut self, replica: usize, what: Asked) -> RequestId {
-        self.ask_at(AskedBy::Script, replica, &World::star(), what)
+        self.ask_at(AskedBy::Script, replica, &World::star(), what, Boot::Golden)
     }
 
     /// Asks a replica for something, and expects that it is done.
@@ -151,7 +151,7 @@ impl World {
 
     /// What the actor would be resumed from is damaged.
     pub(crate) fn spoil(&mut self) {
-        self.damage();
+        self.damage(&World::star());
     }
 
     /// A request reaches the actor every second, if it serves.
@@ -202,7 +202,7 @@ impl World {
                 .iter()
                 .all(|host| host.atelet.is_some() && host.paused_until <= self.now)
             && self.calls.values().all(|call| call.is_over)
-            && self.queue.values().all(|event| is_idle(event))
+            && self.queue.events().all(is_idle)
             && Settled.see(self.now, &Fact::Calm(Box::new(self.still()))).is_ok()
     }
 
@@ -224,7 +224,7 @@ impl World {
 
     /// Lets time pass, looks, and asks the actor to serve.
     pub(crate) fn conclude(&mut self, watch: Watch) -> Option<Violation> {
-        let s = self.plan.settings;
+        let s = self.settings;
         let time = match watch {
             Watch::ToTheBound => self.plan.settling(),
             Watch::OneRound => {
@@ -244,7 +244,10 @@ impl World {
 
     /// What has happened so far, if that was to be kept.
     pub(crate) fn story(&mut self) -> Vec<String> {
-        self.timeline.take().unwrap_or_default()
+        match &mut self.telling {
+            Telling::Kept(lines) => std::mem::take(lines),
+            Telling::Digested(_) | Telling::Dropped => Vec::new(),
+        }
     }
 
     pub(super) fn still(&self) -> Still {
