@@ -177,6 +177,8 @@ pub struct Registry {
     /// Those of them whose actor's record knows nothing of it either.
     condemned: BTreeSet<WorkerKey>,
     is_synced: bool,
+    /// While the rows are being listed: those that have been heard of since the list was asked for.
+    heard_meanwhile: Option<BTreeSet<WorkerKey>>,
     wishes: VecDeque<Wish>,
 }
 
@@ -245,6 +247,7 @@ impl Registry {
             strays: BTreeSet::new(),
             condemned: BTreeSet::new(),
             is_synced: false,
+            heard_meanwhile: None,
             wishes: VecDeque::new(),
         }
     }
@@ -254,17 +257,29 @@ impl Registry {
         self.is_synced
     }
 
-    /// The rows as the store has them, all of them.
+    /// The rows are about to be listed: what has been heard of them so far is older than that list.
+    pub fn listing(&mut self) {
+        self.heard_meanwhile = Some(BTreeSet::new());
+    }
+
+    /// The rows as the store has them, all of them. A store that has lost writes has rows that are older than
+    /// what is known, or none: they are what there is.
     pub fn listed(&mut self, rows: Vec<Worker>) {
         self.is_synced = true;
+        let newer = self.heard_meanwhile.take().unwrap_or_default();
         let mut named = Trie::default();
         for row in rows {
             named.insert(row.key.clone(), ());
-            self.written(row);
+            if !newer.contains(&row.key) {
+                self.replace(row);
+            } else if self.row(&row.key).is_some() {
+                self.written(row);
+            }
         }
         let keys: Vec<WorkerKey> = self.workers.iter().map(|(key, _)| key.clone()).collect();
         for key in keys {
-            if self.row(&key).is_some() && !named.contains_key(&key) {
+            let is_gone = !named.contains_key(&key) && !newer.contains(&key);
+            if is_gone && self.row(&key).is_some() {
                 self.deleted(&key);
             } else {
                 self.review(&key);
@@ -274,19 +289,32 @@ impl Registry {
 
     /// A row was written. Older news than what is known changes nothing.
     pub fn written(&mut self, row: Worker) {
+        self.is_heard(&row.key);
         let is_old = |known: &Worker| known.pod_uid == row.pod_uid && known.version >= row.version;
-        if self.row(&row.key).is_some_and(is_old) {
-            return;
+        if !self.row(&row.key).is_some_and(is_old) {
+            self.replace(row);
         }
+    }
+
+    fn replace(&mut self, row: Worker) {
         let key = row.key.clone();
         if !self.workers.contains_key(&key) {
             self.workers.insert(key.clone(), Box::default());
         }
-        self.set_row(&key, Some(row));
+        if self.row(&key) != Some(&row) {
+            self.set_row(&key, Some(row));
+        }
+    }
+
+    fn is_heard(&mut self, key: &WorkerKey) {
+        if let Some(heard) = &mut self.heard_meanwhile {
+            heard.insert(key.clone());
+        }
     }
 
     /// A row was deleted.
     pub fn deleted(&mut self, key: &WorkerKey) {
+        self.is_heard(key);
         self.set_row(key, None);
     }
 

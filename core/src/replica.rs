@@ -575,6 +575,7 @@ impl Replica {
     fn relist(&mut self) {
         self.timers.set(Timer::Relist, None);
         self.store(Origin::ListNodes, StoreOp::ListNodes);
+        self.registry.listing();
         self.store(Origin::ListWorkers, StoreOp::ListWorkers);
     }
 

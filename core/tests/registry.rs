@@ -369,6 +369,32 @@ fn a_list_is_held_against_what_was_reported_before_it() {
     );
 }
 
+/// A store that fails over may have lost what it had told of.
+#[test]
+fn a_list_says_what_there_is_also_if_it_is_older_than_what_is_known() {
+    let known = row("w", 10);
+    let mut ear = Ear::listed(std::slice::from_ref(&known));
+    ear.registry.listing();
+    ear.registry.listed(vec![row("w", 7)]);
+    assert_eq!(ear.registry.row(&known.key), Some(&row("w", 7)));
+}
+
+#[test]
+fn what_is_heard_while_a_list_is_read_is_newer_than_the_list() {
+    let mut ear = Ear::listed(&[row("w1", 10)]);
+    ear.registry.listing();
+    ear.registry.written(row("w1", 10));
+    ear.registry.written(row("w2", 3));
+    ear.registry.listed(vec![row("w1", 7)]);
+    assert_eq!(ear.registry.row(&worker_key("w1")), Some(&row("w1", 10)));
+    assert_eq!(ear.registry.row(&worker_key("w2")), Some(&row("w2", 3)));
+    // The next list is asked for after that.
+    ear.registry.listing();
+    ear.registry.listed(vec![row("w1", 8)]);
+    assert_eq!(ear.registry.row(&worker_key("w1")), Some(&row("w1", 8)));
+    assert_eq!(ear.registry.row(&worker_key("w2")), None);
+}
+
 #[test]
 fn a_row_that_is_missing_in_a_later_list_is_gone() {
     let mut ear = Ear::listed(&[row("w1", 10), row("w2", 10)]);

@@ -155,4 +155,10 @@ impl Hosted {
     fn is_in(&self, alive: &Alive) -> bool {
         alive.actor == self.actor.name && alive.op.is_none_or(|op| op == self.op)
     }
+
+    /// The same, and it serves or is held still.
+    pub(super) fn is_settled_in(&self, alive: &Alive) -> bool {
+        let settled = |sandbox| matches!(sandbox, Sandbox::Running | Sandbox::Frozen);
+        self.is_in(alive) && settled(self.sandbox) && settled(alive.sandbox)
+    }
 }

@@ -364,11 +364,16 @@ impl Node {
             if alive.op == Some(op) && matches!(alive.sandbox, Sandbox::Running | Sandbox::Frozen) {
                 return self.recall(caller, &order, Ok(()));
             }
+            // What the journal has there too will not go away by itself: the order is from before it, as a store
+            // that has lost writes gives it. The worker is not the actor's by that order.
+            let is_here_to_stay = slot.entry.hosted.as_ref().is_some_and(|h| h.is_settled_in(alive));
             let message = format!("worker {uid} is busy with actor {}", alive.actor);
-            return self.reply(
-                caller,
-                Err(failure(Code::Aborted, message, NodeFailureKind::Busy)),
-            );
+            let refusal = if is_here_to_stay {
+                failure(Code::FailedPrecondition, message, NodeFailureKind::Occupied)
+            } else {
+                failure(Code::Aborted, message, NodeFailureKind::Busy)
+            };
+            return self.reply(caller, Err(refusal));
         }
         self.befall(&uid, Event::order(&order.verb), |node| {
             node.supersede(now, &uid);

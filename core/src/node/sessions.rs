@@ -178,6 +178,7 @@ impl Node {
             order.actor, order.worker
         );
         self.outputs.push_back(Output::Note(note));
+        self.raise_fences(&order);
         self.answer_or_begin(now, None, op, Arc::new(order));
     }
 }

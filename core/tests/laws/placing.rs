@@ -4,7 +4,7 @@ use crate::history::{EXACT, Happening, holds, play_one};
 use crate::registry::{News, Subject};
 use holdfast_core::effect::NodeRow;
 use holdfast_core::id::{Name, NodeName, WorkerKey};
-use holdfast_core::registry::{Registry, Report};
+use holdfast_core::registry::{Registry, Report, Sighting};
 use holdfast_core::time::Instant;
 use holdfast_core::worker::{Duty, Worker};
 use proptest::prelude::*;
@@ -24,6 +24,7 @@ enum Said {
 struct Memory {
     heard: BTreeMap<NodeName, (Instant, u64)>,
     said: BTreeMap<WorkerKey, Said>,
+    sightings: BTreeMap<WorkerKey, Sighting>,
     reserved: BTreeSet<WorkerKey>,
 }
 
@@ -61,6 +62,18 @@ impl Memory {
                     let is_taken = s.hosting.is_some() || s.duty == Duty::Draining;
                     let said = if is_taken { Said::Taken } else { Said::Free };
                     self.said.insert(s.key.clone(), said);
+                    self.sightings.insert(s.key.clone(), s.clone());
+                }
+            }
+            News::Vacated(key) => {
+                let promise = registry
+                    .row(key)
+                    .and_then(|row| Some((row, row.hosts.as_ref()?.fence)));
+                if let (Some((row, fence)), Some(s)) = (promise, self.sightings.get(key))
+                    && self.said.get(key) == Some(&Said::Taken)
+                    && (s.pod_uid == row.pod_uid && s.highest_fence <= fence && s.duty == Duty::Serving)
+                {
+                    self.said.insert(key.clone(), Said::Free);
                 }
             }
             News::Heard(node) => {

@@ -216,6 +216,49 @@ fn what_becomes_of_a_session_and_of_a_pull_is_told() {
     );
 }
 
+/// Rows may begin anew below what they were: a store that was flushed counts once more.
+#[test]
+fn of_two_evictions_the_one_with_the_lower_fence_is_not_heeded() {
+    let mut seat = Seat::running();
+    let evict = |seat: &mut Seat, fence| {
+        let grant = Grant {
+            ttl: SETTINGS.node.session_ttl,
+            heartbeat_every: SETTINGS.node.heartbeat_every,
+            evict: vec![Eviction {
+                pod_uid: "uid".into(),
+                fence: Fence(fence),
+            }],
+        };
+        seat.answered(Answered::Granted(grant));
+        seat.kept();
+    };
+    evict(&mut seat, 9);
+    assert_eq!(seat.fails(WorkFailureKind::Fatal), Work::Stop);
+    seat.kept();
+    evict(&mut seat, 8);
+    assert_eq!(seat.working(), [] as [&Work; 0]);
+    evict(&mut seat, 9);
+    assert_eq!(seat.working(), [&Work::Stop]);
+}
+
+/// As a store gives it that has lost writes and has them begun once more.
+#[test]
+fn an_order_from_before_what_runs_there_by_now_is_told_that_the_worker_is_taken() {
+    for (sandbox, expected) in [
+        (Sandbox::Running, NodeFailureKind::Occupied),
+        (Sandbox::Frozen, NodeFailureKind::Occupied),
+        // It ends by itself.
+        (Sandbox::Busy, NodeFailureKind::Busy),
+    ] {
+        let mut seat = Seat::running();
+        seat.describe(Some(("a", 1, sandbox)));
+        let order = |order: &mut Order| (order.session, order.op) = (1, Some(op(7)));
+        let late = seat.order(order);
+        assert_eq!(seat.refusal(late), Some(expected), "{sandbox:?}");
+        assert_eq!(seat.hosts().as_deref(), Some("a"));
+    }
+}
+
 #[test]
 fn an_eviction_is_noted_for_those_who_wonder() {
     let mut seat = Seat::running();

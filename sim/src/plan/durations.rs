@@ -26,6 +26,8 @@ pub struct Durations {
     pub stale_after: u32,
     pub node_session_ttl_us: u64,
     pub freezes_on_lapse: bool,
+    #[serde(default = "all_fences", skip_serializing_if = "are_all_fences")]
+    pub fences_max: u32,
     pub pull_stall_after_us: u64,
     pub pull_attempts: u32,
     pub pull_retry_after_us: u64,
@@ -60,6 +62,7 @@ impl Durations {
             heartbeat_every_us: micros(node.heartbeat_every),
             stale_after: node.stale_after,
             node_session_ttl_us: micros(node.session_ttl),
+            fences_max: node.fences_max,
             freezes_on_lapse: node.on_lapse == OnLapse::Freeze,
             pull_stall_after_us: micros(pull.stall_after),
             pull_attempts: pull.attempts,
@@ -98,6 +101,7 @@ impl Durations {
                 } else {
                     OnLapse::Keep
                 },
+                fences_max: self.fences_max,
             },
             pull: PullSettings {
                 stall_after: duration(self.pull_stall_after_us),
@@ -115,6 +119,16 @@ impl Durations {
             },
         }
     }
+}
+
+fn all_fences() -> u32 {
+    Settings::DEFAULT.node.fences_max
+}
+
+// The form that serde calls it in.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn are_all_fences(fences_max: &u32) -> bool {
+    *fences_max == all_fences()
 }
 
 #[cfg(test)]
