@@ -213,6 +213,8 @@ struct Running {
     images: BTreeSet<Name>,
     waiter: Waiter,
     failures: u32,
+    /// The journal had it when it was ordered: an earlier atelet may have begun it.
+    is_resumed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -389,6 +391,11 @@ impl Node {
             return;
         };
         slot.is_touched = true;
+        let is_resumed = slot
+            .entry
+            .current
+            .as_ref()
+            .is_some_and(|pending| pending.op == op);
         let captured = match &slot.entry.current {
             Some(pending) if pending.op == op || pending.is_meant_by(&order) => pending.captured.clone(),
             _ => None,
@@ -441,6 +448,7 @@ impl Node {
             images: BTreeSet::new(),
             waiter,
             failures: 0,
+            is_resumed,
         });
         if is_durable_verb {
             self.keep(&uid);

@@ -194,8 +194,9 @@ impl Node {
         if slot.lost.is_some() {
             slot.entry.outlive();
         }
-        // An upload is not noted as under way: what is, is not its own.
-        if !matches!(running.order.verb, Verb::Upload { .. }) {
+        // What was refused was not begun, except by an earlier atelet, whose checkpoint may have been taken. An
+        // upload is not noted as under way: what is, is not its own.
+        if !matches!(running.order.verb, Verb::Upload { .. }) && (is_final || !running.is_resumed) {
             slot.entry.current = None;
         }
         // An upload is repeated safely; what concerns the sandbox must not be.

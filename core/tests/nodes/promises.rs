@@ -188,6 +188,28 @@ fn a_checkpoint_that_the_disk_refused_does_not_hide_that_the_sandbox_died_later(
     assert_eq!(seat.hosts(), None);
 }
 
+/// It may have been taken by an earlier atelet, and nobody heard of it.
+#[test]
+fn a_checkpoint_that_an_earlier_atelet_began_is_not_forgotten_when_the_disk_refuses_it() {
+    let mut known = entry(Sandbox::Busy);
+    known.current = Some(pending(8, None));
+    let mut seat = Seat::started(Some(known), &[]);
+    seat.describe(None);
+    seat.answered(grant());
+    let again = |order: &mut Order| (order.verb, order.op) = (checkpoint(), Some(op(8)));
+    for _ in 0..2 {
+        let refused = seat.order(again);
+        seat.refuse();
+        seat.refuse();
+        assert_eq!(seat.refusal(refused), Some(NodeFailureKind::Failed));
+        assert_eq!(seat.look, None, "it is expected that its sandbox is gone");
+        assert_eq!(seat.hosts().as_deref(), Some("a"));
+    }
+    let taken = seat.order(again);
+    seat.finish();
+    assert_eq!(seat.reply(taken), Some(Ok(())));
+}
+
 /// A node that has booted what nobody named, and starts again with what its disk has.
 fn restarted_with_a_nameless_boot() -> (Seat, Entry) {
     let nameless = |order: &mut Order| {
