@@ -8,7 +8,7 @@
 
 use crate::actor::{Actor, Change, Snapshot};
 use crate::effect::{Discard, Grave, Place, StoreOp, StoreReply};
-use crate::id::{ActorKey, Name, Version};
+use crate::id::{ActorKey, Incarnation, Name, Version};
 use crate::workflow::World;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -32,7 +32,16 @@ pub(crate) enum Collection {
     /// Having a node delete what a deleted actor left behind: these of it.
     Clearing(Box<Grave>, Vec<Snapshot>),
     /// Writing the note anew, without what is gone, or dropping it.
-    Closing(ActorKey),
+    Closing(Note),
+}
+
+/// Which note: of which actor, which life of it, and which attempt at deleting it.
+pub(crate) type Note = (ActorKey, Incarnation, Version);
+
+impl Grave {
+    pub(crate) fn note(&self) -> Note {
+        (self.actor.clone(), self.incarnation, self.version)
+    }
 }
 
 /// What is deleted at once, and what is deleted after it.
@@ -74,13 +83,13 @@ impl Collection {
         Onward::Ask(Collection::Burying(grave), op)
     }
 
-    /// The deleted actor whose leftovers they are, if it is deleted.
-    pub(crate) fn mourned(&self) -> Option<&ActorKey> {
+    /// The note that it is about, if it is about one.
+    pub(crate) fn mourned(&self) -> Option<Note> {
         match self {
             Collection::Mourning(grave) | Collection::Burying(grave) | Collection::Clearing(grave, _) => {
-                Some(&grave.actor)
+                Some(grave.note())
             }
-            Collection::Closing(actor) => Some(actor),
+            Collection::Closing(note) => Some(note.clone()),
             Collection::Reading(..) | Collection::Discarding(..) | Collection::Noting(..) => None,
         }
     }
@@ -144,7 +153,7 @@ impl Collection {
                 // What is on the disk of a node that is away stays noted.
                 let onward = clear(&grave, world);
                 onward.unwrap_or_else(|| {
-                    let closing = Collection::Closing(grave.actor.clone());
+                    let closing = Collection::Closing(grave.note());
                     Onward::Ask(closing, StoreOp::PutGrave(grave))
                 })
             }
@@ -243,5 +252,5 @@ fn drop_note(grave: &Grave) -> Onward {
         incarnation: grave.incarnation,
         version: grave.version,
     };
-    Onward::Ask(Collection::Closing(grave.actor.clone()), op)
+    Onward::Ask(Collection::Closing(grave.note()), op)
 }

@@ -296,6 +296,16 @@ impl Registry {
         }
     }
 
+    /// A row is stored in place of what a write expected to be there. One below that is no older news: the store
+    /// has lost what it had.
+    pub fn conflicted(&mut self, expected: Option<Version>, stored: Worker) {
+        if expected.is_some_and(|expected| stored.version < expected) {
+            self.replace(stored);
+        } else {
+            self.written(stored);
+        }
+    }
+
     fn replace(&mut self, row: Worker) {
         let key = row.key.clone();
         if !self.workers.contains_key(&key) {
@@ -503,11 +513,12 @@ impl Registry {
                 None => Fact::Present,
             };
         }
-        if entry.seen == Seen::Gone {
-            return Fact::Gone(Going::Worker);
-        }
+        // Where the session is over nobody need be asked, and perhaps nobody is there to answer.
         if is_over {
             return Fact::Gone(Going::Session);
+        }
+        if entry.seen == Seen::Gone {
+            return Fact::Gone(Going::Worker);
         }
         let is_other = |row: &Worker| {
             row.pod_uid != on.pod_uid || (!on.incarnation.is_empty() && row.incarnation != on.incarnation)

@@ -340,12 +340,18 @@ impl Replica {
             News::Nudged => flow.workflow.nudge(now, world),
             News::Abandoned => flow.workflow.abandon(now),
         }
+        let mut is_waiting = false;
         loop {
             flow.keep_reservation(&mut self.registry);
             let Some(output) = flow.workflow.poll_output() else {
                 self.queue = flow.workflow.give_back_queue();
                 let before = core::mem::replace(&mut flow.due, flow.workflow.poll_timeout());
-                return self.wakes.change(number, before, flow.due);
+                self.wakes.change(number, before, flow.due);
+                // Others have their turn meanwhile.
+                if is_waiting {
+                    self.sweep_on(now);
+                }
+                return;
             };
             match output {
                 workflow::Output::Store(lane, op) => {
@@ -362,6 +368,10 @@ impl Replica {
                     if let Some(address) = self.registry.address(&call.node) {
                         let effect = self.asked.ask(Origin::Call(number));
                         flow.call = Some(effect);
+                        if matches!(flow.wanted_by, WantedBy::Reconciler) {
+                            self.sweep.waits(&Filed::new(call.actor.clone()));
+                            is_waiting = true;
+                        }
                         self.outputs
                             .push_back(Output::Node(effect, address.clone(), call));
                         continue;
@@ -526,15 +536,18 @@ impl Replica {
     /// What a worker write's answer says about the worker, whoever wrote.
     fn learn(&mut self, note: Note, answer: &Result<StoreReply, StoreError>) {
         match (note, answer) {
-            (Note::Written(worker), Ok(StoreReply::Done)) => self.registry.written(*worker),
-            (Note::Deleted(key), Ok(StoreReply::Done)) => self.registry.deleted(&key),
-            (Note::Written(_) | Note::Deleted(_), Ok(StoreReply::WorkerConflict(Some(stored)))) => {
-                self.registry.written((**stored).clone());
+            (Note::Written(_, worker), Ok(StoreReply::Done)) => self.registry.written(*worker),
+            (Note::Deleted(_, key), Ok(StoreReply::Done)) => self.registry.deleted(&key),
+            (Note::Written(expected, _), Ok(StoreReply::WorkerConflict(Some(stored)))) => {
+                self.registry.conflicted(expected, (**stored).clone());
             }
-            (Note::Written(worker), Ok(StoreReply::WorkerConflict(None))) => {
+            (Note::Deleted(expected, _), Ok(StoreReply::WorkerConflict(Some(stored)))) => {
+                self.registry.conflicted(Some(expected), (**stored).clone());
+            }
+            (Note::Written(_, worker), Ok(StoreReply::WorkerConflict(None))) => {
                 self.registry.deleted(&worker.key)
             }
-            (Note::Deleted(key), Ok(StoreReply::WorkerConflict(None))) => self.registry.deleted(&key),
+            (Note::Deleted(_, key), Ok(StoreReply::WorkerConflict(None))) => self.registry.deleted(&key),
             (_, Ok(StoreReply::Worker(Some(stored)))) => self.registry.written((**stored).clone()),
             _ => {}
         }

@@ -7,6 +7,7 @@ use crate::attention::Attention;
 use crate::digits::Filed;
 use crate::id::{ActorKey, WorkerKey};
 use crate::trie::Trie;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 /// One replica's walk.
@@ -18,6 +19,8 @@ pub struct Sweep {
     /// The actors that are looked at, and the workers of theirs that were met meanwhile: of two workers that
     /// are promised to one actor one must be freed, so each has its turn.
     settling: Trie<Filed<ActorKey>, Vec<WorkerKey>>,
+    /// Those of them whose node has been asked: they wait for it and ask the store for little.
+    waiting: BTreeSet<ActorKey>,
     /// Promises that were met while their actor was looked at because of another one, which is over.
     again: Vec<(Filed<ActorKey>, WorkerKey)>,
 }
@@ -65,9 +68,21 @@ impl Sweep {
         met
     }
 
+    /// How many actors are looked at and do not wait for their nodes.
+    pub fn busy(&self) -> usize {
+        self.settling.len() - self.waiting.len()
+    }
+
     /// How many actors are looked at.
     pub fn settling(&self) -> usize {
         self.settling.len()
+    }
+
+    /// Notes that an actor that is looked at waits for its node from now on.
+    pub fn waits(&mut self, actor: &Filed<ActorKey>) {
+        if self.settling.contains_key(actor) {
+            self.waiting.insert(actor.key().clone());
+        }
     }
 
     /// Notes that an actor is looked at; `false` if it was already.
@@ -82,6 +97,7 @@ impl Sweep {
     /// Notes that an actor is looked at no more.
     pub fn settled(&mut self, actor: &Filed<ActorKey>) {
         let met = self.settling.remove(actor).unwrap_or_default();
+        self.waiting.remove(actor.key());
         self.again
             .extend(met.into_iter().map(|worker| (actor.clone(), worker)));
     }

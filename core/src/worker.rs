@@ -166,10 +166,14 @@ const WRITES_BITS: u32 = 16;
 const POD_BITS: u32 = 48;
 
 /// A fence above all that any row has had of a pod whose node has lost it, having seen promises up to `highest`.
-/// Until there is another promise it stays the same.
+/// The first row begins below 2^48; each later one begins above what its node said, and is written to less often
+/// than there are versions between two of these.
 pub(crate) fn above_every_promise(highest: Fence) -> Fence {
-    let lives = (highest.0.max(1) - 1) >> POD_BITS;
-    Fence((lives + 1) << POD_BITS).min(Fence::MAX)
+    let above = match highest.0 >> POD_BITS {
+        0 => 1 << POD_BITS,
+        _ => highest.0.saturating_add(2 << WRITES_BITS),
+    };
+    Fence(above).min(Fence::MAX)
 }
 
 /// An event for which the table has no row.

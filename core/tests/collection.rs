@@ -751,3 +751,27 @@ fn what_a_template_starts_actors_from_stays_however_its_place_is_written() {
     pass(&mut c, later() * 3);
     assert_eq!(deleted(&mut c), []);
 }
+
+/// Bounded leftovers: the lives of one name do not wait for one another.
+#[test]
+fn what_several_lives_of_one_name_have_left_is_collected_at_once() {
+    let mut c = Cluster::new(1, &["w1"]);
+    for life in 1..=5 {
+        let place = format!("mem://{life}");
+        let key = c.asleep("a", Some(&place));
+        let actor = c.store.actors.remove(&key).unwrap();
+        let mut grave = actor.grave().expect("it has a snapshot");
+        grave.incarnation = Incarnation(life);
+        c.store.graves.push(grave);
+    }
+    // One look, the wait, and time to spare.
+    for _ in 0..16 {
+        c.pass(0, Duration::from_secs(15));
+        c.report(0, vec![hand::sighting("w1", 0, None)]);
+        while let Some((effect, _)) = c.replicas[0].discards.pop_front() {
+            c.input(0, Input::Discarded(effect, Ok(())));
+            c.run(0);
+        }
+    }
+    assert_eq!(c.store.graves.len(), 0, "after four minutes");
+}

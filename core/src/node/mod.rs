@@ -48,8 +48,8 @@ pub use work::{Work, WorkFailure, WorkFailureKind, WorkResult};
 
 /// How often a snapshot that is safe on this node is tried to be saved before it is called lost.
 const SAVES_MAX: u32 = 8;
-/// How many workers that are gone are remembered.
-const LOST_MAX: usize = 1024;
+/// How many workers that are not there are remembered.
+const ABSENT_MAX: usize = 1024;
 /// How often ateom is asked before it is called unreachable.
 const ASKS_MAX: u32 = 4;
 
@@ -187,8 +187,10 @@ struct Slot {
     running: Option<Running>,
     /// The journal knows it, and nobody has said yet whether it is still there.
     is_awaited: bool,
-    /// It was there, and is not any more: the higher, the later it was lost.
-    lost: Option<u64>,
+    /// It was there, and is not any more.
+    is_lost: bool,
+    /// Nobody knows of it, or nobody any more: the higher, the later that began.
+    absent: Option<u64>,
     /// Its ateom does not answer.
     is_silent: bool,
     /// It has been asked what it has.
@@ -311,7 +313,7 @@ impl Node {
             && slot.running.as_ref().is_none_or(|running| running.op == op)
         {
             let result = done.result.clone();
-            return self.recall(Some(id), &order, result);
+            return self.recall(Some(id), &order, Shown::by(&order), result);
         }
         if let Some(running) = &slot.running {
             let is_same_wish = running.order.actor == order.actor && running.order.verb == order.verb;
@@ -342,12 +344,15 @@ impl Node {
     /// is overtaken.
     fn answer_or_begin(&mut self, now: Instant, caller: Option<RequestId>, op: OpId, order: Arc<Order>) {
         let uid = order.worker.clone();
-        let Some(slot) = self.slots.get(&uid) else {
+        let Some(slot) = self.slots.get_mut(&uid) else {
             return;
         };
         let hosts_other = slot.entry.hosted.as_ref().is_some_and(|h| !h.is_of(&order));
         if order.verb == Verb::Stop && hosts_other {
-            return self.recall(caller, &order, Ok(()));
+            // It is not there; what was promised to it here is taken back all the same.
+            slot.entry.void(order.worker_fence);
+            let shown = Shown::after_stop(&order);
+            return self.recall(caller, &order, shown, Ok(()));
         }
         // A boot whose sandbox is alive has happened; only its answer was lost (S04).
         let is_booted = matches!(order.verb, Verb::Run { .. } | Verb::Restore { .. })
@@ -357,14 +362,15 @@ impl Node {
                 .as_ref()
                 .is_some_and(|h| h.op == op && matches!(h.sandbox, Sandbox::Running | Sandbox::Frozen));
         if is_booted {
-            return self.recall(caller, &order, Ok(()));
+            return self.recall(caller, &order, Shown::by(&order), Ok(()));
         }
         // Nothing is cleared under the feet of what is alive there: begun before this atelet was, or not
         // yet ended by what was to end it.
         let alive = slot.described.as_ref().and_then(|d| d.sandbox.as_ref());
+        let shown = Shown::by(&order);
         if let (Verb::Run { .. } | Verb::Restore { .. }, Some(alive)) = (&order.verb, alive) {
             if alive.op == Some(op) && matches!(alive.sandbox, Sandbox::Running | Sandbox::Frozen) {
-                return self.recall(caller, &order, Ok(()));
+                return self.recall(caller, &order, shown, Ok(()));
             }
             // What the journal has there too will not go away by itself: the order is from before it, as a store
             // that has lost writes gives it. The worker is not the actor's by that order.

@@ -34,6 +34,18 @@ impl Shown {
             worker: order.worker_fence,
         }
     }
+
+    /// What is promised to whoever has an actor stopped: that no order under its promise is let in.
+    pub(super) fn after_stop(order: &Order) -> Shown {
+        let worker = match order.worker_fence {
+            Fence(0) => Fence(0),
+            promise => promise.next(),
+        };
+        Shown {
+            worker,
+            ..Shown::by(order)
+        }
+    }
 }
 
 /// What the disk has been given.
@@ -59,8 +71,15 @@ impl Node {
         if order.fence > Fence(0) {
             self.fences.raise(order.life(), order.fence);
         }
-        let slot = self.slots.entry(order.worker.clone()).or_default();
+        let absent = Some(self.next);
+        let slot = self.slots.entry(order.worker.clone()).or_insert_with(|| Slot {
+            absent,
+            ..Slot::default()
+        });
         slot.entry.highest = slot.entry.highest.max(order.worker_fence);
+        if slot.absent == absent {
+            self.forget_the_absent();
+        }
         let most = self.settings.node.fences_max as usize;
         if self.fences.are_more_than(most) {
             let mut in_use = self.lives_in_use();
@@ -92,9 +111,15 @@ impl Node {
     }
 
     /// Answers without having done anything for it: what the order asks for has happened already, or need not.
-    pub(super) fn recall(&mut self, caller: Option<RequestId>, order: &Order, reply: NodeReply) {
+    pub(super) fn recall(
+        &mut self,
+        caller: Option<RequestId>,
+        order: &Order,
+        shown: Shown,
+        reply: NodeReply,
+    ) {
         if let Some(caller) = caller {
-            self.answer(caller, &order.worker, Shown::by(order), reply);
+            self.answer(caller, &order.worker, shown, reply);
         }
     }
 
@@ -173,6 +198,13 @@ impl Node {
     /// A caller has gone, whatever it is owed.
     pub(super) fn forgive(&mut self, caller: RequestId) {
         self.owed.retain(|owed| owed.caller != caller);
+    }
+
+    /// Workers that an answer or the disk is about.
+    pub(super) fn awaited_workers(&self) -> BTreeSet<PodUid> {
+        let owed = self.owed.iter().map(|owed| owed.worker.clone());
+        owed.chain(self.keeps.values().map(|keep| keep.worker.clone()))
+            .collect()
     }
 
     fn is_kept(&self, owed: &Owed) -> bool {

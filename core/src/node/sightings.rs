@@ -1,7 +1,7 @@
 //! What ateom says of workers, and what the control plane is told of it.
 
 use super::looks::Age;
-use super::{Described, LOST_MAX, Node, Output, Slot, Stage, Timer};
+use super::{ABSENT_MAX, Described, Node, Output, Slot, Stage, Timer};
 use crate::id::PodUid;
 use crate::registry::{Hosting, Report, Sighting};
 use crate::time::Instant;
@@ -17,7 +17,7 @@ impl Node {
         }
         let is_first = slot.described.replace(described).is_none() && !slot.is_touched;
         slot.is_awaited = false;
-        slot.lost = None;
+        (slot.is_lost, slot.absent) = (false, None);
         // While an operation is under way its own answer tells what became of it, also when ateom was
         // restarted meanwhile: what is asked of the new one is under the same promise.
         if slot.running.is_none() {
@@ -70,7 +70,7 @@ impl Node {
         if slot.described.take().is_none() && !was_awaited {
             return;
         }
-        slot.lost = Some(self.next);
+        (slot.is_lost, slot.absent) = (true, Some(self.next));
         let is_idle = slot
             .running
             .as_ref()
@@ -78,29 +78,29 @@ impl Node {
         if is_idle && slot.entry.current.as_ref().is_none_or(|p| p.captured.is_none()) {
             slot.entry.vacate();
             slot.entry.outlive();
-            self.forget_the_lost();
+            self.forget_the_absent();
             self.keep(uid);
         }
         self.changed(now);
     }
 
-    /// No pod comes back after a thousand others have come and gone: the older half of those that are lost is
-    /// forgotten.
-    fn forget_the_lost(&mut self) {
-        let is_over = |slot: &Slot| {
-            let is_empty = slot.entry.hosted.is_none() && slot.entry.current.is_none();
-            slot.lost.filter(|_| is_empty && slot.running.is_none())
-        };
-        let over = self
-            .slots
-            .iter()
-            .filter_map(|(uid, slot)| Some((is_over(slot)?, uid)));
-        let mut over: Vec<(u64, &PodUid)> = over.collect();
-        if over.len() <= LOST_MAX {
+    /// No pod comes back after a thousand others have come and gone: the older half of those that are absent, and
+    /// that nobody waits for, is forgotten.
+    pub(super) fn forget_the_absent(&mut self) {
+        let absent = self.slots.values().filter(|slot| slot.absent.is_some());
+        if absent.count() <= ABSENT_MAX {
             return;
         }
+        let awaited = self.awaited_workers();
+        let since = |slot: &Slot| {
+            let is_empty = slot.entry.hosted.is_none() && slot.entry.current.is_none();
+            slot.absent.filter(|_| is_empty && slot.running.is_none())
+        };
+        let free = self.slots.iter().filter(|(uid, _)| !awaited.contains(*uid));
+        let mut over: Vec<(u64, &PodUid)> =
+            free.filter_map(|(uid, slot)| Some((since(slot)?, uid))).collect();
         over.sort_unstable();
-        over.truncate(LOST_MAX / 2);
+        over.truncate(ABSENT_MAX / 2);
         let oldest: Vec<PodUid> = over.into_iter().map(|(_, uid)| uid.clone()).collect();
         for uid in oldest {
             self.slots.remove(&uid);

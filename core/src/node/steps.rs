@@ -191,7 +191,7 @@ impl Node {
         if running.order.verb == Verb::Stop && result.is_ok() {
             slot.entry.void(running.order.worker_fence);
         }
-        if slot.lost.is_some() {
+        if slot.is_lost {
             slot.entry.outlive();
         }
         // What was refused was not begun, except by an earlier atelet, whose checkpoint may have been taken. An

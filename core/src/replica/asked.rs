@@ -2,7 +2,7 @@
 
 use crate::collection::Collection;
 use crate::effect::StoreOp;
-use crate::id::{EffectId, Name, NodeName, RequestId, WorkerKey};
+use crate::id::{EffectId, Name, NodeName, RequestId, Version, WorkerKey};
 use crate::request::Errand;
 use crate::trie::Trie;
 use crate::worker::Worker;
@@ -38,8 +38,8 @@ pub(super) enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Note {
     Nothing,
-    Written(Box<Worker>),
-    Deleted(WorkerKey),
+    Written(Option<Version>, Box<Worker>),
+    Deleted(Version, WorkerKey),
 }
 
 impl Asked {
@@ -79,8 +79,8 @@ impl Asked {
 /// What is to be learnt from the answer to this.
 pub(super) fn note_of(op: &StoreOp) -> Note {
     match op {
-        StoreOp::PutWorker { worker, .. } => Note::Written(worker.clone()),
-        StoreOp::DeleteWorker { key, .. } => Note::Deleted(key.clone()),
+        StoreOp::PutWorker { expect, worker } => Note::Written(*expect, worker.clone()),
+        StoreOp::DeleteWorker { key, expect } => Note::Deleted(*expect, key.clone()),
         _ => Note::Nothing,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Origin, Output, Phase, Replica, Timer};
 use crate::actor::{Actor, Snapshot};
-use crate::collection::{Collection, Onward};
+use crate::collection::{Collection, Note, Onward};
 use crate::effect::{Grave, StoreError, StoreOp, StoreReply};
 use crate::id::{ActorKey, EffectId, Name};
 use crate::time::{Instant, jittered};
@@ -37,8 +37,8 @@ pub(super) struct Leftovers {
     pages: u32,
     /// How many collections are under way.
     under_way: usize,
-    /// Every actor whose note is held or acted upon.
-    mourned: BTreeSet<ActorKey>,
+    /// Every note that is held or acted upon.
+    mourned: BTreeSet<Note>,
     /// What is collected next: each kind has its turn.
     turn: Turn,
 }
@@ -67,10 +67,10 @@ impl Turn {
 }
 
 impl Leftovers {
-    fn ended(&mut self, mourned: Option<&ActorKey>) {
+    fn ended(&mut self, mourned: Option<&Note>) {
         self.under_way -= 1;
-        if let Some(actor) = mourned {
-            self.mourned.remove(actor);
+        if let Some(note) = mourned {
+            self.mourned.remove(note);
         }
     }
 }
@@ -132,7 +132,7 @@ impl Replica {
         if let Ok(StoreReply::Graves { graves, next }) = answer {
             // One that is looked for already has been listed once more.
             for grave in graves {
-                if self.leftovers.mourned.insert(grave.actor.clone()) {
+                if self.leftovers.mourned.insert(grave.note()) {
                     self.leftovers.graves.push_back(grave);
                 }
             }
@@ -157,8 +157,8 @@ impl Replica {
         self.set_collection_timer();
     }
 
-    /// What there is to collect, of each kind in turn, and the deleted actor that has left it, if it is one.
-    fn next_collection(&mut self, now: Instant) -> Option<(Option<ActorKey>, Onward)> {
+    /// What there is to collect, of each kind in turn, and the note of it, if there is one.
+    fn next_collection(&mut self, now: Instant) -> Option<(Option<Note>, Onward)> {
         let first = self.leftovers.turn;
         let turns = [first, first.next(), first.next().next()];
         turns.into_iter().find_map(|turn| {
@@ -172,11 +172,11 @@ impl Replica {
                 Turn::Absent => {
                     let is_due = |(due, _): &mut (Instant, Box<Grave>)| *due <= now;
                     let (_, grave) = self.leftovers.absent.pop_front_if(is_due)?;
-                    Some((Some(grave.actor.clone()), Collection::of_absent(grave)))
+                    Some((Some(grave.note()), Collection::of_absent(grave)))
                 }
                 Turn::Grave => {
                     let grave = self.leftovers.graves.pop_front()?;
-                    Some((Some(grave.actor.clone()), Collection::of_grave(grave)))
+                    Some((Some(grave.note()), Collection::of_grave(grave)))
                 }
             }
         })
@@ -188,7 +188,7 @@ impl Replica {
         collection: Collection,
         answer: Result<StoreReply, StoreError>,
     ) {
-        let mourned = collection.mourned().cloned();
+        let mourned = collection.mourned();
         match answer {
             Ok(reply) => {
                 let onward = collection.stored(reply, self.world());
@@ -203,7 +203,7 @@ impl Replica {
         let Some(Origin::Collection(collection)) = self.asked.answered(effect) else {
             return;
         };
-        let mourned = collection.mourned().cloned();
+        let mourned = collection.mourned();
         match result {
             Ok(()) => {
                 let onward = collection.discarded(self.world());
@@ -215,7 +215,7 @@ impl Replica {
     }
 
     /// The next step of a collection, of a deleted actor's leftovers or not.
-    fn collect(&mut self, now: Instant, mourned: Option<ActorKey>, onward: Onward) {
+    fn collect(&mut self, now: Instant, mourned: Option<Note>, onward: Onward) {
         match onward {
             // Whoever serves on finds it again.
             _ if self.phase != Phase::Serving => {}
@@ -236,7 +236,7 @@ impl Replica {
 
     /// It did not work this time.
     fn collect_again(&mut self, now: Instant, collection: Collection) {
-        self.leftovers.ended(collection.mourned());
+        self.leftovers.ended(collection.mourned().as_ref());
         if let Some((actor, garbage)) = collection.unfinished() {
             self.collect_later(now, actor, garbage);
         }

@@ -15,6 +15,8 @@ use alloc::vec::Vec;
 
 /// How many sweeping workflows run at once.
 const SWEEPERS_MAX: usize = 16;
+/// How many more wait for their nodes at most.
+const WAITERS_MAX: usize = 4096;
 
 impl Replica {
     /// The workflow of this replica that has, or asks for, an actor's lease.
@@ -69,7 +71,10 @@ impl Replica {
 
     /// Goes on with the sweep as far as it may at once.
     pub(super) fn sweep_on(&mut self, now: Instant) {
-        while self.phase == Phase::Serving && self.sweep.settling() < SWEEPERS_MAX {
+        while self.phase == Phase::Serving
+            && self.sweep.busy() < SWEEPERS_MAX
+            && self.sweep.settling() < WAITERS_MAX
+        {
             let Some((actor, worker)) = self.sweep.next(self.registry.attention()) else {
                 return;
             };

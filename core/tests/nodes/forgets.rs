@@ -5,7 +5,9 @@ use crate::seat::*;
 use holdfast_core::effect::*;
 use holdfast_core::id::*;
 use holdfast_core::node::*;
+use holdfast_core::registry::Sighting;
 use holdfast_core::settings::Settings;
+use holdfast_core::worker::{Change, Sight, Worker};
 
 /// A node that remembers eight fences, and what its disk has.
 struct Forgetful {
@@ -159,4 +161,125 @@ fn pods_that_are_long_gone_are_forgotten_and_the_last_of_them_are_not() {
             "no order from before is let in at {uid}"
         );
     }
+}
+
+/// I12: an answer that waits for the disk is given, whatever has been forgotten meanwhile.
+#[test]
+fn an_answer_that_is_owed_outlives_the_pod_that_it_is_about() {
+    let mut seat = Seat::running();
+    let save = |order: &mut Order| (order.session, order.verb, order.op) = (1, checkpoint(), Some(op(2)));
+    let first = seat.order(save);
+    seat.finish();
+    assert_eq!(seat.reply(first), Some(Ok(())));
+    seat.describe(None);
+    seat.input(Input::WorkerLost("uid".into()));
+    seat.kept();
+    let pods = |seat: &mut Seat, from: u32, to: u32| {
+        for pod in from..to {
+            let uid = PodUid::from(format!("uid-{pod}"));
+            let there = Described {
+                key: worker_key(&format!("w{pod}")),
+                ..described(None)
+            };
+            seat.input(Input::Worker(uid.clone(), there));
+            seat.input(Input::WorkerLost(uid));
+        }
+    };
+    pods(&mut seat, 0, 1023);
+    seat.kept();
+    // A successor asks for the same operation under a higher fence.
+    let again = seat.order(|order| {
+        save(order);
+        order.fence = Fence(11);
+    });
+    assert_eq!(seat.reply(again), None, "its fence is not on disk yet");
+    pods(&mut seat, 1023, 1026);
+    seat.kept();
+    seat.kept();
+    assert_eq!(seat.reply(again), Some(Ok(())));
+}
+
+/// "Of pods that are gone it remembers about a thousand", also of those that it has never seen.
+#[test]
+fn pods_that_never_were_here_are_forgotten_too() {
+    let mut seat = Seat::idle();
+    let mut disk = Memory::default();
+    for pod in 0..3000 {
+        seat.order(|order| {
+            order.worker = PodUid::from(format!("uid-{pod}"));
+            (order.session, order.verb, order.op) = (1, Verb::Stop, None);
+        });
+        while !(seat.keeps.is_empty() && seat.work.is_empty()) {
+            for (effect, kept) in std::mem::take(&mut seat.keeps) {
+                disk.take(&kept);
+                seat.input(Input::Kept(effect, Ok(())));
+            }
+            while !seat.work.is_empty() {
+                seat.fails(WorkFailureKind::Gone);
+            }
+        }
+    }
+    assert!(disk.entries.len() <= 1026, "{}", disk.entries.len());
+}
+
+/// What the node says of its worker.
+fn sighting(seat: &mut Seat) -> Sighting {
+    seat.input(Input::Reported(Ok(grant())));
+    seat.report();
+    let report = seat.said.iter().find_map(|output| match output {
+        Output::Report(report) => Some(report),
+        _ => None,
+    });
+    report.unwrap().workers[0].clone()
+}
+
+/// The row of the worker as it is written when it is heard of again, promised.
+fn promised(seen: &Sighting) -> Worker {
+    let sight = Sight {
+        pod_uid: seen.pod_uid.clone(),
+        incarnation: seen.incarnation.clone(),
+        ip: seen.ip.clone(),
+        node: seen.node.clone(),
+        duty: seen.duty,
+    };
+    let promise = Change::Promise {
+        actor: actor_key("a"),
+        incarnation: Incarnation(7),
+        template: ("ns".into(), "counter".into()),
+        session: 1,
+    };
+    let row = Worker::appear(seen.key.clone(), sight, seen.highest_fence);
+    row.after(promise, Version::FIRST).unwrap()
+}
+
+fn lost_and_found(seat: &mut Seat) {
+    seat.input(Input::WorkerLost("uid".into()));
+    seat.kept();
+    seat.describe(None);
+    seat.kept();
+}
+
+/// "Should the same pod come back, its new row begins above every version of the old one: no order that was promised
+/// before is let in, and no replica that slept through both can take one row for the other." The second time, too.
+#[test]
+fn a_pod_that_comes_back_twice_is_above_every_promise_from_before() {
+    let mut seat = Seat::idle();
+    lost_and_found(&mut seat);
+    let second = sighting(&mut seat);
+    let (old, fence) = (promised(&second), promised(&second).version.0);
+    // The order for that promise is on its way.
+    lost_and_found(&mut seat);
+    let third = sighting(&mut seat);
+    let new = promised(&third);
+    let late = seat.order(|order| (order.session, order.worker_fence) = (1, Fence(fence)));
+    seat.kept();
+    assert!(
+        new.version > old.version,
+        "the rows of two lives are one and the same at version {}",
+        new.version
+    );
+    assert!(matches!(
+        seat.refusal(late),
+        Some(NodeFailureKind::StaleFence { .. })
+    ));
 }

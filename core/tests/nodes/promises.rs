@@ -276,3 +276,27 @@ fn what_was_captured_for_nobody_in_particular_is_saved_when_that_is_asked_for_ag
         assert_eq!(seat.working(), expected.iter().collect::<Vec<_>>());
     }
 }
+
+/// "A node that ... is told to stop what runs there, raises the worker's fence: an order under the old promise that is
+/// still on its way is refused." Also if something else is there at the moment.
+#[test]
+fn a_stop_takes_the_promise_back_also_while_the_worker_is_occupied() {
+    let mut seat = Seat::idle();
+    seat.describe(Some(("x", 9, Sandbox::Running)));
+    seat.kept();
+    assert_eq!(seat.hosts().as_deref(), Some("x"));
+    let stop = seat.order(|order| (order.session, order.verb, order.op) = (1, Verb::Stop, Some(op(2))));
+    seat.kept();
+    assert_eq!(seat.reply(stop), Some(Ok(())));
+    seat.describe(None);
+    seat.kept();
+    assert_eq!(seat.hosts(), None);
+    let late = seat.order(|order| order.session = 1);
+    seat.kept();
+    assert!(
+        matches!(seat.refusal(late), Some(NodeFailureKind::StaleFence { .. })),
+        "{:?} {:?}",
+        seat.reply(late),
+        seat.working()
+    );
+}
