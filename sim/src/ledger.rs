@@ -2,10 +2,15 @@
 //!
 //! It is a text that people read and a test compares. Reasons are written by hand and are kept when the
 //! rest is written anew.
+//!
+//! It may only improve, which takes no history to see. What the text says now is compared with what is seen
+//! now: an entry that has become weaker ([`weakened`]) is not written down, it is a failure. And how many weak
+//! entries each record may have is a number in the source of the test ([`Ceiling`]), so that new ones need a
+//! line that a reader sees.
 
 use holdfast_core::table::{ABSENT, Kind, Moved, Table};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 /// What stands where a reason is still to be given.
 pub const UNEXPLAINED: &str = "?";
@@ -19,9 +24,55 @@ const HEAD: &str = "\
 #   never    nothing makes it, or can ask for it; why is said
 #   refused  not in the record's table: its own test tries it, and nothing changes
 #
+# It may only improve: from never to refused, to walk, to run. How many entries are walk or never, per record,
+# has a ceiling in sim/tests/ledger.rs.
+#
 # REWRITE=1 cargo test -p holdfast-sim --test ledger
 # writes it anew and keeps the reasons.
 ";
+
+/// How well an entry is known, from what is only said to what is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// A reason says why it does not happen.
+    Never,
+    /// It is not in the table, and has been tried.
+    Refused,
+    /// The record's own test makes it.
+    Walk,
+    /// A run of the simulator makes it.
+    Run,
+}
+
+impl Standing {
+    /// All of them, the weakest first.
+    pub const ALL: [Standing; 4] = [Standing::Never, Standing::Refused, Standing::Walk, Standing::Run];
+
+    /// What stands before its entries.
+    pub fn name(self) -> &'static str {
+        match self {
+            Standing::Never => "never",
+            Standing::Refused => "refused",
+            Standing::Walk => "walk",
+            Standing::Run => "run",
+        }
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How many entries of one record may be weak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ceiling {
+    /// So many that only the record's own test makes.
+    pub walk: usize,
+    /// So many for which only a reason is given.
+    pub never: usize,
+}
 
 /// What has been seen to happen.
 #[derive(Debug, Default)]
@@ -34,14 +85,20 @@ pub struct Seen {
     pub refused: BTreeSet<(&'static str, &'static str, &'static str)>,
 }
 
-/// Reasons by record, state, and what they are given for.
-pub type Reasons = BTreeMap<(String, String, String), String>;
+/// An entry: record, state, and event or transition.
+pub type Entry = (String, String, String);
+
+/// What reason is given for an entry.
+pub type Reasons = BTreeMap<Entry, String>;
+
+/// How well each entry is known.
+pub type Standings = BTreeMap<Entry, Standing>;
 
 /// The ledger as it is being written.
 #[derive(Debug)]
 pub struct Ledger {
     text: String,
-    counts: BTreeMap<&'static str, usize>,
+    counts: BTreeMap<(&'static str, Standing), usize>,
     reasons: Reasons,
 }
 
@@ -67,10 +124,10 @@ impl Ledger {
             for (_, event) in pairs {
                 if !table.allows(from, *event) {
                     if seen.refused.contains(&(table.record(), state, event.name())) {
-                        self.count("refused");
+                        self.count(table.record(), Standing::Refused);
                         refused.push(event.name());
                     } else {
-                        self.count("never");
+                        self.count(table.record(), Standing::Never);
                         let reason = self.reason(table.record(), state, event.name());
                         match never.iter_mut().find(|(known, _)| *known == reason) {
                             Some((_, events)) => events.push(event.name()),
@@ -101,31 +158,61 @@ impl Ledger {
 
     /// The whole text.
     pub fn text(&self) -> String {
-        let counts: Vec<String> = self.counts.iter().map(|(how, n)| format!("{n} {how}")).collect();
+        let counts = Standing::ALL.map(|standing| {
+            let each = self.counts.iter().filter(|((_, of), _)| *of == standing);
+            format!("{} {standing}", each.map(|(_, count)| count).sum::<usize>())
+        });
         format!("{HEAD}#\n# {}\n{}", counts.join(", "), self.text)
+    }
+
+    /// The ceilings that are passed, or left behind.
+    pub fn passed(&self, ceilings: &[(&str, Ceiling)]) -> Vec<String> {
+        let records: BTreeSet<&str> = self.counts.keys().map(|(record, _)| *record).collect();
+        let mut passed = Vec::new();
+        for record in records {
+            let Some((_, ceiling)) = ceilings.iter().find(|(of, _)| *of == record) else {
+                passed.push(format!("{record}: no ceiling"));
+                continue;
+            };
+            let limits = [(Standing::Walk, ceiling.walk), (Standing::Never, ceiling.never)];
+            for (standing, limit) in limits {
+                let count = self.counts.get(&(record, standing)).copied().unwrap_or_default();
+                if count > limit {
+                    passed.push(format!(
+                        "{record}: {count} {standing}, and no more than {limit} may be"
+                    ));
+                }
+                if count < limit {
+                    passed.push(format!(
+                        "{record}: {count} {standing}; lower the ceiling from {limit}, so that it stays so"
+                    ));
+                }
+            }
+        }
+        passed
     }
 
     fn transition(&mut self, moved: &Moved, seen: &Seen) {
         let what = format!("{} -> {}", moved.event, moved.to);
-        let how = if seen.run.contains(moved) {
-            "run"
+        let standing = if seen.run.contains(moved) {
+            Standing::Run
         } else if seen.walked.contains(moved) {
-            "walk"
+            Standing::Walk
         } else {
-            "never"
+            Standing::Never
         };
-        self.count(how);
-        let _ = match how {
-            "run" => writeln!(self.text, "  {how:<5} {what}"),
+        self.count(moved.record, standing);
+        let _ = match standing {
+            Standing::Run => writeln!(self.text, "  {standing:<5} {what}"),
             _ => {
                 let reason = self.reason(moved.record, moved.from, &what);
-                writeln!(self.text, "  {how:<5} {what}: {reason}")
+                writeln!(self.text, "  {standing:<5} {what}: {reason}")
             }
         };
     }
 
-    fn count(&mut self, how: &'static str) {
-        *self.counts.entry(how).or_default() += 1;
+    fn count(&mut self, record: &'static str, standing: Standing) {
+        *self.counts.entry((record, standing)).or_default() += 1;
     }
 
     fn reason(&self, record: &str, state: &str, what: &str) -> String {
@@ -139,23 +226,51 @@ impl Ledger {
 
 /// The reasons that a ledger gives.
 pub fn reasons(text: &str) -> Reasons {
-    let mut reasons = Reasons::new();
-    let mut place = (String::new(), String::new());
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
+    let entries = entries(text).filter_map(|(entry, _, reason)| Some((entry, reason?.to_string())));
+    entries.collect()
+}
+
+/// How well a ledger knows what is in it.
+pub fn standings(text: &str) -> Standings {
+    entries(text)
+        .map(|(entry, standing, _)| (entry, standing))
+        .collect()
+}
+
+/// The entries that both have, and that were better known before. An entry that is in only one of the two is
+/// about another table.
+pub fn weakened(before: &Standings, now: &Standings) -> Vec<String> {
+    let both = before
+        .iter()
+        .filter_map(|(entry, was)| Some((entry, was, now.get(entry)?)));
+    both.filter(|(_, was, is)| is < was)
+        .map(|((record, state, what), was, is)| format!("{record} {state}, {what}: was {was}, is {is}"))
+        .collect()
+}
+
+fn entries(text: &str) -> impl Iterator<Item = (Entry, Standing, Option<&str>)> {
+    let mut place = ("", "");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.flat_map(move |line| {
+        let mut found = Vec::new();
         match (line.strip_prefix("  "), line.split_once(' ')) {
             (Some(entry), _) => {
-                let given = entry.split_once(' ').and_then(|(_, rest)| rest.split_once(": "));
-                let Some((whats, reason)) = given else { continue };
+                let (word, rest) = entry.split_once(' ').unwrap_or((entry, ""));
+                let standing = Standing::ALL.into_iter().find(|standing| standing.name() == word);
+                let (whats, reason) = match rest.split_once(": ") {
+                    Some((whats, reason)) => (whats, Some(reason)),
+                    None => (rest, None),
+                };
                 for what in whats.split(", ") {
-                    let key = (place.0.clone(), place.1.clone(), what.trim().to_string());
-                    reasons.insert(key, reason.to_string());
+                    let entry = (place.0.into(), place.1.into(), what.trim().into());
+                    found.extend(standing.map(|standing| (entry, standing, reason)));
                 }
             }
-            (None, Some((record, state))) => place = (record.to_string(), state.to_string()),
+            (None, Some(heading)) => place = heading,
             (None, None) => {}
         }
-    }
-    reasons
+        found
+    })
 }
 
 #[cfg(test)]
@@ -198,5 +313,49 @@ mod tests {
         let mut again = Ledger::new(kept);
         again.add(&TABLE, &seen);
         assert_eq!(again.text(), text);
+    }
+    fn known(standing: Standing) -> Standings {
+        let entry = |what: &str| ("lease".into(), "Held".into(), what.into());
+        [
+            (entry("Renew -> Renewing"), standing),
+            (entry("Acquire"), Standing::Refused),
+        ]
+        .into()
+    }
+
+    #[test]
+    fn an_entry_that_is_known_less_well_than_before_is_told_and_no_other_is() {
+        for (index, was) in Standing::ALL.into_iter().enumerate() {
+            for (other, is) in Standing::ALL.into_iter().enumerate() {
+                let told = weakened(&known(was), &known(is));
+                assert_eq!(told.len(), usize::from(other < index), "{was} to {is}");
+            }
+        }
+        assert_eq!(
+            weakened(&known(Standing::Run), &known(Standing::Walk)),
+            ["lease Held, Renew -> Renewing: was run, is walk"]
+        );
+        assert!(weakened(&known(Standing::Run), &Standings::new()).is_empty());
+    }
+
+    #[test]
+    fn a_ceiling_is_kept_neither_passed_nor_left_behind() {
+        let mut ledger = Ledger::new(Reasons::new());
+        ledger.count("lease", Standing::Run);
+        ledger.count("lease", Standing::Walk);
+        let told = |walk, never| ledger.passed(&[("lease", Ceiling { walk, never })]);
+        assert_eq!(told(1, 0), [""; 0]);
+        let [more] = &told(0, 0)[..] else {
+            panic!("one is too many")
+        };
+        assert_eq!(more, "lease: 1 walk, and no more than 0 may be");
+        let [less] = &told(1, 2)[..] else {
+            panic!("two may be")
+        };
+        assert!(
+            less.starts_with("lease: 0 never; lower the ceiling from 2"),
+            "{less}"
+        );
+        assert_eq!(ledger.passed(&[]), ["lease: no ceiling"]);
     }
 }
