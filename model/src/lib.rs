@@ -14,6 +14,7 @@ mod catalog;
 pub mod defect;
 pub mod fact;
 pub mod flight;
+pub mod futile;
 pub mod history;
 pub mod host;
 pub mod invariant;

@@ -7,6 +7,8 @@ use holdfast_model::search::{Limits, Outcome, Verdict, explore};
 use holdfast_model::step::Step;
 use holdfast_model::{scopes, story};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Look at every history of small worlds around the core's machines
@@ -27,6 +29,9 @@ struct Cli {
     /// The most states in one scope (a million take about a gigabyte of memory)
     #[arg(long, default_value_t = 3_000_000)]
     states: usize,
+    /// How many scopes are looked at side by side
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
     /// Look only at what happens, not at what follows when nothing goes wrong any more
     #[arg(long)]
     safety_only: bool,
@@ -60,34 +65,66 @@ fn main() -> ExitCode {
         "states", "steps", "depth", "ends", "time"
     );
     let begin = Instant::now();
-    let (mut states, mut cut, mut violated) = (0, 0, 0);
-    for scope in scopes {
-        let line = scope.to_string();
-        let mut model = Model::new(scope, liveness);
-        let outcome = explore(&mut model, limits);
-        states += outcome.states;
-        print_row(&line, &outcome);
-        match outcome.verdict {
-            Verdict::Exhausted => {}
-            Verdict::CutAt(_) => cut += 1,
-            Verdict::Violated(way, what) => {
-                violated += 1;
-                for line in story::tell(&mut model, &way) {
-                    println!("    {line}");
+    let next = AtomicUsize::new(0);
+    let total = Mutex::new(Total::default());
+    std::thread::scope(|threads| {
+        for _ in 0..cli.jobs.clamp(1, scopes.len().max(1)) {
+            threads.spawn(|| {
+                while let Some(scope) = scopes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let (outcome, story) = look(scope, liveness, limits);
+                    let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+                    total.add(&outcome);
+                    print_row(&scope.to_string(), &outcome);
+                    story.iter().for_each(|line| println!("    {line}"));
                 }
-                println!("    VIOLATED {what}");
-            }
+            });
         }
-    }
+    });
+    let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!(
-        "{states} states in {:.1?}; {violated} violations; {cut} scopes were cut",
-        begin.elapsed()
+        "{} states in {:.1?}; {} violations; {} of {} scopes were cut before all of them had been seen",
+        total.states,
+        begin.elapsed(),
+        total.violated,
+        total.cut,
+        scopes.len()
     );
-    if violated == 0 {
+    if total.violated == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// What all scopes have come to.
+#[derive(Default)]
+struct Total {
+    states: usize,
+    cut: usize,
+    violated: usize,
+}
+
+impl Total {
+    fn add(&mut self, outcome: &Outcome<Step>) {
+        self.states += outcome.states;
+        match outcome.verdict {
+            Verdict::Exhausted => {}
+            Verdict::CutAt(_) => self.cut += 1,
+            Verdict::Violated(..) => self.violated += 1,
+        }
+    }
+}
+
+/// Looks at one scope; a violation comes with its story.
+fn look(scope: &Scope, liveness: Liveness, limits: Limits) -> (Outcome<Step>, Vec<String>) {
+    let mut model = Model::new(scope.clone(), liveness);
+    let outcome = explore(&mut model, limits);
+    let mut story = Vec::new();
+    if let Verdict::Violated(way, what) = &outcome.verdict {
+        story = story::tell(&mut model, way);
+        story.push(format!("VIOLATED {what}"));
+    }
+    (outcome, story)
 }
 
 fn print_row(line: &str, outcome: &Outcome<Step>) {

@@ -15,7 +15,7 @@ use crate::{history::History, search::System};
 use holdfast_core::actor::Actor;
 use holdfast_core::catalog::{Catalog, Selector, Template, Workload};
 use holdfast_core::effect::NodeRow;
-use holdfast_core::id::{ActorKey, Incarnation, PodUid, WorkerKey};
+use holdfast_core::id::{ActorKey, Incarnation, PodUid, RequestId, WorkerKey};
 use holdfast_core::machine::Machine;
 use holdfast_core::node::{self, Node};
 use holdfast_core::replica::{self, Replica};
@@ -23,6 +23,9 @@ use holdfast_core::time::{Duration, Instant};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// What was asked for before the world begins has ids of this kind.
+const EARLIER: u64 = 1 << 31;
 
 type Known<Part, Output> = HashMap<(u32, u32), (Part, Rc<[Output]>), Quick>;
 
@@ -268,6 +271,10 @@ impl Model {
         }
         scene.rest();
         scene.pass(Duration::from_secs(1));
+        for (number, wish) in scene.model.scope.before.clone().into_iter().enumerate() {
+            scene.wish(0, RequestId(EARLIER + number as u64), wish);
+            scene.rest();
+        }
         let budget = scene.model.scope.budget;
         scene.outside.budget = budget;
         scene.close().expect("nothing is wrong with a world that begins")
@@ -294,6 +301,7 @@ impl System for Model {
     fn after(&mut self, state: &State, step: &Step) -> Result<State, String> {
         let mut scene = Scene::open(self, state);
         scene.take(step);
+        scene.forget_futile();
         scene.close()
     }
 

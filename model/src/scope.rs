@@ -13,6 +13,8 @@ pub struct Scope {
     pub nodes: usize,
     /// How many workers on each.
     pub workers_per_node: usize,
+    /// What was asked for, and done, before anything may go wrong.
+    pub before: Vec<Wish>,
     /// What callers ask for, one list per caller: each waits for a verdict before it asks again.
     pub callers: Vec<Vec<Wish>>,
     /// How many actors.
@@ -21,6 +23,8 @@ pub struct Scope {
     pub budget: Budget,
     /// Whether the store's answer is a message of its own.
     pub answers: Answers,
+    /// Which messages that nobody waits for are looked at.
+    pub late: Late,
     /// The settings of all machines.
     pub settings: Settings,
     /// A defect that is planted, to see that it is found.
@@ -38,6 +42,16 @@ pub enum Wish {
     Pause(usize),
 }
 
+impl fmt::Display for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wish::Resume(actor) => write!(f, "resume {}", actor_name(*actor)),
+            Wish::Suspend(actor) => write!(f, "suspend {}", actor_name(*actor)),
+            Wish::Pause(actor) => write!(f, "pause {}", actor_name(*actor)),
+        }
+    }
+}
+
 /// How the store's answers travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answers {
@@ -45,6 +59,16 @@ pub enum Answers {
     AtOnce,
     /// After it, as a step of its own: anything may happen in between.
     InFlight,
+}
+
+/// What becomes of messages whose senders have given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// All of them arrive sooner or later.
+    All,
+    /// Those that can do nothing any more, whenever they arrive, are forgotten at once: see
+    /// [`crate::futile`].
+    Able,
 }
 
 /// How often each thing may happen in one history.
@@ -177,9 +201,11 @@ impl Scope {
             nodes,
             workers_per_node,
             actors,
+            before: Vec::new(),
             callers,
             budget: Budget::CALM,
             answers: Answers::AtOnce,
+            late: Late::Able,
             settings: settings(),
             defect: None,
         }
@@ -190,6 +216,15 @@ impl Scope {
     pub fn with_faults(self, faults: &[Fault]) -> Scope {
         Scope {
             budget: Budget::once(faults),
+            ..self
+        }
+    }
+
+    /// The same world, some time after this was asked for and done.
+    #[must_use]
+    pub fn after(self, before: &[Wish]) -> Scope {
+        Scope {
+            before: before.to_vec(),
             ..self
         }
     }
@@ -218,15 +253,15 @@ impl fmt::Display for Scope {
             self.nodes,
             plural(self.nodes)
         )?;
-        let callers = self.callers.iter().map(|wishes| {
-            let words = wishes.iter().map(|wish| match wish {
-                Wish::Resume(actor) => format!("resume {}", actor_name(*actor)),
-                Wish::Suspend(actor) => format!("suspend {}", actor_name(*actor)),
-                Wish::Pause(actor) => format!("pause {}", actor_name(*actor)),
-            });
-            words.collect::<Vec<_>>().join(", ")
-        });
-        f.write_str(&callers.collect::<Vec<_>>().join(" | "))?;
+        let list = |wishes: &[Wish]| {
+            let words: Vec<String> = wishes.iter().map(Wish::to_string).collect();
+            words.join(", ")
+        };
+        if !self.before.is_empty() {
+            write!(f, "after {}: ", list(&self.before))?;
+        }
+        let callers: Vec<String> = self.callers.iter().map(|wishes| list(wishes)).collect();
+        f.write_str(&callers.join(" | "))?;
         if self.answers == Answers::InFlight {
             f.write_str(", the store's answers apart")?;
         }

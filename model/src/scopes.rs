@@ -37,6 +37,27 @@ pub fn all() -> Vec<Scope> {
     ];
     scopes.extend(pairs.map(|pair| with(one_actor(&[Resume(0), Suspend(0)]), &pair)));
     scopes.push(with(one_actor(&[Resume(0)]), &[Crash, Message, Pause]));
+    // The three of the plan together.
+    let three = &[Crash, Message, Pause][..];
+    scopes.push(with(one_actor(&[Suspend(0)]).after(&[Resume(0)]), three));
+    scopes.push(with(one_actor(&[Nap(0)]).after(&[Resume(0)]), three));
+    scopes.push(with(
+        one_actor(&[Resume(0)]).after(&[Resume(0), Suspend(0)]),
+        three,
+    ));
+    scopes.push(with(one_actor(&[Resume(0)]).after(&[Resume(0), Nap(0)]), three));
+    scopes.push(with(one_actor(&[Suspend(0)]).after(&[Resume(0), Nap(0)]), three));
+    scopes.push(with(two_callers(&[Resume(0)], &[Resume(0)]), three));
+    scopes.push(with(
+        two_callers(&[Suspend(0)], &[Suspend(0)]).after(&[Resume(0)]),
+        three,
+    ));
+    scopes.push(with(
+        two_callers(&[Suspend(0)], &[Resume(0)]).after(&[Resume(0)]),
+        three,
+    ));
+    scopes.push(with(one_actor(&[Resume(0), Suspend(0)]), three));
+    scopes.push(with(one_actor(&[Resume(0), Nap(0)]), three));
     // Two callers who disagree.
     let quarrel = || two_callers(&[Resume(0), Suspend(0)], &[Resume(0)]);
     scopes.extend([&[][..], &[Crash], &[Message], &[Restart], &[Report]].map(|f| with(quarrel(), f)));
@@ -45,6 +66,7 @@ pub fn all() -> Vec<Scope> {
     scopes.extend([&[][..], &[Loss], &[Restart], &[Sweep]].map(|f| with(rivals(), f)));
     let race = || two_actors(&[Resume(0)], &[Resume(1)]);
     scopes.extend([&[Crash][..], &[Message], &[Pause], &[Report]].map(|f| with(race(), f)));
+    scopes.extend([[Crash, Message], [Crash, Pause], [Message, Pause]].map(|f| with(race(), &f)));
     scopes
 }
 

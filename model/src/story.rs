@@ -2,7 +2,6 @@
 
 use crate::flight::Message;
 use crate::model::Model;
-use crate::scope::Wish;
 use crate::search::System;
 use crate::state::State;
 use crate::step::{Disturbance, Pause, Sent, Step};
@@ -35,11 +34,6 @@ fn describe(model: &Model, state: &State, step: &Step) -> String {
     match step {
         Step::Ask { caller, seat } => {
             let wish = model.scope.callers[*caller][state.outside.callers[*caller].asked];
-            let wish = match wish {
-                Wish::Resume(actor) => format!("Resume of {}", Model::actor(actor)),
-                Wish::Suspend(actor) => format!("Suspend of {}", Model::actor(actor)),
-                Wish::Pause(actor) => format!("Pause of {}", Model::actor(actor)),
-            };
             format!("caller {caller} asks replica {seat}: {wish}")
         }
         Step::Arrive(at) => format!("arrives: {}", message(at)),

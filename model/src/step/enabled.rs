@@ -86,12 +86,18 @@ fn ask_steps(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
     let is_first = state.outside.callers.iter().all(|caller| caller.asked == 0);
     for (index, caller) in state.outside.callers.iter().enumerate() {
         let is_done = caller.asked == scope.callers[index].len();
-        if is_done || caller.waits.is_some() {
+        // Callers who want the same differ in nothing but their ids: the first of them begins.
+        let is_twin = caller.asked == 0
+            && (0..index).any(|other| {
+                state.outside.callers[other].asked == 0 && scope.callers[other] == scope.callers[index]
+            });
+        if is_done || is_twin || caller.waits.is_some() {
             continue;
         }
         for seat in 0..SEATS {
             // The replicas differ in nothing but their ids: whom the first caller asks first is all the same.
-            let is_mirrored = is_first && index == 0 && seat > 0 && is_alive(state, 0);
+            let is_mirrored =
+                is_first && scope.before.is_empty() && index == 0 && seat > 0 && is_alive(state, 0);
             if is_alive(state, seat) && !is_mirrored {
                 steps.push(Step::Ask { caller: index, seat });
             }

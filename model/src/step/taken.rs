@@ -109,7 +109,13 @@ impl Scene<'_> {
         let id = RequestId(1 + caller as u64 * REQUESTS_PER_CALLER + asked as u64);
         self.outside.callers[caller].asked += 1;
         self.outside.callers[caller].waits = Some((id, seat));
-        let (actor, asked, request) = match self.model.scope.callers[caller][asked] {
+        let wish = self.model.scope.callers[caller][asked];
+        self.wish(seat, id, wish);
+    }
+
+    /// Somebody asks a replica for this.
+    pub(crate) fn wish(&mut self, seat: usize, id: RequestId, wish: Wish) {
+        let (actor, asked, request) = match wish {
             Wish::Resume(actor) => {
                 let key = Model::actor(actor);
                 (key.clone(), Asked::Wake, Request::Resume(key, Boot::Golden))
