@@ -7,15 +7,16 @@
 
 use crate::fact::Asked;
 use crate::flight::Message;
-use crate::host::Luck;
+use crate::host::{Luck, Snapshots};
 use crate::invariant::settled;
 use crate::model::Model;
 use crate::scene::{PROBES, Scene, replica_id};
 use crate::scope::Budget;
 use crate::state::{NODES, SEATS, Seat, State};
 use crate::step::orphans;
+use crate::store::Store;
 use crate::story;
-use holdfast_core::actor::{Boot, Status};
+use holdfast_core::actor::{Actor, Boot, Snapshot, Status};
 use holdfast_core::failure::Code;
 use holdfast_core::id::{ActorKey, RequestId};
 use holdfast_core::machine::Machine;
@@ -23,11 +24,15 @@ use holdfast_core::replica;
 use holdfast_core::request::{Request, Verdict};
 use holdfast_core::settings::Settings;
 use holdfast_core::time::{Duration, Instant};
+use std::collections::BTreeSet;
 
 /// How many messages may arrive without a moment of quiet: far more than any exchange takes.
 const RESTLESS: usize = 2_000;
 /// How often an actor is asked to serve, or to sleep, before it counts as beyond reach.
 const TRIES_MAX: usize = 10;
+
+/// How many times as long as the store is given to lose a write it may take until all is collected.
+const COLLECTIONS_MAX: u32 = 8;
 
 /// How long the world may take to come to rest: a workflow runs to its deadline, what it left is found by
 /// the next sweep and settled, and found once more if two replicas looked at it at once.
@@ -95,6 +100,9 @@ fn calmed(model: &mut Model, state: &State) -> Result<State, String> {
             scene.outside.callers[caller].asked = wishes;
         }
     }
+    if scene.outside.silent.is_some() {
+        scene.outside.silent = None;
+    }
     for seat in 0..SEATS {
         let id = replica_id(seat);
         let is_alive = scene.seats[seat].machine.is_some();
@@ -115,6 +123,29 @@ fn calmed(model: &mut Model, state: &State) -> Result<State, String> {
 }
 
 impl Scene<'_> {
+    /// What replicas ask for, and are answered, arrives, while the clocks stand still; what is late, and what nodes
+    /// do by themselves, does not.
+    pub(crate) fn rest_of_replicas(&mut self) {
+        for _ in 0..RESTLESS {
+            let is_theirs = |message: &Message| match message {
+                Message::ToStore { from, .. }
+                | Message::ToNode { from, .. }
+                | Message::Discard { from, .. } => from.is_some(),
+                Message::FromStore { .. } | Message::FromNode { .. } | Message::Report { .. } => true,
+                Message::Step { .. } | Message::Keep { .. } => false,
+            };
+            let theirs = self
+                .flight
+                .messages()
+                .iter()
+                .position(|message| is_theirs(message));
+            match theirs {
+                Some(at) => self.deliver(at),
+                None => return,
+            }
+        }
+    }
+
     /// Something that is on its way arrives, or something that is due fires; `false` if nothing is.
     fn deliver_one(&mut self) -> bool {
         if let Some(seat) = (0..SEATS).find(|seat| !self.seats[*seat].watch.is_empty()) {
@@ -135,6 +166,11 @@ impl Scene<'_> {
         let Some(at) = (0..self.flight.messages().len()).find(|at| self.flight.may_arrive(*at)) else {
             return false;
         };
+        self.deliver(at);
+        true
+    }
+
+    fn deliver(&mut self, at: usize) {
         let message = self.flight.take(at);
         self.note(|| format!("arrives: {}", story::words(&message)));
         if let Message::Report { node, .. } = &*message {
@@ -145,7 +181,6 @@ impl Scene<'_> {
         } else {
             self.arrive(&message, Luck::Good);
         }
-        true
     }
 
     fn note(&mut self, words: impl FnOnce() -> String) {
@@ -168,7 +203,7 @@ impl Scene<'_> {
     }
 
     /// How long it is until something is due anywhere.
-    fn until_next_timer(&self) -> Option<Duration> {
+    pub(crate) fn until_next_timer(&self) -> Option<Duration> {
         let replicas = self.seats.iter().filter_map(|seat| {
             let (at, _) = seat.machine.as_ref()?.poll_timeout()?;
             Some(at.since(seat.now))
@@ -177,7 +212,12 @@ impl Scene<'_> {
             let (at, _) = atelet.machine.as_ref()?.poll_timeout()?;
             Some(at.since(atelet.now))
         });
-        replicas.chain(nodes).min()
+        let licences = (0..NODES).flat_map(|node| {
+            let now = self.atelets[node].now;
+            let ateoms = self.hosts[node].ateoms.values();
+            ateoms.filter_map(move |ateom| Some(ateom.licence.poll_timeout()?.0.since(now)))
+        });
+        replicas.chain(nodes).chain(licences).min()
     }
 
     /// Every clock moves on, and what is due fires; leases that nobody renews end.
@@ -193,6 +233,7 @@ impl Scene<'_> {
         }
         for node in 0..NODES {
             let now: Instant = self.atelets[node].now.plus(time);
+            self.heed_licences(node, now);
             self.wake_node(node, now);
         }
     }
@@ -218,7 +259,26 @@ impl Scene<'_> {
         }
         self.rest();
         self.is_at_rest()?;
+        if self.model.scope.collects() {
+            self.collects_everything()?;
+        }
         self.close().map(|_| ())
+    }
+
+    /// What nothing points at any more is deleted after a while, and nothing is forgotten.
+    fn collects_everything(&mut self) -> Result<(), String> {
+        let mut left = self.model.scope.settings.workflow.collect_after * COLLECTIONS_MAX;
+        while let Some(what) = leftover(&self.store, &self.outside.objects) {
+            match self.until_next_timer() {
+                Some(pause) if pause <= left => {
+                    left -= pause;
+                    self.pass(pause);
+                    self.rest();
+                }
+                _ => return Err(format!("I8: {what}")),
+            }
+        }
+        Ok(())
     }
 
     fn insist(&mut self, actor: &ActorKey, asked: Asked) -> Result<(), String> {
@@ -229,6 +289,8 @@ impl Scene<'_> {
                 _ if is_crashed => Request::Revert(actor.clone()),
                 Asked::Wake => Request::Resume(actor.clone(), Boot::Golden),
                 Asked::Sleep => Request::Suspend(actor.clone()),
+                Asked::Revert => Request::Revert(actor.clone()),
+                Asked::Delete => Request::Delete(actor.clone()),
             };
             match self.probe(request) {
                 Some(Ok(_)) if !is_crashed => return Ok(()),
@@ -264,4 +326,21 @@ impl Scene<'_> {
         }
         self.probed.take()
     }
+}
+
+/// What is still to be collected.
+fn leftover(store: &Store, objects: &Snapshots) -> Option<String> {
+    if let Some(actor) = store.actors.values().find(|actor| !actor.garbage.is_empty()) {
+        return Some(format!("{} still has garbage: {:?}", actor.key, actor.garbage));
+    }
+    if let Some(grave) = store.graves.values().next() {
+        return Some(format!(
+            "the note of {} is still there: {:?}",
+            grave.actor, grave.snapshots
+        ));
+    }
+    let pointed_at: BTreeSet<Snapshot> = store.actors.values().flat_map(Actor::snapshots).collect();
+    let mut stored = objects.keys();
+    let forgotten = stored.find(|name| !pointed_at.contains(&Snapshot::External((*name).clone())));
+    forgotten.map(|name| format!("{name} is stored, and nothing will ever collect it"))
 }

@@ -21,6 +21,14 @@ pub enum Defect {
     JournalForgets,
     /// An answer is taken for the answer to whatever the replica waits for now.
     StaleAnswersAccepted,
+    /// Workers let their actors run on when the node's session is over.
+    LicencesWithoutEnd,
+    /// A journal that refuses what it is given says that it has kept it.
+    RefusalsUnheard,
+    /// A node that is to delete some snapshots of an actor deletes all.
+    DiscardsTooMuch,
+    /// A node that is to delete snapshots says that it has, and has not.
+    DiscardsNothing,
     /// A checkpoint leaves its sandbox running.
     CheckpointLeavesSandbox,
     /// A snapshot is said to be stored before it is.

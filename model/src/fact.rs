@@ -7,7 +7,7 @@ use holdfast_core::id::{ActorKey, Fence, Name, NodeName, OpId, PodUid, RequestId
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Fact {
-    /// A sandbox began to serve.
+    /// A sandbox began to serve; or it was held still before it could, which is told first.
     Up {
         /// In which worker.
         worker: PodUid,
@@ -24,6 +24,20 @@ pub enum Fact {
         actor: ActorKey,
         /// How.
         how: Ending,
+    },
+    /// A sandbox is held still.
+    Frozen(PodUid, ActorKey),
+    /// A sandbox that was held still goes on, with so many requests acknowledged.
+    Thawed(PodUid, ActorKey, u8),
+    /// A node's session was declared over. What is in its workers has to be frozen by then, and the actors
+    /// that are there, by their records, are given up.
+    DeclaredOver {
+        /// The node.
+        node: NodeName,
+        /// Its workers.
+        workers: Vec<PodUid>,
+        /// Whose records are there.
+        actors: Vec<ActorKey>,
     },
     /// An actor's directories in a worker were emptied.
     Cleared(PodUid, ActorKey),
@@ -44,6 +58,13 @@ pub enum Fact {
         snapshot: Name,
         /// The node, for a local one.
         node: Option<NodeName>,
+    },
+    /// A snapshot was deleted.
+    Discarded {
+        /// Its URI prefix, or its name on a node.
+        snapshot: Name,
+        /// The actor whose record points at it, if one does.
+        wanted_by: Option<ActorKey>,
     },
     /// A node began a step of an operation.
     Begun {
@@ -75,6 +96,10 @@ pub enum Asked {
     Wake,
     /// That it sleeps.
     Sleep,
+    /// That it is back at its last good snapshot.
+    Revert,
+    /// That it is no more.
+    Delete,
 }
 
 /// How a sandbox ended.

@@ -2,9 +2,9 @@
 //! keeps things in order.
 
 use crate::part::Part;
-use holdfast_core::effect::{NodeCall, NodeReply, StoreOp, StoreReply};
+use holdfast_core::effect::{Discard, NodeCall, NodeReply, StoreOp, StoreReply};
 use holdfast_core::id::EffectId;
-use holdfast_core::node::{Order, Work};
+use holdfast_core::node::{Kept, Order, Work};
 use holdfast_core::registry::Report;
 use std::sync::Arc;
 
@@ -62,6 +62,30 @@ pub enum Message {
         /// For which order.
         order: Arc<Order>,
     },
+    /// A replica has a node delete snapshots.
+    Discard {
+        /// Who waits for the answer.
+        from: Option<usize>,
+        /// The sender's effect.
+        effect: EffectId,
+        /// Which node.
+        node: usize,
+        /// What is to be deleted.
+        discard: Discard,
+    },
+    /// A node's journal is given something to keep.
+    Keep {
+        /// Which node.
+        node: usize,
+        /// Which run of its atelet.
+        run: u32,
+        /// The atelet's effect.
+        effect: EffectId,
+        /// Whether it takes its time. What does not is kept, or refused, before anything else happens.
+        is_held: bool,
+        /// What is to be kept.
+        kept: Box<Kept>,
+    },
     /// A node's report.
     Report {
         /// Which node.
@@ -108,11 +132,15 @@ impl Flight {
         self.0.is_empty()
     }
 
-    /// Whether a message may arrive now: what one run of an atelet asks of one worker arrives in order,
-    /// and of two equal messages it does not matter which.
+    /// Whether a message may arrive now: what one run of an atelet asks of one worker, or of its journal,
+    /// arrives in order, and of two equal messages it does not matter which.
     pub fn may_arrive(&self, at: usize) -> bool {
         if at > 0 && self.0[at - 1] == self.0[at] {
             return false;
+        }
+        if let Some((node, run, effect)) = self.0[at].as_keep() {
+            let mut others = self.0.iter().filter_map(|m| m.as_keep());
+            return !others.any(|earlier| (earlier.0, earlier.1) == (node, run) && earlier.2 < effect);
         }
         let Some((node, run, effect, order)) = self.0[at].as_step() else {
             return true;
@@ -133,6 +161,15 @@ impl Message {
                 ..
             }
         )
+    }
+
+    fn as_keep(&self) -> Option<(usize, u32, EffectId)> {
+        match self {
+            Message::Keep {
+                node, run, effect, ..
+            } => Some((*node, *run, *effect)),
+            _ => None,
+        }
     }
 
     fn as_step(&self) -> Option<(usize, u32, EffectId, &Order)> {

@@ -10,7 +10,7 @@
 //!   all the same is what is to be checked.)
 //! * Giving back a lease that is not held under that token, when nobody has that token any more or asks for
 //!   a lease under it.
-//! * A call below the actor's fence in the node's journal: that fence never falls, and the call is refused
+//! * A call below the actor's fence in the node's journal: that fence never falls (forgotten, it is below the floor), and the call is refused
 //!   before anything else is looked at.
 //!
 //! Where a defect is planted none of this is certain, and nothing is forgotten.

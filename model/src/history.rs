@@ -16,6 +16,8 @@ pub struct History {
     pub worker_fences: BTreeMap<PodUid, Fence>,
     /// The sandboxes that serve.
     pub alive: BTreeMap<PodUid, ActorKey>,
+    /// Those of them that are held still.
+    pub frozen: BTreeSet<PodUid>,
     /// Snapshots in the order in which they were stored.
     pub saved: Vec<(Name, Option<NodeName>)>,
     /// Actors that came to harm since they last began to serve.
@@ -59,23 +61,28 @@ impl History {
     pub fn absorb(&mut self, fact: Fact) {
         match fact {
             Fact::Up { worker, actor, count } => {
-                self.harmed.remove(&actor);
-                let known = self.counts.entry(actor.clone()).or_default();
-                *known = Counts {
-                    acknowledged: count,
-                    slept: known.slept.min(count),
-                    vouched: known.vouched.min(count),
-                    is_lost: false,
-                };
+                if !self.frozen.contains(&worker) {
+                    self.serves(&actor, count);
+                }
                 self.alive.insert(worker, actor);
             }
+            Fact::Frozen(worker, _) => {
+                self.frozen.insert(worker);
+            }
+            Fact::Thawed(worker, actor, count) => {
+                self.serves(&actor, count);
+                self.frozen.remove(&worker);
+            }
+            // They may be taken back to what was saved, although what is held still has more.
+            Fact::DeclaredOver { actors, .. } => self.harmed.extend(actors),
             Fact::Down { worker, actor, how } => {
                 self.alive.remove(&worker);
+                self.frozen.remove(&worker);
                 if how == Ending::Killed {
                     self.harmed.insert(actor);
                 }
             }
-            Fact::Cleared(..) => {}
+            Fact::Cleared(..) | Fact::Discarded { .. } => {}
             Fact::Harmed(actor) => {
                 self.harmed.insert(actor);
             }
@@ -122,17 +129,36 @@ impl History {
         }
     }
 
+    fn serves(&mut self, actor: &ActorKey, count: u8) {
+        self.harmed.remove(actor);
+        let known = self.counts.entry(actor.clone()).or_default();
+        *known = Counts {
+            acknowledged: count,
+            slept: known.slept.min(count),
+            vouched: known.vouched.min(count),
+            is_lost: false,
+        };
+    }
+
     fn recorded(&mut self, before: &Actor, after: &Actor) {
         let is_crash = matches!(after.state, State::Crashed(_)) && !matches!(before.state, State::Crashed(_));
         let is_loss = after.loss.is_some() && before.loss != after.loss;
         let is_asleep = matches!(after.state, State::Suspended | State::Paused);
         let known = self.counts.entry(after.key.clone()).or_default();
         known.is_lost |= is_crash || is_loss;
-        if matches!(before.state, State::Crashed(_)) && is_asleep {
-            // A Revert goes back, and says so.
+        let is_revert = match before.state {
+            State::Crashed(_) => is_asleep,
+            State::Paused => {
+                after.state == State::Suspended
+                    && after.latest == before.last_good().cloned().map(Snapshot::External)
+            }
+            _ => false,
+        };
+        if is_revert {
+            // It goes back, and says so.
             known.vouched = 0;
-        }
-        if is_asleep && before.state != after.state && !is_loss {
+            known.is_lost = true;
+        } else if is_asleep && before.state != after.state && !is_loss {
             known.slept = known.acknowledged;
         }
     }

@@ -6,9 +6,12 @@ use crate::fact::{Ending, Fact};
 use holdfast_core::effect::{Place, Verb};
 use holdfast_core::failure::Code;
 use holdfast_core::id::{ActorKey, Name, NodeName, OpId, PodUid, RequestId, WorkerKey};
+use holdfast_core::licence::{Do, Hold, Licence, Licensed};
+use holdfast_core::machine::Machine;
 use holdfast_core::node::{
     Alive, Described, Kept, Memory, Order, Sandbox, Work, WorkFailure, WorkFailureKind, WorkResult, place_of,
 };
+use holdfast_core::time::Instant;
 use holdfast_core::worker::Duty;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +48,8 @@ pub struct Ateom {
     pub key: WorkerKey,
     /// The sandbox in it.
     pub sandbox: Option<Live>,
+    /// Until when what runs may run.
+    pub licence: Licence,
     /// How it ended: repeated under the same id, it gets the same answer.
     pub last: Option<(OpId, Work, WorkResult)>,
 }
@@ -69,6 +74,17 @@ pub enum Luck {
     Bad,
 }
 
+/// Under which circumstances a step is done.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// Whether it comes off.
+    pub luck: Luck,
+    /// What the host's clock says.
+    pub now: Instant,
+    /// What is broken.
+    pub defect: Option<Defect>,
+}
+
 impl Host {
     /// The journal takes a record.
     pub fn keep(&mut self, kept: &Kept) {
@@ -86,7 +102,10 @@ impl Host {
             sandbox: ateom.sandbox.as_ref().map(|live| Alive {
                 actor: live.actor.name.clone(),
                 op: Some(live.op),
-                sandbox: Sandbox::Running,
+                sandbox: match ateom.licence.hold() {
+                    Hold::Frozen => Sandbox::Frozen,
+                    Hold::Running(_) | Hold::Empty => Sandbox::Running,
+                },
             }),
         }
     }
@@ -105,6 +124,33 @@ impl Host {
                 actor: live.actor,
                 how,
             });
+            if let Some(ateom) = self.ateoms.get_mut(uid) {
+                ateom.licence = Licence::default();
+            }
+        }
+    }
+
+    /// Something befalls the licence of what runs in a worker.
+    pub fn license(&mut self, uid: &PodUid, now: Instant, what: Licensed, facts: &mut Vec<Fact>) {
+        if let Some(ateom) = self.ateoms.get_mut(uid) {
+            ateom.licence.handle(now, what);
+        }
+        self.heed_licence(uid, now, facts);
+    }
+
+    /// What is due by this host's clock is held still.
+    pub fn heed_licence(&mut self, uid: &PodUid, now: Instant, facts: &mut Vec<Fact>) {
+        let Some(ateom) = self.ateoms.get_mut(uid) else {
+            return;
+        };
+        ateom.licence.handle_timeout(now);
+        while let Some(output) = ateom.licence.poll_output() {
+            let Some(live) = &ateom.sandbox else { continue };
+            match output {
+                Do::Freeze => facts.push(Fact::Frozen(uid.clone(), live.actor.clone())),
+                Do::Thaw => facts.push(Fact::Thawed(uid.clone(), live.actor.clone(), live.count)),
+                Do::Moved(_) => {}
+            }
         }
     }
 
@@ -139,11 +185,11 @@ impl Host {
         &mut self,
         work: &Work,
         order: &Order,
-        luck: Luck,
+        how: How,
         objects: &mut Snapshots,
-        defect: Option<Defect>,
         facts: &mut Vec<Fact>,
     ) -> WorkResult {
+        let How { luck, now, defect } = how;
         if matches!(work, Work::Save(_) | Work::Upload) {
             return self.store(work, order, luck, objects, defect, facts);
         }
@@ -158,9 +204,23 @@ impl Host {
             return result.clone();
         }
         let result = match work {
-            Work::Boot { .. } => self.boot(order, luck, facts),
+            Work::Boot { until } => {
+                let mut up = Vec::new();
+                let booted = self.boot(order, luck, &mut up);
+                if booted.is_ok() {
+                    let until = until.filter(|_| defect != Some(Defect::LicencesWithoutEnd));
+                    // What has booted too late is held still before it serves.
+                    self.license(&order.worker, now, Licensed::Booted(until), facts);
+                }
+                facts.extend(up);
+                booted
+            }
             Work::Capture => self.capture(order, luck, defect, facts),
-            Work::Thaw { .. } => Ok(Vec::new()),
+            Work::Thaw { until } if self.serving(&order.worker, &order.actor).is_some() => {
+                self.license(&order.worker, now, Licensed::Thaw(Some(*until)), facts);
+                Ok(Vec::new())
+            }
+            Work::Thaw { .. } => fails(WorkFailureKind::Gone, "no sandbox to thaw"),
             _ if luck == Luck::Bad => fails(WorkFailureKind::Transient, "the sandbox could not be stopped"),
             _ => {
                 if self.serving(&order.worker, &order.actor).is_some() {

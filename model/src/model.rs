@@ -16,6 +16,7 @@ use holdfast_core::actor::Actor;
 use holdfast_core::catalog::{Catalog, Selector, Template, Workload};
 use holdfast_core::effect::NodeRow;
 use holdfast_core::id::{ActorKey, Incarnation, PodUid, RequestId, WorkerKey};
+use holdfast_core::licence::Licence;
 use holdfast_core::machine::Machine;
 use holdfast_core::node::{self, Node};
 use holdfast_core::replica::{self, Replica};
@@ -227,6 +228,7 @@ impl Model {
         };
         let outside = Outside {
             callers: vec![Caller::default(); self.scope.callers.len()],
+            silent: None,
             objects: BTreeMap::new(),
             budget: Budget::default(),
         };
@@ -247,6 +249,7 @@ impl Model {
             let ateom = Ateom {
                 key: WorkerKey::new("ns", "pool", uid.clone()),
                 sandbox: None,
+                licence: Licence::default(),
                 last: None,
             };
             (uid, ateom)

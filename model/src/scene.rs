@@ -1,19 +1,22 @@
 //! One step of the world, while it is being made: machines are told what happens and what they ask for
 //! is put on its way. What nobody could get in between of is done at once.
 
+mod disk;
+
 use crate::defect::Defect;
 use crate::fact::Fact;
 use crate::flight::{Flight, Message};
 use crate::history::History;
-use crate::host::{Host, op_of};
+use crate::host::{Host, Luck, op_of};
 use crate::invariant;
 use crate::model::Model;
 use crate::part::{Draft, Part};
 use crate::state::{Atelet, NODES, Outside, SEATS, Seat, State};
 use crate::store::Store;
-use holdfast_core::actor;
+use holdfast_core::actor::{self, Actor};
 use holdfast_core::effect::{NodeCall, NodeFailure, StoreError, StoreEvent, StoreOp, StoreReply};
 use holdfast_core::id::{EffectId, Fence, OpId, PodUid, ReplicaId, RequestId};
+use holdfast_core::licence::Hold;
 use holdfast_core::node::{self, Order, Work};
 use holdfast_core::pull;
 use holdfast_core::replica;
@@ -172,7 +175,15 @@ impl<'m> Scene<'m> {
             replica::Output::Cancel(effect) => self.cancel_call(seat, *effect),
             replica::Output::Reply(id, verdict) => self.told(seat, *id, verdict),
             replica::Output::Left => self.remove_replica(seat),
-            replica::Output::Discard(..) => unreachable!("the model's settings put it off for ever"),
+            replica::Output::Discard(effect, address, discard) => {
+                let node = self.hosts.iter().position(|host| host.name == *address);
+                self.send(Message::Discard {
+                    from: Some(seat),
+                    effect: *effect,
+                    node: node.expect("a replica calls nodes that have reported"),
+                    discard: discard.clone(),
+                });
+            }
             replica::Output::Ready | replica::Output::Event(_) => {}
         }
     }
@@ -214,6 +225,18 @@ impl<'m> Scene<'m> {
                 before: Box::new(before),
                 after: actor.clone(),
             });
+        }
+        if let (StoreOp::LapseNode { name, .. }, StoreReply::Done) = (op, &reply) {
+            let host = self.hosts.iter().find(|host| host.name == *name);
+            let workers = host.map(|host| host.ateoms.keys().cloned().collect());
+            let is_there = |actor: &&Actor| actor.assignment().is_some_and(|on| on.node == *name);
+            let actors = self.store.actors.values().filter(is_there);
+            let over = Fact::DeclaredOver {
+                node: name.clone(),
+                workers: workers.unwrap_or_default(),
+                actors: actors.map(|actor| actor.key.clone()).collect(),
+            };
+            self.fact(over);
         }
         if let Some(event) = event {
             self.publish(&event);
@@ -315,7 +338,10 @@ impl<'m> Scene<'m> {
     /// A caller that was told where its actor serves sends it one request.
     fn count(&mut self, actor: &actor::Actor, uid: &PodUid) {
         for host in &mut self.hosts {
-            if host.ateoms.contains_key(uid)
+            if host
+                .ateoms
+                .get(uid)
+                .is_some_and(|ateom| ateom.licence.hold() != Hold::Frozen)
                 && let Some(live) = host.serving(uid, &actor.key)
             {
                 live.count = live.count.saturating_add(1);
@@ -386,9 +412,21 @@ impl<'m> Scene<'m> {
                 });
             }
             node::Output::Keep(effect, kept) => {
-                self.hosts[node].keep(kept);
-                self.todo
-                    .push_back(Todo::Node(node, node::Input::Kept(*effect, Ok(()))));
+                let is_waiting = |message: &Part<Message>| matches!(&**message, Message::Keep { node: n, .. } if *n == node);
+                // What is given to a disk that takes its time waits behind what it was given before.
+                let is_held = self.flight.messages().iter().any(is_waiting);
+                if is_held || self.outside.budget.journals > 0 {
+                    let run = self.hosts[node].run;
+                    self.send(Message::Keep {
+                        node,
+                        run,
+                        effect: *effect,
+                        is_held,
+                        kept: kept.clone(),
+                    });
+                } else {
+                    self.kept(node, *effect, kept, Luck::Good);
+                }
             }
             node::Output::Pull(_, attempt) => {
                 let ended = pull::Input::Ended(*attempt, Ok(()));
@@ -414,6 +452,10 @@ impl<'m> Scene<'m> {
                     is_held: false,
                     report: report.clone(),
                 };
+                if self.outside.silent == Some(node) {
+                    let lost = node::Input::Reported(Err("no replica answers".into()));
+                    return self.todo.push_back(Todo::Node(node, lost));
+                }
                 let budget = &self.outside.budget;
                 match self.home_of(node) {
                     Some(seat) if budget.reports + budget.messages == 0 => self.report(seat, &message),
@@ -425,8 +467,9 @@ impl<'m> Scene<'m> {
                 self.todo
                     .push_back(Todo::Node(node, node::Input::Looked(*effect, answer)));
             }
-            // Without sessions of nodes nobody is told for how long he may run.
-            node::Output::Tend { .. } => {}
+            node::Output::Tend {
+                worker, actor, tend, ..
+            } => self.tend(node, worker, actor, *tend),
             node::Output::CancelPull(_) | node::Output::Moved(..) | node::Output::Note(_) => {}
         }
     }
@@ -535,6 +578,20 @@ impl<'m> Scene<'m> {
                 });
                 false
             }
+            Message::Discard {
+                from,
+                effect,
+                node,
+                discard,
+            } if *from == Some(seat) => {
+                unheard.push(Message::Discard {
+                    from: None,
+                    effect: *effect,
+                    node: *node,
+                    discard: discard.clone(),
+                });
+                false
+            }
             _ => true,
         });
         for message in unheard {
@@ -581,7 +638,7 @@ pub(crate) fn home_of(seats: &[Part<Seat>; SEATS], node: usize) -> Option<usize>
 pub(crate) fn is_write(op: &StoreOp) -> bool {
     !matches!(
         op,
-        StoreOp::GetActor(_) | StoreOp::GetWorker(_) | StoreOp::GetSession(_)
+        StoreOp::GetActor(_) | StoreOp::GetWorker(_) | StoreOp::GetSession(_) | StoreOp::ListGraves { .. }
     )
 }
 

@@ -40,6 +40,10 @@ pub enum Wish {
     Suspend(usize),
     /// Put it to sleep on its node.
     Pause(usize),
+    /// Delete it.
+    Delete(usize),
+    /// Bring it back to its last good snapshot.
+    Revert(usize),
 }
 
 impl fmt::Display for Wish {
@@ -48,6 +52,8 @@ impl fmt::Display for Wish {
             Wish::Resume(actor) => write!(f, "resume {}", actor_name(*actor)),
             Wish::Suspend(actor) => write!(f, "suspend {}", actor_name(*actor)),
             Wish::Pause(actor) => write!(f, "pause {}", actor_name(*actor)),
+            Wish::Delete(actor) => write!(f, "delete {}", actor_name(*actor)),
+            Wish::Revert(actor) => write!(f, "revert {}", actor_name(*actor)),
         }
     }
 }
@@ -86,6 +92,10 @@ pub struct Budget {
     pub losses: u8,
     /// A step of a node fails.
     pub mishaps: u8,
+    /// A node's journal refuses what it is given, or takes its time.
+    pub journals: u8,
+    /// A node and the replicas do not reach each other, perhaps until long after the node's session.
+    pub silences: u8,
     /// A replica's watch of the store falls behind.
     pub lags: u8,
     /// A node's report is held up on its way, and may reach either replica.
@@ -113,6 +123,10 @@ pub enum Fault {
     Loss,
     /// See [`Budget::mishaps`].
     Mishap,
+    /// See [`Budget::journals`].
+    Journal,
+    /// See [`Budget::silences`].
+    Silence,
     /// See [`Budget::lags`].
     Lag,
     /// See [`Budget::reports`].
@@ -125,13 +139,15 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 10] = [
+    pub const ALL: [Fault; 12] = [
         Fault::Crash,
         Fault::Message,
         Fault::Pause,
         Fault::Restart,
         Fault::Loss,
         Fault::Mishap,
+        Fault::Journal,
+        Fault::Silence,
         Fault::Lag,
         Fault::Report,
         Fault::Haste,
@@ -157,6 +173,8 @@ impl Budget {
             Fault::Restart => &mut self.restarts,
             Fault::Loss => &mut self.losses,
             Fault::Mishap => &mut self.mishaps,
+            Fault::Journal => &mut self.journals,
+            Fault::Silence => &mut self.silences,
             Fault::Lag => &mut self.lags,
             Fault::Report => &mut self.reports,
             Fault::Haste => &mut self.hastes,
@@ -172,6 +190,8 @@ impl Budget {
         restarts: 0,
         losses: 0,
         mishaps: 0,
+        journals: 0,
+        silences: 0,
         lags: 0,
         reports: 0,
         hastes: 0,
@@ -179,6 +199,9 @@ impl Budget {
         fires: 6,
     };
 }
+
+/// How long a store may take to lose a write, where that matters.
+const COLLECT_AFTER: Duration = Duration::from_secs(10);
 
 /// The longest that anything is put off by a setting: in effect, never.
 const NEVER: Duration = Duration::from_secs(1_000_000_000);
@@ -229,6 +252,25 @@ impl Scope {
         }
     }
 
+    /// The same world, in which what nothing points at is deleted after a while.
+    #[must_use]
+    pub fn with_collection(mut self) -> Scope {
+        self.settings.workflow.collect_after = COLLECT_AFTER;
+        self
+    }
+
+    /// The same world, in which nodes may run what they run for as long as they are heard.
+    #[must_use]
+    pub fn with_sessions(mut self) -> Scope {
+        self.settings.node.on_lapse = OnLapse::Freeze;
+        self
+    }
+
+    /// Whether snapshots are collected.
+    pub fn collects(&self) -> bool {
+        self.settings.workflow.collect_after < NEVER
+    }
+
     /// The same world with a defect in it.
     #[must_use]
     pub fn with_defect(self, defect: Defect) -> Scope {
@@ -262,6 +304,12 @@ impl fmt::Display for Scope {
         }
         let callers: Vec<String> = self.callers.iter().map(|wishes| list(wishes)).collect();
         f.write_str(&callers.join(" | "))?;
+        if self.collects() {
+            f.write_str(", with collection")?;
+        }
+        if self.settings.node.on_lapse == OnLapse::Freeze {
+            f.write_str(", with sessions")?;
+        }
         if self.answers == Answers::InFlight {
             f.write_str(", the store's answers apart")?;
         }

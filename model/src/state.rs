@@ -85,6 +85,8 @@ pub struct Atelet {
 pub struct Outside {
     /// The callers.
     pub callers: Vec<Caller>,
+    /// The node that the replicas cannot reach, and that cannot reach them.
+    pub silent: Option<usize>,
     /// Snapshots in the object store.
     pub objects: Snapshots,
     /// What may still happen.

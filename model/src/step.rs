@@ -52,6 +52,14 @@ pub enum Step {
     KillSandbox(usize, PodUid),
     /// An atelet dies and starts again.
     Restart(usize, Sent),
+    /// A node and the replicas do not reach each other any more.
+    Silence(usize),
+    /// The session of a silent node ends, by its own clock.
+    Lapse(usize),
+    /// So much time passes that a silent node is surely frozen.
+    Outlast(usize),
+    /// They reach each other again.
+    Return(usize),
     /// A replica's watch falls behind.
     Lag(usize),
     /// A report is held up.

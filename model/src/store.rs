@@ -3,8 +3,10 @@
 
 use crate::defect::Defect;
 use holdfast_core::actor::Actor;
-use holdfast_core::effect::{NodeRow, StoreEvent, StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, Edition, LeaseToken, NodeName, ReplicaId, WorkerKey};
+use holdfast_core::effect::{Grave, NodeRow, StoreEvent, StoreOp, StoreReply};
+use holdfast_core::id::{
+    ActorKey, Edition, Incarnation, LeaseToken, NodeName, ReplicaId, Version, WorkerKey,
+};
 use holdfast_core::worker::Worker;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +19,8 @@ pub struct Store {
     pub workers: BTreeMap<WorkerKey, Worker>,
     /// Nodes.
     pub nodes: BTreeMap<NodeName, NodeRow>,
+    /// What deleted actors have left.
+    pub graves: BTreeMap<(ActorKey, Incarnation, Version), Grave>,
     /// Who holds which lease.
     pub leases: BTreeMap<ActorKey, LeaseToken>,
     /// The replicas whose sessions live.
@@ -121,14 +125,28 @@ impl Store {
                 self.sessions.remove(replica);
                 StoreReply::Done
             }
+            StoreOp::PutGrave(grave) => {
+                let note = (grave.actor.clone(), grave.incarnation, grave.version);
+                self.graves.insert(note, (**grave).clone());
+                StoreReply::Done
+            }
+            StoreOp::ListGraves { .. } => StoreReply::Graves {
+                graves: self.graves.values().cloned().collect(),
+                next: None,
+            },
+            StoreOp::DropGrave {
+                key,
+                incarnation,
+                version,
+            } => {
+                self.graves.remove(&(key.clone(), *incarnation, *version));
+                StoreReply::Done
+            }
             StoreOp::ListActors { .. }
             | StoreOp::CreateAtespace(_)
             | StoreOp::GetAtespace(_)
             | StoreOp::ListAtespaces
-            | StoreOp::DeleteAtespace(_)
-            | StoreOp::PutGrave(_)
-            | StoreOp::ListGraves { .. }
-            | StoreOp::DropGrave { .. } => unreachable!("no caller of the model asks for it: {op:?}"),
+            | StoreOp::DeleteAtespace(_) => unreachable!("no caller of the model asks for it: {op:?}"),
         };
         (reply, None)
     }

@@ -89,6 +89,10 @@ fn describe(model: &Model, state: &State, step: &Step) -> String {
             format!("FAULT the atelet of node {node} dies and starts again; what it has asked is lost")
         }
         Step::Hold(at) => format!("held up: {}", message(at)),
+        Step::Silence(node) => format!("FAULT node {node} and the replicas do not reach each other"),
+        Step::Lapse(node) => format!("the session of silent node {node} ends"),
+        Step::Outlast(node) => format!("time passes, until silent node {node} is surely frozen"),
+        Step::Return(node) => format!("node {node} and the replicas reach each other again"),
         Step::Lag(seat) => format!("FAULT the watch of replica {seat} falls behind"),
     }
 }
@@ -134,6 +138,12 @@ pub(crate) fn words(message: &Message) -> String {
                 "node {node} (run {run}) -> {}: {work} for {}",
                 order.worker, order.actor
             )
+        }
+        Message::Discard {
+            from, node, discard, ..
+        } => format!("{} -> node {node}: delete {:?}", sender(*from), discard.snapshots),
+        Message::Keep { node, run, kept, .. } => {
+            format!("node {node} (run {run}) -> its journal: {:?}", kept.entry)
         }
         Message::Report { node, report, .. } => {
             let workers: Vec<_> = report

@@ -2,7 +2,7 @@
 
 use holdfast_model::defect::Defect;
 use holdfast_model::model::{Liveness, Model};
-use holdfast_model::scope::Fault::{Message, Pause, Restart};
+use holdfast_model::scope::Fault::{Journal, Message, Pause, Restart, Silence};
 use holdfast_model::scope::Scope;
 use holdfast_model::scope::Wish::{Resume, Suspend};
 use holdfast_model::scopes::{one_actor, two_actors, two_callers};
@@ -102,6 +102,46 @@ fn a_checkpoint_that_leaves_its_sandbox_running_is_found() {
 #[test]
 fn a_snapshot_that_is_said_to_be_stored_too_early_is_found() {
     breaks("I4", round().with_defect(Defect::SavedBeforeStored));
+}
+
+#[test]
+fn a_journal_whose_refusals_are_not_heard_is_found() {
+    breaks(
+        "I",
+        round()
+            .with_faults(&[Journal, Restart])
+            .with_defect(Defect::RefusalsUnheard),
+    );
+}
+
+#[test]
+fn workers_that_let_their_actors_run_on_when_the_session_is_over_are_found() {
+    breaks(
+        "I2",
+        one_actor(&[Resume(0)])
+            .after(&[Resume(0)])
+            .with_sessions()
+            .with_faults(&[Silence])
+            .with_defect(Defect::LicencesWithoutEnd),
+    );
+}
+
+#[test]
+fn a_node_that_deletes_more_than_it_is_told_to_is_found() {
+    breaks("I4", suspended_again().with_defect(Defect::DiscardsTooMuch));
+}
+
+#[test]
+fn a_snapshot_that_nothing_points_at_and_that_is_not_deleted_is_found() {
+    breaks("I8", suspended_again().with_defect(Defect::DiscardsNothing));
+}
+
+/// An actor lets go of a snapshot.
+fn suspended_again() -> Scope {
+    let before = [Resume(0), Suspend(0), Resume(0), Suspend(0)];
+    one_actor(&[Resume(0), Suspend(0)])
+        .after(&before)
+        .with_collection()
 }
 
 #[test]

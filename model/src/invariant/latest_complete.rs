@@ -1,13 +1,18 @@
 //! I4: `latest` names a snapshot that is complete at the moment it is written, not older than the one
-//! before, and moves back only by Revert.
+//! before, and moves back only by Revert; and nothing that a record points at is deleted.
 
 use crate::fact::Fact;
 use crate::history::History;
 use holdfast_core::actor::{Snapshot, State};
 
 pub(super) fn check(history: &History, fact: &Fact) -> Result<(), String> {
-    let Fact::Recorded { before, after } = fact else {
-        return Ok(());
+    let (before, after) = match fact {
+        Fact::Recorded { before, after } => (before, after),
+        Fact::Discarded {
+            snapshot,
+            wanted_by: Some(actor),
+        } => return Err(format!("{snapshot} was deleted, and {actor} points at it")),
+        _ => return Ok(()),
     };
     let is_revert = matches!(before.state, State::Crashed(_) | State::Paused)
         && after.state == State::Suspended
@@ -58,6 +63,17 @@ mod tests {
         let moved = recorded(at(None), at(Some("1")));
         assert!(check(&History::default(), &moved).is_err());
         assert_eq!(check(&after([saved("1")]), &moved), Ok(()));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_deleted_although_a_record_points_at_it_is_seen() {
+        let discarded = |wanted_by| Fact::Discarded {
+            snapshot: "1".into(),
+            wanted_by,
+        };
+        let history = History::default();
+        assert_eq!(check(&history, &discarded(None)), Ok(()));
+        assert!(check(&history, &discarded(Some(crate::invariant::tests::key()))).is_err());
     }
 
     #[test]

@@ -32,6 +32,12 @@ pub fn check<'a>(
                 actor.key, on.worker
             ));
         }
+        if history.frozen.contains(&on.pod_uid) {
+            return Err(format!(
+                "I8: {} is RUNNING on {}, and held still",
+                actor.key, on.worker
+            ));
+        }
         let is_promised = store
             .workers
             .get(&on.worker)
@@ -123,6 +129,7 @@ mod tests {
                 op: OP,
                 count: 0,
             }),
+            licence: holdfast_core::licence::Licence::default(),
             last: None,
         };
         Host {

@@ -6,9 +6,13 @@ use crate::fact::Fact;
 use crate::history::History;
 
 pub(super) fn check(history: &History, fact: &Fact) -> Result<(), String> {
-    let Fact::Up { worker, actor, count } = fact else {
+    let (Fact::Up { worker, actor, count } | Fact::Thawed(worker, actor, count)) = fact else {
         return Ok(());
     };
+    // What is held still before it could serve shows what it has when it goes on.
+    if matches!(fact, Fact::Up { .. }) && history.frozen.contains(worker) {
+        return Ok(());
+    }
     let Some(known) = history.counts.get(actor) else {
         return Ok(());
     };
@@ -32,7 +36,7 @@ mod tests {
     use super::*;
     use crate::fact::Asked;
     use crate::invariant::tests::{actor, after, key, recorded, up};
-    use holdfast_core::actor::{Actor, Loss, State};
+    use holdfast_core::actor::{Actor, Loss, Snapshot, State};
     use holdfast_core::id::{RequestId, WorkerKey};
 
     fn lost() -> Fact {
@@ -60,10 +64,14 @@ mod tests {
 
     #[test]
     fn what_a_sleep_has_vouched_for_survives_a_loss() {
+        let uploaded = Actor {
+            latest: Some(Snapshot::External("1".into())),
+            ..actor(State::Suspended)
+        };
         let facts = [
             Fact::Counted(key(), 2),
             Fact::Asked(RequestId(1), key(), Asked::Sleep),
-            recorded(actor(State::Paused), actor(State::Suspended)),
+            recorded(actor(State::Paused), uploaded),
             Fact::Told(RequestId(1), Ok(())),
             lost(),
         ];

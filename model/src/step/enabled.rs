@@ -11,6 +11,7 @@ use holdfast_core::id::{ActorKey, LeaseToken};
 use holdfast_core::machine::Machine;
 use holdfast_core::node;
 use holdfast_core::replica::{self, Replica};
+use holdfast_core::session::Term;
 
 /// Everything that can happen next.
 pub(crate) fn enabled(scope: &Scope, state: &State) -> Vec<Step> {
@@ -35,11 +36,13 @@ pub(crate) fn enabled(scope: &Scope, state: &State) -> Vec<Step> {
         {
             // A heartbeat that is due because nothing has changed tells nobody anything.
             let is_soon = at < state.atelets[node].now.plus(scope.settings.node.heartbeat_every);
-            let is_news = matches!(timer, node::Timer::Retry(_)) || is_soon;
+            let is_silent = state.outside.silent == Some(node);
+            let is_news = matches!(timer, node::Timer::Retry(_)) || (is_soon && !is_silent);
             if is_news && may_fire(state) {
                 steps.push(Step::NodeWakes(node));
             }
         }
+        silence_steps(state, node, &mut steps);
         let host = &state.hosts[node];
         if budget.losses > 0 {
             let alive = host.ateoms.iter().filter(|(_, ateom)| ateom.sandbox.is_some());
@@ -54,6 +57,49 @@ pub(crate) fn enabled(scope: &Scope, state: &State) -> Vec<Step> {
     steps
 }
 
+fn silence_steps(state: &State, node: usize, steps: &mut Vec<Step>) {
+    let Some(machine) = &state.atelets[node].machine else {
+        return;
+    };
+    if state.outside.silent.is_none() {
+        steps.extend((state.outside.budget.silences > 0).then_some(Step::Silence(node)));
+        return;
+    }
+    if state.outside.silent != Some(node) {
+        return;
+    }
+    steps.push(Step::Return(node));
+    if matches!(machine.session().term(), Term::Until(_)) {
+        steps.push(Step::Lapse(node));
+    } else if is_left_alone(state) && !is_declared_over(state, node) {
+        // By T1 nobody takes the session for over before the node itself does.
+        steps.push(Step::Outlast(node));
+    }
+}
+
+/// Whether nothing is on its way that a replica waits for: then it takes less time than anything lasts.
+fn is_left_alone(state: &State) -> bool {
+    state.flight.messages().iter().all(|message| {
+        matches!(
+            &**message,
+            Message::ToStore { from: None, .. }
+                | Message::ToNode { from: None, .. }
+                | Message::Discard { from: None, .. }
+                | Message::Step { .. }
+                | Message::Keep { .. }
+        )
+    })
+}
+
+fn is_declared_over(state: &State, node: usize) -> bool {
+    let session = state.atelets[node]
+        .machine
+        .as_ref()
+        .map(|machine| machine.session().number());
+    let row = state.store.nodes.get(&state.hosts[node].name);
+    row.is_some_and(|row| Some(row.lapsed) >= session)
+}
+
 /// What a watch or a report brings is known at once, unless it is held up: nothing else happens before that
 /// is decided.
 fn prompt_steps(state: &State) -> Vec<Step> {
@@ -63,6 +109,15 @@ fn prompt_steps(state: &State) -> Vec<Step> {
         let mut steps = vec![Step::CatchUp(seat)];
         steps.extend((budget.lags > 0).then_some(Step::Lag(seat)));
         return steps;
+    }
+    for (at, message) in state.flight.messages().iter().enumerate() {
+        if matches!(&**message, Message::Keep { is_held: false, .. }) && state.flight.may_arrive(at) {
+            let mut steps = vec![Step::Arrive(at)];
+            if budget.journals > 0 {
+                steps.extend([Step::Fail(at), Step::Hold(at)]);
+            }
+            return steps;
+        }
     }
     for (at, message) in state.flight.messages().iter().enumerate() {
         if let Message::Report {
@@ -129,6 +184,10 @@ fn message_steps(state: &State, at: usize, message: &Message, steps: &mut Vec<St
             disturb(&[Lost, Delayed, Repeated]);
             steps.push(Step::Arrive(at));
         }
+        Message::Discard { from: Some(_), .. } => {
+            disturb(&[Lost, AnswerLost, Delayed, Repeated]);
+            steps.push(Step::Arrive(at));
+        }
         Message::FromNode { .. } => {
             disturb(&[AnswerLost]);
             steps.push(Step::Arrive(at));
@@ -148,6 +207,8 @@ fn message_steps(state: &State, at: usize, message: &Message, steps: &mut Vec<St
         }
         Message::ToStore { from: None, .. }
         | Message::ToNode { from: None, .. }
+        | Message::Discard { from: None, .. }
+        | Message::Keep { .. }
         | Message::FromStore { .. } => steps.push(Step::Arrive(at)),
     }
 }
@@ -229,10 +290,9 @@ fn may_wake(state: &State, seat: usize) -> bool {
     }
     let budget = &state.outside.budget;
     match timer {
-        replica::Timer::Session
-        | replica::Timer::Registry
-        | replica::Timer::Collect
-        | replica::Timer::Graves => false,
+        replica::Timer::Session | replica::Timer::Registry => false,
+        // Where nothing is collected they are put off for ever.
+        replica::Timer::Collect | replica::Timer::Graves => may_fire(state),
         replica::Timer::Sweep => budget.sweeps > 0 && may_fire(state),
         replica::Timer::Flow(_) | replica::Timer::Settle(..) | replica::Timer::Relist => may_fire(state),
     }

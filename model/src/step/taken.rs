@@ -4,12 +4,13 @@ use super::{Disturbance, Pause, Sent, Step};
 use crate::defect::Defect;
 use crate::fact::{Asked, Ending, Fact};
 use crate::flight::Message;
-use crate::host::{Luck, fails};
+use crate::host::{How, Luck, fails};
 use crate::model::{Model, answers_travel};
 use crate::scene::{Scene, caller_of, replica_id, unavailable, unreachable};
 use crate::scope::Wish;
 use crate::state::Seat;
 use holdfast_core::actor::Boot;
+use holdfast_core::bounds::Bound;
 use holdfast_core::effect::StoreEvent;
 use holdfast_core::id::{EffectId, PodUid, RequestId};
 use holdfast_core::machine::Machine;
@@ -71,8 +72,11 @@ impl Scene<'_> {
                 self.disturb_report(&message, *how, *seat);
             }
             Step::Fail(at) => {
-                self.outside.budget.mishaps -= 1;
                 let message = self.flight.take(*at);
+                match &*message {
+                    Message::Keep { .. } => self.outside.budget.journals -= 1,
+                    _ => self.outside.budget.mishaps -= 1,
+                }
                 self.arrive(&message, Luck::Bad);
             }
             Step::KillSandbox(node, uid) => {
@@ -87,6 +91,23 @@ impl Scene<'_> {
                 self.outside.budget.restarts -= 1;
                 self.restart(*node, *sent);
             }
+            Step::Silence(node) => {
+                self.outside.budget.silences -= 1;
+                self.outside.silent = Some(*node);
+            }
+            Step::Lapse(node) => self.lapse(*node),
+            Step::Outlast(node) => self.outlast(*node),
+            Step::Return(node) => {
+                self.outside.silent = None;
+                let next = self.atelets[*node]
+                    .machine
+                    .as_ref()
+                    .and_then(Machine::poll_timeout);
+                if let Some((at, _)) = next {
+                    let now = self.atelets[*node].now;
+                    self.wake_node(*node, at.max(now));
+                }
+            }
             Step::Lag(seat) => {
                 self.outside.budget.lags -= 1;
                 let mut process = Seat::clone(&self.seats[*seat]);
@@ -94,10 +115,17 @@ impl Scene<'_> {
                 self.seats[*seat] = self.model.pools.seats.part(process);
             }
             Step::Hold(at) => {
-                self.outside.budget.reports -= 1;
                 let mut held = Message::clone(&self.flight.take(*at));
-                if let Message::Report { is_held, .. } = &mut held {
-                    *is_held = true;
+                match &mut held {
+                    Message::Report { is_held, .. } => {
+                        self.outside.budget.reports -= 1;
+                        *is_held = true;
+                    }
+                    Message::Keep { is_held, .. } => {
+                        self.outside.budget.journals -= 1;
+                        *is_held = true;
+                    }
+                    other => unreachable!("nothing else is held up: {other:?}"),
                 }
                 self.send(held);
             }
@@ -127,6 +155,14 @@ impl Scene<'_> {
             Wish::Pause(actor) => {
                 let key = Model::actor(actor);
                 (key.clone(), Asked::Sleep, Request::Pause(key))
+            }
+            Wish::Delete(actor) => {
+                let key = Model::actor(actor);
+                (key.clone(), Asked::Delete, Request::Delete(key))
+            }
+            Wish::Revert(actor) => {
+                let key = Model::actor(actor);
+                (key.clone(), Asked::Revert, Request::Revert(key))
             }
         };
         self.fact(Fact::Asked(id, actor, asked));
@@ -158,12 +194,61 @@ impl Scene<'_> {
                 effect,
                 node,
                 call,
+            } if self.outside.silent == Some(*node) => {
+                if let Some(seat) = from {
+                    self.answer_call(*seat, *effect, unreachable());
+                } else {
+                    // It is still on its way when they reach each other again.
+                    self.send(Message::ToNode {
+                        from: None,
+                        effect: *effect,
+                        node: *node,
+                        call: call.clone(),
+                    });
+                }
+            }
+            Message::ToNode {
+                from,
+                effect,
+                node,
+                call,
             } => self.order(*node, *from, *effect, call),
             Message::FromNode { to, effect, reply } => {
                 let effect = self.awaited(*to).unwrap_or(*effect);
                 self.answer_call(*to, effect, reply.clone());
             }
             Message::Step { .. } => self.perform_step(message, luck, None),
+            Message::Discard {
+                from, effect, node, ..
+            } if self.outside.silent == Some(*node) => {
+                if let Some(seat) = from {
+                    let lost = Err("the node does not answer".into());
+                    self.tell_replica(*seat, replica::Input::Discarded(*effect, lost));
+                }
+            }
+            Message::Discard {
+                from,
+                effect,
+                node,
+                discard,
+            } => {
+                self.discard(*node, discard);
+                if let Some(seat) = from {
+                    self.tell_replica(*seat, replica::Input::Discarded(*effect, Ok(())));
+                }
+            }
+            Message::Keep {
+                node,
+                run,
+                effect,
+                kept,
+                ..
+            } => {
+                if self.hosts[*node].run == *run {
+                    self.kept(*node, *effect, kept, luck);
+                }
+                self.run();
+            }
             Message::Report { .. } => unreachable!("reports arrive at a replica of their choice"),
         }
     }
@@ -200,14 +285,13 @@ impl Scene<'_> {
             unreachable!("only steps are performed");
         };
         let mut facts = Vec::new();
-        let result = self.hosts[*node].perform(
-            work,
-            order,
+        let how = How {
             luck,
-            &mut self.outside.objects,
-            self.model.scope.defect,
-            &mut facts,
-        );
+            now: self.atelets[*node].now,
+            defect: self.model.scope.defect,
+        };
+        let objects = &mut self.outside.objects;
+        let result = self.hosts[*node].perform(work, order, how, objects, &mut facts);
         self.facts(facts);
         if self.hosts[*node].run == *run {
             if message.is_of_ateom() {
@@ -275,6 +359,33 @@ impl Scene<'_> {
                     Disturbance::Lost | Disturbance::AnswerLost => {}
                 }
                 self.answer_call(*seat, *effect, unreachable());
+            }
+            (
+                Message::Discard {
+                    from: Some(seat),
+                    effect,
+                    node,
+                    discard,
+                },
+                how,
+            ) => {
+                let later = Message::Discard {
+                    from: None,
+                    effect: *effect,
+                    node: *node,
+                    discard: discard.clone(),
+                };
+                match how {
+                    Disturbance::Lost => {}
+                    Disturbance::AnswerLost => self.discard(*node, discard),
+                    Disturbance::Delayed => self.send(later),
+                    Disturbance::Repeated => {
+                        self.send(later);
+                        return self.arrive(message, Luck::Good);
+                    }
+                }
+                let lost = Err("the node does not answer".into());
+                self.tell_replica(*seat, replica::Input::Discarded(*effect, lost));
             }
             (Message::FromNode { to, effect, .. }, _) => self.answer_call(*to, *effect, unreachable()),
             (Message::Step { node, effect, .. }, Disturbance::Lost) => {
@@ -366,6 +477,39 @@ impl Scene<'_> {
         }
     }
 
+    /// The clock of a silent node passes the end of its session: its workers hold still what they run, and
+    /// it notices that itself.
+    fn lapse(&mut self, node: usize) {
+        let session = self.atelets[node]
+            .machine
+            .as_ref()
+            .and_then(|machine| machine.session().ends());
+        let Some(end) = session else { return };
+        let now = self.atelets[node].now.max(end);
+        self.heed_licences(node, now);
+        self.wake_node(node, now);
+    }
+
+    /// Time passes, for all alike, until a replica is sure that a silent node has frozen what it runs and has
+    /// declared its session over, or for as long as that may take.
+    fn outlast(&mut self, node: usize) {
+        let settings = &self.model.scope.settings;
+        let mut left = Bound::Elsewhere.of(settings) + settings.lease.margin;
+        let lapsed = |scene: &Scene<'_>| {
+            let row = scene.store.nodes.get(&scene.hosts[node].name);
+            row.map(|row| row.lapsed)
+        };
+        let before = lapsed(self);
+        while lapsed(self) == before
+            && let Some(pause) = self.until_next_timer()
+            && pause <= left
+        {
+            left -= pause;
+            self.pass(pause);
+            self.rest_of_replicas();
+        }
+    }
+
     /// Only the clock moves; what is due fires when the replica is woken.
     pub(crate) fn set_replica_clock(&mut self, seat: usize, to: impl Fn(Instant) -> Instant) {
         let mut process = Seat::clone(&self.seats[seat]);
@@ -393,13 +537,25 @@ impl Scene<'_> {
     fn restart(&mut self, node: usize, sent: Sent) {
         let mut asked = Vec::new();
         self.flight.retain(|message| {
-            let is_ours = matches!(&**message, Message::Step { node: n, .. } if *n == node);
+            let is_ours = matches!(&**message, Message::Step { node: n, .. } | Message::Keep { node: n, .. } if *n == node);
             if is_ours {
                 asked.push(message.clone());
             }
             !is_ours
         });
         self.hosts[node].run += 1;
+        // Of what the disk has not acknowledged it has nothing, or all, in the order in which it was given it.
+        let mut kept: Vec<_> = asked
+            .iter()
+            .filter_map(|message| match &**message {
+                Message::Keep { effect, kept, .. } if sent == Sent::Arrives => Some((*effect, kept.clone())),
+                _ => None,
+            })
+            .collect();
+        kept.sort_by_key(|(effect, _)| *effect);
+        for (_, kept) in kept {
+            self.hosts[node].keep(&kept);
+        }
         for message in asked.into_iter().filter(|message| message.is_of_ateom()) {
             if sent == Sent::Arrives {
                 self.perform_step(&message, Luck::Good, None);
