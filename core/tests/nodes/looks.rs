@@ -241,3 +241,38 @@ fn an_operation_that_ends_while_its_worker_is_silent_asks_when_that_is_heard_aga
     seat.answers(None);
     assert_eq!(seat.hosts(), None);
 }
+
+#[test]
+fn an_operation_that_begins_ends_the_waiting_to_ask_again() {
+    let mut seat = Seat::running();
+    seat.says(None);
+    let look = seat.look.take().expect("it asks");
+    seat.input(Input::Looked(look, Err("it does not answer".into())));
+    seat.order(|order| (order.verb, order.op) = (Verb::Stop, Some(op(2))));
+    seat.pass(SETTINGS.workflow.retry_to);
+    assert_eq!(seat.look, None, "what is there changes at this moment");
+    seat.finish();
+    assert_eq!(seat.hosts(), None);
+}
+
+#[test]
+fn an_actor_that_is_found_held_still_goes_on_if_the_session_covers_it() {
+    let mut seat = Seat::running();
+    seat.says(None);
+    seat.said.clear();
+    seat.answers(Some(("a", 1, Sandbox::Frozen)));
+    assert!(matches!(seat.tends()[..], [Tend::Thaw(_)]), "{:?}", seat.tends());
+}
+
+/// An actor that was captured is there until its files are stored, and nothing runs meanwhile.
+#[test]
+fn an_actor_that_was_stopped_is_not_lost_for_an_answer_that_nothing_runs() {
+    let mut seat = Seat::started(Some(entry(Sandbox::Stopped)), &[]);
+    seat.says(None);
+    seat.kept();
+    seat.says(Some(("a", 2, Sandbox::Running)));
+    assert!(seat.look.is_some(), "that is not what was stopped");
+    seat.answers(None);
+    assert_eq!((seat.look, seat.keeps.len()), (None, 0));
+    assert_eq!(seat.hosts().as_deref(), Some("a"));
+}
