@@ -11,8 +11,9 @@
 //! not, and what it accepts it writes back the same. An input that breaks this is a bug; once mended, it
 //! stays in the corpus.
 //!
-//! `cargo fuzz run <target> --features libfuzzer` plays one on and on. Without cargo-fuzz and a nightly
-//! toolchain, the same without sanitizers; what it finds goes to the directory that comes first:
+//! `cargo xtask fuzz` plays all of them for a while, without sanitizers and on any toolchain; `cargo fuzz run
+//! <target> --features libfuzzer` plays one on and on, with cargo-fuzz and a nightly toolchain. By hand, what is
+//! found goes to the directory that comes first:
 //!
 //! ```text
 //! export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

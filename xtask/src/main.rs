@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod cuts;
 mod demo;
+mod fuzz;
 mod model;
 mod mutants;
 mod say;
@@ -65,6 +66,8 @@ enum Task {
         #[arg(trailing_var_arg = true)]
         options: Vec<OsString>,
     },
+    /// Play the fuzz targets with coverage as their guide, for a while each, and say what that has come to
+    Fuzz(fuzz::Args),
     /// Change the core in hundreds of small ways, one at a time, and see whether its tests notice
     Mutants(mutants::Args),
     /// Write images of a counter, and manifests that go with them, to a directory: something for `ate dev`
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Task::Cuts { options } => cuts::run(&options),
         Task::Model { options } => model::run(&options),
         Task::Bench { options } => bench::run(&options),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Mutants(args) => mutants::run(&args),
         Task::Images { dir, release } => demo::images(&dir, release),
         Task::Test => check::test(),
