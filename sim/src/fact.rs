@@ -3,7 +3,8 @@
 use crate::store::Forgotten;
 use holdfast_core::actor::Actor;
 use holdfast_core::failure::Failure;
-use holdfast_core::id::{ActorKey, Fence, Incarnation, Name, NodeName, OpId, PodUid, RequestId};
+use holdfast_core::id::{ActorKey, Fence, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, RequestId};
+use holdfast_core::pull::Attempt;
 use holdfast_core::table::Moved;
 use holdfast_core::worker::Worker;
 use serde::{Deserialize, Serialize};
@@ -59,8 +60,77 @@ pub enum Fact {
         /// Whether the node believed in it then.
         is_believed: bool,
     },
-    /// A request to the actor was acknowledged: its counter stands here now.
+    /// A request to the actor has counted: its counter stands here now.
     Counted(ActorKey, u64),
+    /// A request was sent to an actor.
+    Sent(u64, ActorKey),
+    /// Whoever sent it was told where the counter stands.
+    Answered(u64, u64),
+    /// It has not reached the actor, and whoever sent it was told so.
+    Refused(u64),
+    /// A step for the actor failed, or nobody answered that it was done.
+    Failed(ActorKey),
+    /// A workflow of a replica was granted its lease, and goes by it.
+    Believes {
+        /// The actor.
+        actor: ActorKey,
+        /// The replica.
+        replica: usize,
+        /// The acquisition.
+        token: LeaseToken,
+    },
+    /// It has given it back, or takes it for lost.
+    Doubts {
+        /// The actor.
+        actor: ActorKey,
+        /// The replica.
+        replica: usize,
+    },
+    /// A lease is to be renewed.
+    Renews(LeaseToken),
+    /// The store has given this lease to somebody else before it had run out.
+    Taken(LeaseToken),
+    /// A replica can serve.
+    ReplicaReady(usize),
+    /// A replica's process has ended.
+    ReplicaDied(usize),
+    /// A replica's process is not scheduled until then.
+    Slept {
+        /// The replica.
+        replica: usize,
+        /// Until when.
+        until: u64,
+    },
+    /// An atelet is not scheduled until then.
+    NodeSlept {
+        /// The node.
+        node: usize,
+        /// Until when.
+        until: u64,
+    },
+    /// An atelet's process has ended.
+    NodeDied(usize),
+    /// An attempt at pulling an image.
+    Pulled {
+        /// On which node.
+        node: usize,
+        /// Which.
+        attempt: Attempt,
+        /// What became of it.
+        pulling: Pulling,
+    },
+    /// A process was given one input, and did this many things.
+    Did {
+        /// Which kind of process.
+        who: &'static str,
+        /// How many.
+        outputs: usize,
+    },
+    /// Something is not as it should be until then: a fault, or an answer that got lost.
+    Wrong {
+        /// Until when.
+        until: u64,
+    },
     /// An actor's record was written, or deleted.
     Recorded {
         /// What was stored before.
@@ -164,6 +234,15 @@ pub enum Asked {
     Create,
     /// UpdateActor.
     Update,
+}
+
+/// How an attempt at pulling an image goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pulling {
+    /// It has begun, or some of the image has come.
+    Moves,
+    /// It has ended, well or not.
+    Over,
 }
 
 /// How a sandbox ended.

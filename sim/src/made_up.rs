@@ -1,8 +1,8 @@
 //! What unit tests make histories of.
 
-use holdfast_core::actor::{Actor, State};
+use holdfast_core::actor::{Actor, Assignment, Boot, State};
 use holdfast_core::catalog::{LabelSelector, Scope, Selector, Template, Workload};
-use holdfast_core::id::{ActorKey, Incarnation};
+use holdfast_core::id::{ActorKey, Fence, Incarnation, OpId, ReplicaId, WorkerKey};
 use std::sync::Arc;
 
 /// An actor in a state.
@@ -26,5 +26,30 @@ pub(crate) fn actor(state: State) -> Actor {
     Actor {
         state,
         ..Actor::create(key, Incarnation(1), Arc::new(template), Selector::default())
+    }
+}
+
+/// On a worker.
+pub(crate) fn on() -> Assignment {
+    Assignment {
+        worker: WorkerKey::new("n", "p", "w"),
+        pod_uid: "uid".into(),
+        incarnation: "1".into(),
+        ip: "ip".into(),
+        node: "node".into(),
+        fence: Fence(1),
+        session: 1,
+    }
+}
+
+/// On the way there.
+pub(crate) fn resuming() -> State {
+    State::Resuming {
+        op: OpId {
+            replica: ReplicaId(1),
+            seq: 1,
+        },
+        on: on(),
+        boot: Boot::Golden,
     }
 }

@@ -1,28 +1,40 @@
 //! What must be true, one file each (design section 10).
 
 mod by_the_table;
-mod crash_cause;
-mod fence_order;
-mod latest_complete;
-mod one_sandbox;
-mod one_verdict;
-mod settled;
-mod state_kept;
+mod i01_fence_order;
+mod i02_one_sandbox;
+mod i03_one_actor;
+mod i04_latest_complete;
+mod i05_state_kept;
+mod i06_one_believer;
+mod i07_failover;
+mod i08_settled;
+mod i09_in_time;
+mod i10_crash_cause;
+mod i11_bounded;
+mod i12_one_verdict;
 
+use crate::clock;
 use crate::fact::Fact;
-use holdfast_core::settings::Settings;
+use crate::fact::Still;
+use crate::plan::Plan;
 use holdfast_core::table::Moved;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 pub use by_the_table::ByTheTable;
-pub use crash_cause::CrashCause;
-pub use fence_order::FenceOrder;
-pub use latest_complete::LatestComplete;
-pub use one_sandbox::OneSandbox;
-pub use one_verdict::OneVerdict;
-pub use settled::Settled;
-pub use state_kept::StateKept;
+pub use i01_fence_order::FenceOrder;
+pub use i02_one_sandbox::OneSandbox;
+pub use i03_one_actor::OneActor;
+pub use i04_latest_complete::LatestComplete;
+pub use i05_state_kept::StateKept;
+pub use i06_one_believer::OneBeliever;
+pub use i07_failover::Failover;
+pub use i08_settled::Settled;
+pub use i09_in_time::InTime;
+pub use i10_crash_cause::CrashCause;
+pub use i11_bounded::Bounded;
+pub use i12_one_verdict::OneVerdict;
 
 /// One thing that must be true.
 pub trait Oracle: Fork {
@@ -78,8 +90,7 @@ impl Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (secs, micros) = (self.at / 1_000_000, self.at % 1_000_000);
-        write!(f, "{} at {secs}.{micros:06}s: {}", self.invariant, self.what)
+        write!(f, "{} at {}: {}", self.invariant, moment(self.at), self.what)
     }
 }
 
@@ -87,6 +98,7 @@ impl fmt::Display for Violation {
 pub struct Oracles {
     all: Vec<(&'static str, Box<dyn Oracle>)>,
     table: ByTheTable,
+    failover: Failover,
     verdicts: BTreeMap<String, u64>,
     now: u64,
     violation: Option<Violation>,
@@ -101,6 +113,7 @@ impl Clone for Oracles {
                 .map(|(name, oracle)| (*name, oracle.fork()))
                 .collect(),
             table: self.table.clone(),
+            failover: self.failover.clone(),
             verdicts: self.verdicts.clone(),
             now: self.now,
             violation: self.violation.clone(),
@@ -109,23 +122,41 @@ impl Clone for Oracles {
 }
 
 impl Oracles {
-    /// All of them, for a world with these settings in which this is so.
-    pub fn new(settings: &Settings, assumed: Assumed) -> Self {
+    /// All of them, for a world like this.
+    pub fn new(plan: &Plan) -> Self {
+        let settings = &plan.settings.settings();
+        let clocks = &plan.clocks();
+        let assumed = Assumed {
+            drift: clock::are_within_drift(clocks, settings),
+        };
+        let world = &plan.world;
+        let workers: usize = world.nodes.iter().map(|node| node.workers).sum();
+        let things = world.nodes.len() + workers + world.actors + world.callers;
         Oracles {
             all: vec![
                 ("I1", Box::new(FenceOrder::default())),
                 ("I2", Box::new(OneSandbox::new(settings, assumed))),
+                ("I3", Box::new(OneActor::default())),
                 ("I4", Box::new(LatestComplete::default())),
                 ("I5", Box::new(StateKept::default())),
+                ("I6", Box::new(OneBeliever::new(assumed))),
                 ("I8", Box::new(Settled)),
+                ("I9", Box::new(InTime::new(settings, clocks))),
                 ("I10", Box::new(CrashCause::new(assumed))),
+                ("I11", Box::new(Bounded::new(things, settings, clocks))),
                 ("I12", Box::new(OneVerdict::default())),
             ],
             table: ByTheTable::default(),
+            failover: Failover::new(settings, clocks),
             verdicts: BTreeMap::new(),
             now: 0,
             violation: None,
         }
+    }
+
+    /// How near a failover came to what it may take, in thousandths.
+    pub fn tightness(&self) -> u64 {
+        self.failover.tightness()
     }
 
     /// Shows a fact to every oracle.
@@ -138,23 +169,24 @@ impl Oracles {
             };
             *self.verdicts.entry(name).or_default() += 1;
         }
-        let table = ("table", self.table.see(now, fact));
-        let others = self
-            .all
-            .iter_mut()
-            .map(|(name, oracle)| (*name, oracle.see(now, fact)));
-        let seen: Vec<_> = [table].into_iter().chain(others).collect();
-        self.note(seen);
+        let table = self.table.see(now, fact);
+        self.note("table", table);
+        let failover = self.failover.see(now, fact);
+        self.note("I7", failover);
+        for number in 0..self.all.len() {
+            let (name, oracle) = &mut self.all[number];
+            let (name, seen) = (*name, oracle.see(now, fact));
+            self.note(name, seen);
+        }
     }
 
     /// The run is over.
     pub fn end(&mut self) {
-        let seen: Vec<_> = self
-            .all
-            .iter_mut()
-            .map(|(name, oracle)| (*name, oracle.end()))
-            .collect();
-        self.note(seen);
+        for number in 0..self.all.len() {
+            let (name, oracle) = &mut self.all[number];
+            let (name, seen) = (*name, oracle.end());
+            self.note(name, seen);
+        }
     }
 
     /// The first violation.
@@ -172,15 +204,23 @@ impl Oracles {
         self.table.moves()
     }
 
-    fn note(&mut self, seen: Vec<(&'static str, Result<(), String>)>) {
-        for (invariant, result) in seen {
-            if let (Err(what), None) = (result, &self.violation) {
-                self.violation = Some(Violation {
-                    at: self.now,
-                    invariant,
-                    what,
-                });
-            }
+    fn note(&mut self, invariant: &'static str, seen: Result<(), String>) {
+        if let (Err(what), None) = (seen, &self.violation) {
+            self.violation = Some(Violation {
+                at: self.now,
+                invariant,
+                what,
+            });
         }
     }
+}
+
+/// Whether everything is as it should be when nothing is under way.
+pub(crate) fn is_settled(still: &Still) -> bool {
+    i03_one_actor::agree(still).is_ok() && i08_settled::look(still).is_ok()
+}
+
+/// A moment, or a time, as messages have it.
+fn moment(micros: u64) -> String {
+    format!("{}.{:06}s", micros / 1_000_000, micros % 1_000_000)
 }

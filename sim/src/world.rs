@@ -10,10 +10,10 @@ mod queue;
 mod replicas;
 pub(crate) mod stage;
 
-use crate::clock::{self, Clock};
+use crate::clock::Clock;
 use crate::fact::{Ending, Fact};
 use crate::host::{Ateom, Host};
-use crate::oracle::{Assumed, Oracles, Violation};
+use crate::oracle::{Oracles, Violation};
 use crate::plan::{Kind, MILLI, Plan, SECOND};
 use crate::rng::{self, Rng};
 use crate::store::Store;
@@ -41,6 +41,9 @@ use queue::Queue;
 use replicas::{Call, Process};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// How long it takes at most until somebody whom something wrong has hindered tries again, in microseconds.
+const COMES_ROUND: u64 = 10 * SECOND;
 
 /// The world of one run.
 #[derive(Clone)]
@@ -102,7 +105,7 @@ enum Event {
     AtAteom(usize, u32, EffectId, Work, Arc<Order>),
     AteomAsked(usize, u32, EffectId, PodUid),
     AteomDone(usize, Waiter, Arc<Order>),
-    AteomJoined(usize, PodUid, Waiter),
+    AteomJoined(usize, PodUid, ActorKey, Waiter),
     AteomStarts(usize, PodUid),
     PodEnds(usize, PodUid),
     AteomTended(usize, PodUid, ActorKey, Tend),
@@ -112,7 +115,9 @@ enum Event {
     Told(RequestId, Option<Box<Verdict>>),
     Caller(usize),
     CallerLeaves(RequestId),
-    Count(ActorKey, usize, PodUid),
+    CountSent(ActorKey, usize, PodUid),
+    Count(u64, ActorKey, usize, PodUid),
+    CountTold(u64, u64),
     Traffic,
     Strike(usize),
     Wish(usize),
@@ -139,6 +144,8 @@ pub struct Outcome {
     pub digest: u64,
     /// How many requests of callers were answered, by what they were told.
     pub verdicts: BTreeMap<String, u64>,
+    /// How near a failover came to what it may take, in thousandths.
+    pub tightness: u64,
     /// The transitions that records have made.
     pub moves: BTreeSet<Moved>,
     /// What went wrong.
@@ -172,9 +179,6 @@ impl World {
             .map(|(n, node)| host(n, node.workers))
             .collect();
         let callers = (0..sizes.callers).map(|_| Caller::default()).collect();
-        let assumed = Assumed {
-            drift: clock::are_within_drift(&plan.clocks(), &settings),
-        };
         let mut world = World {
             rng: Rng::new(plan.noise.seed),
             now: 0,
@@ -195,7 +199,7 @@ impl World {
             next_id: 1,
             calm: false,
             excused: BTreeSet::new(),
-            oracles: Oracles::new(&settings, assumed),
+            oracles: Oracles::new(&plan),
             knife: Knife::default(),
             began: 0,
             telling: match story {
@@ -242,6 +246,7 @@ impl World {
             micros: self.now,
             digest: self.digest,
             verdicts: self.oracles.verdicts().clone(),
+            tightness: self.oracles.tightness(),
             moves: self.oracles.moves().clone(),
             violation: self.oracles.violation().cloned(),
             told: match self.telling {
@@ -290,7 +295,7 @@ impl World {
             Event::AtAteom(node, life, effect, work, order) => self.at_ateom(node, life, effect, work, order),
             Event::AteomAsked(node, life, effect, uid) => self.ateom_asked(node, life, effect, &uid),
             Event::AteomDone(node, waiter, order) => self.ateom_done(node, waiter, &order),
-            Event::AteomJoined(node, uid, waiter) => self.ateom_joined(node, &uid, waiter),
+            Event::AteomJoined(node, uid, actor, waiter) => self.ateom_joined(node, &uid, actor, waiter),
             Event::AteomStarts(node, uid) => self.start_ateom(node, &uid),
             Event::PodEnds(node, uid) => self.replace_pod(node, &uid),
             Event::AteomTended(node, uid, actor, tend) => self.ateom_tended(node, &uid, &actor, tend),
@@ -302,7 +307,9 @@ impl World {
             Event::Told(id, verdict) => self.told(id, verdict.map(|v| *v)),
             Event::Caller(caller) => self.caller_acts(caller),
             Event::CallerLeaves(id) => self.caller_leaves(id),
-            Event::Count(actor, node, uid) => self.count(&actor, node, &uid),
+            Event::CountSent(actor, node, uid) => self.send_count(actor, node, uid),
+            Event::Count(id, actor, node, uid) => self.count(id, &actor, node, &uid),
+            Event::CountTold(id, count) => self.fact(Fact::Answered(id, count)),
             Event::Traffic => self.traffic(),
             Event::Strike(number) => self.strike(number),
             Event::Wish(number) => self.wish(number),
@@ -342,6 +349,19 @@ impl World {
         self.tell(|| format!("FACT {fact:?}"));
         let now = self.now;
         self.oracles.see(now, &fact);
+    }
+
+    fn did(&mut self, who: &'static str, outputs: usize) {
+        if outputs > 0 {
+            let now = self.now;
+            self.oracles.see(now, &Fact::Did { who, outputs });
+        }
+    }
+
+    /// Something is wrong from now on for so long, and whoever was in its way comes round in his own time.
+    fn wrong_for(&mut self, micros: u64) {
+        let until = self.now + micros + COMES_ROUND;
+        self.fact(Fact::Wrong { until });
     }
 
     fn tell(&mut self, line: impl FnOnce() -> String) {

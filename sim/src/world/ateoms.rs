@@ -33,6 +33,7 @@ impl World {
             .filter(|a| a.is_up)
         else {
             let gone = fails(WorkFailureKind::Unreachable, "ateom does not answer");
+            self.fact(Fact::Failed(order.actor.clone()));
             return self.after(
                 MILLI,
                 200 * MILLI,
@@ -54,7 +55,7 @@ impl World {
                 return self.after(
                     MILLI,
                     50 * MILLI,
-                    Event::AteomJoined(index, order.worker.clone(), waiter),
+                    Event::AteomJoined(index, order.worker.clone(), order.actor.clone(), waiter),
                 );
             }
             if work == Work::Stop {
@@ -65,6 +66,7 @@ impl World {
                     WorkFailureKind::Transient,
                     "another operation is under way in this worker",
                 );
+                self.fact(Fact::Failed(order.actor.clone()));
                 return self.after(
                     MILLI,
                     5 * MILLI,
@@ -79,6 +81,7 @@ impl World {
             .filter(|a| a.is_up)
         else {
             let gone = fails(WorkFailureKind::Unreachable, "ateom went away");
+            self.fact(Fact::Failed(order.actor.clone()));
             return self.after(
                 MILLI,
                 50 * MILLI,
@@ -105,7 +108,7 @@ impl World {
     }
 
     /// A repetition waits for the operation that is under way.
-    pub(super) fn ateom_joined(&mut self, index: usize, uid: &PodUid, waiter: Waiter) {
+    pub(super) fn ateom_joined(&mut self, index: usize, uid: &PodUid, actor: ActorKey, waiter: Waiter) {
         let (run, op, life, effect) = waiter;
         let ateom = self.hosts[index]
             .ateoms
@@ -116,13 +119,16 @@ impl World {
             return self.after(
                 20 * MILLI,
                 100 * MILLI,
-                Event::AteomJoined(index, uid.clone(), waiter),
+                Event::AteomJoined(index, uid.clone(), actor, waiter),
             );
         }
         let result = match ateom.and_then(|a| a.last.clone()) {
             Some((last, _, result)) if last == op => result,
             _ => fails(WorkFailureKind::Unreachable, "ateom went away"),
         };
+        if result.is_err() {
+            self.fact(Fact::Failed(actor));
+        }
         self.deliver_to_node(index, life, Input::Worked(effect, result));
     }
 
@@ -135,6 +141,7 @@ impl World {
             .is_some_and(|a| a.is_up && a.run == run && a.current.as_ref().is_some_and(|act| act.op == op));
         if !is_current {
             let gone = fails(WorkFailureKind::Unreachable, "ateom went away");
+            self.fact(Fact::Failed(order.actor.clone()));
             return self.after(
                 MILLI,
                 50 * MILLI,
@@ -170,6 +177,9 @@ impl World {
         } else {
             result
         };
+        if heard.is_err() {
+            self.fact(Fact::Failed(order.actor.clone()));
+        }
         self.at(answered, Event::Node(index, life, Input::Worked(effect, heard)));
     }
 

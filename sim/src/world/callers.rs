@@ -275,12 +275,20 @@ impl World {
             self.after(
                 MILLI,
                 2 * SECOND,
-                Event::Count(actor.key.clone(), node, on.pod_uid.clone()),
+                Event::CountSent(actor.key.clone(), node, on.pod_uid.clone()),
             );
         }
     }
 
-    pub(super) fn count(&mut self, actor: &ActorKey, node: usize, uid: &PodUid) {
+    /// A request to the actor leaves.
+    pub(super) fn send_count(&mut self, actor: ActorKey, node: usize, uid: PodUid) {
+        let id = self.id();
+        self.fact(Fact::Sent(id, actor.clone()));
+        self.after(MILLI, 20 * MILLI, Event::Count(id, actor, node, uid));
+    }
+
+    /// It comes to where the actor was said to be.
+    pub(super) fn count(&mut self, id: u64, actor: &ActorKey, node: usize, uid: &PodUid) {
         // A destination can tell whether the actor is served there (scenario S11).
         let is_there = self.store.actors.get(actor).is_some_and(|a| match &a.state {
             State::Running { on } => on.pod_uid == *uid,
@@ -293,11 +301,15 @@ impl World {
         };
         let is_there = is_there && !is_held(&self.hosts[node]);
         let Some(live) = self.hosts[node].sandbox_of(uid, actor).filter(|_| is_there) else {
-            return;
+            return self.fact(Fact::Refused(id));
         };
         live.count += 1;
         let count = live.count;
         self.fact(Fact::Counted(actor.clone(), count));
+        let is_lost = !self.calm && self.rng.permille(self.plan.noise.calls_lost);
+        if !is_lost {
+            self.after(MILLI, 20 * MILLI, Event::CountTold(id, count));
+        }
     }
 
     /// After the calm every actor must go to sleep, serve, and go to sleep again.

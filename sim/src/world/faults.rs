@@ -21,6 +21,8 @@ impl World {
         let plan = self.plan.clone();
         let fault = &plan.faults[number].fault;
         self.tell(|| format!("FAULT {fault:?}"));
+        let lasts = fault.clone().duration().copied().unwrap_or_default();
+        self.wrong_for(lasts);
         self.inflict(fault);
     }
 
@@ -42,7 +44,7 @@ impl World {
             Fault::NodeDies { node, after_outputs } => self.hosts[node].fuse = Some(after_outputs),
             Fault::NodePauses { node, for_us } => {
                 if self.hosts[node].paused_until <= self.now {
-                    self.hosts[node].paused_until = self.now + for_us;
+                    self.node_sleeps(node, self.now + for_us);
                 }
             }
             Fault::AteomDies {
@@ -122,6 +124,11 @@ impl World {
         }
         self.fact(Fact::Forgot(Box::new(forgotten)));
         self.publish(&StoreEvent::Resync);
+    }
+
+    pub(super) fn node_sleeps(&mut self, node: usize, until: u64) {
+        self.hosts[node].paused_until = until;
+        self.fact(Fact::NodeSlept { node, until });
     }
 
     /// Whoever is in that place of a node now.

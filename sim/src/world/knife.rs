@@ -2,6 +2,7 @@
 //! that makes it, or to the message that carries it (design section 5).
 
 use super::{Answered, Event, World};
+use crate::fact::Fact;
 use crate::plan::{MILLI, SECOND};
 use holdfast_core::effect::{StoreError, StoreOp, Verb};
 use holdfast_core::id::{EffectId, OpId, PodUid};
@@ -387,13 +388,17 @@ impl World {
                     self.kill_replica(*index);
                 } else {
                     self.replicas[*index].paused_until = until;
+                    self.fact(Fact::Slept {
+                        replica: *index,
+                        until,
+                    });
                 }
             }
             Who::Node(index) if self.hosts[*index].life == life => {
                 if is_death {
                     self.kill_node(*index);
                 } else {
-                    self.hosts[*index].paused_until = until;
+                    self.node_sleeps(*index, until);
                 }
             }
             Who::Ateom(index, uid) => {

@@ -4,7 +4,7 @@ use super::callers::{Ask, AskedBy};
 use super::knife::{Carrier, Message, Who, name_of_step};
 use super::replicas::unreachable;
 use super::{Event, World};
-use crate::fact::Fact;
+use crate::fact::{Fact, Pulling};
 use crate::host::{fails, whereabouts};
 use crate::plan::{MILLI, SECOND};
 use holdfast_core::effect::{Discard, NodeCall, NodeFailureKind, NodeRow, Place, Verb};
@@ -68,6 +68,8 @@ impl World {
             return;
         }
         self.tell(|| format!("node {index} dies"));
+        self.fact(Fact::NodeDied(index));
+        self.wrong_for(5 * SECOND);
         let calls: Vec<u64> = self
             .calls
             .iter()
@@ -126,9 +128,11 @@ impl World {
     }
 
     fn drain_node(&mut self, index: usize) {
+        let mut outputs = 0;
         while self.hosts[index].paused_until <= self.now
             && let Some(output) = self.hosts[index].atelet.as_mut().and_then(Machine::poll_output)
         {
+            outputs += 1;
             self.perform_on_node(index, output);
             if let Some(fuse) = &mut self.hosts[index].fuse {
                 *fuse = fuse.saturating_sub(1);
@@ -137,6 +141,7 @@ impl World {
                 }
             }
         }
+        self.did("an atelet", outputs);
         let clock = self.node_clock(index);
         let host = &self.hosts[index];
         if host.paused_until > self.now {
@@ -196,6 +201,7 @@ impl World {
             Output::Pull(image, attempt) => self.begin_pull(index, life, image, attempt),
             Output::CancelPull(attempt) => {
                 self.hosts[index].pulls.remove(&attempt);
+                self.pulled(index, attempt, Pulling::Over);
             }
             Output::Reply(RequestId(call), reply) => {
                 // One that is told to wait, that there is no such worker, or that it is taken, has not been
@@ -429,6 +435,7 @@ impl World {
 
     fn begin_pull(&mut self, index: usize, life: u32, image: Name, attempt: Attempt) {
         self.hosts[index].pulls.insert(attempt);
+        self.pulled(index, attempt, Pulling::Moves);
         let left = if self.hosts[index].images.contains(&image) {
             0
         } else {
@@ -442,7 +449,8 @@ impl World {
     }
 
     pub(super) fn pull_moves(&mut self, index: usize, life: u32, attempt: Attempt, image: Name, left: u64) {
-        if self.hosts[index].life != life || !self.hosts[index].pulls.contains(&attempt) {
+        let host = &self.hosts[index];
+        if host.life != life || host.atelet.is_none() || !host.pulls.contains(&attempt) {
             return;
         }
         if left > 0 && self.now < self.registry_hung_until {
@@ -451,15 +459,18 @@ impl World {
         }
         if self.is_unlucky() {
             self.hosts[index].pulls.remove(&attempt);
+            self.pulled(index, attempt, Pulling::Over);
             let failure = self.pull_failure();
             let ended = pull::Input::Ended(attempt, Err(failure));
             self.deliver_to_node(index, life, Input::Pull(ended));
         } else if left == 0 {
             self.hosts[index].pulls.remove(&attempt);
+            self.pulled(index, attempt, Pulling::Over);
             self.hosts[index].images.insert(image);
             self.deliver_to_node(index, life, Input::Pull(pull::Input::Ended(attempt, Ok(()))));
         } else {
             let bytes = 5 - left;
+            self.pulled(index, attempt, Pulling::Moves);
             self.deliver_to_node(index, life, Input::Pull(pull::Input::Progress(attempt, bytes)));
             self.after(
                 200 * MILLI,
@@ -467,6 +478,14 @@ impl World {
                 Event::PullMoves(index, life, attempt, image, left - 1),
             );
         }
+    }
+
+    fn pulled(&mut self, node: usize, attempt: Attempt, pulling: Pulling) {
+        self.fact(Fact::Pulled {
+            node,
+            attempt,
+            pulling,
+        });
     }
 
     fn pull_failure(&mut self) -> PullFailure {
@@ -534,7 +553,11 @@ impl World {
 
     pub(super) fn is_unlucky(&mut self) -> bool {
         let chance = self.plan.noise.steps_fail;
-        !self.calm && self.rng.permille(chance)
+        let is_unlucky = !self.calm && self.rng.permille(chance);
+        if is_unlucky {
+            self.wrong_for(0);
+        }
+        is_unlucky
     }
 
     /// A step that the atelet performs itself is done.
@@ -557,6 +580,9 @@ impl World {
         } else {
             self.step_result(index, work, order)
         };
+        if result.is_err() {
+            self.fact(Fact::Failed(order.actor.clone()));
+        }
         self.deliver_to_node(index, life, Input::Worked(effect, result));
     }
 

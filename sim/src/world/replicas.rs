@@ -5,11 +5,15 @@ use super::knife::{Carrier, Message, Who, name_of, name_of_call};
 use super::{Answered, Event, World};
 use crate::fact::Fact;
 use crate::plan::{MILLI, SECOND};
-use holdfast_core::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp};
-use holdfast_core::id::{ActorKey, EffectId, Name, ReplicaId, RequestId, WorkerKey};
+use holdfast_core::actor::Actor;
+use holdfast_core::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
+use holdfast_core::id::{ActorKey, EffectId, LeaseToken, Name, ReplicaId, RequestId, WorkerKey};
+use holdfast_core::lease;
 use holdfast_core::machine::Machine;
 use holdfast_core::node;
 use holdfast_core::replica::{self, Input, Output, Replica};
+use holdfast_core::table::{Kind, Moved};
+use std::collections::BTreeMap;
 
 /// A replica's process.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +34,10 @@ pub struct Process {
     pub watch_until: u64,
     /// Whether it can serve.
     pub is_ready: bool,
+    /// The lease that it last asked for, of each actor.
+    pub tokens: BTreeMap<ActorKey, LeaseToken>,
+    /// The writes with which leases are to be given back, and the record that is to stand there then.
+    pub releasing: BTreeMap<EffectId, (ActorKey, Option<Box<Actor>>)>,
 }
 
 /// A call from a replica to a node.
@@ -74,6 +82,7 @@ impl World {
         }
         self.tell(|| format!("replica {index} dies"));
         self.replicas[index].is_ready = false;
+        self.fact(Fact::ReplicaDied(index));
         let life = self.replicas[index].life;
         let orphans: Vec<RequestId> = self
             .asks
@@ -122,6 +131,9 @@ impl World {
             return self.deliver_to_replica(index, life, input);
         }
         self.tell(|| format!("replica {index} <- {input:?}"));
+        if let Input::Stored(effect, reply) = &input {
+            self.has_given_back(index, *effect, reply);
+        }
         let now = self.replica_clock(index).shows(self.now);
         if let Some(machine) = &mut self.replicas[index].machine {
             machine.handle(now, input);
@@ -149,12 +161,14 @@ impl World {
     }
 
     fn drain_replica(&mut self, index: usize) {
+        let mut outputs = 0;
         while self.replicas[index].paused_until <= self.now
             && let Some(output) = self.replicas[index]
                 .machine
                 .as_mut()
                 .and_then(Machine::poll_output)
         {
+            outputs += 1;
             self.perform(index, output);
             if let Some(fuse) = &mut self.replicas[index].fuse {
                 *fuse = fuse.saturating_sub(1);
@@ -169,6 +183,7 @@ impl World {
                 }
             }
         }
+        self.did("a replica", outputs);
         let clock = self.replica_clock(index);
         let process = &self.replicas[index];
         if process.paused_until > self.now {
@@ -195,6 +210,10 @@ impl World {
     fn pause_replica(&mut self, index: usize, pause: u64) {
         let until = self.now + pause;
         self.replicas[index].paused_until = until;
+        self.fact(Fact::Slept {
+            replica: index,
+            until,
+        });
         self.wake_replica_at(index, until);
     }
 
@@ -202,7 +221,22 @@ impl World {
         let life = self.replicas[index].life;
         self.tell(|| format!("replica {index} -> {output:?}"));
         match output {
-            Output::Store(effect, op) => self.ask_store(index, life, effect, op),
+            Output::Store(effect, op) => {
+                match &op {
+                    StoreOp::AcquireLease { key, token, .. } => {
+                        self.replicas[index].tokens.insert(key.clone(), *token);
+                    }
+                    StoreOp::RenewLease { token, .. } => self.fact(Fact::Renews(*token)),
+                    StoreOp::DeleteActor { key: actor, .. } => self.gives_back(index, effect, actor, None),
+                    StoreOp::PutActor {
+                        actor,
+                        release: Some(_),
+                        ..
+                    } => self.gives_back(index, effect, &actor.key, Some(actor)),
+                    _ => {}
+                }
+                self.ask_store(index, life, effect, op);
+            }
             Output::Node(effect, address, call) => self.call_node(index, life, effect, &address, call),
             Output::Discard(effect, address, discard) => {
                 self.after(
@@ -232,10 +266,66 @@ impl World {
                 }
                 self.after(MILLI, 10 * MILLI, Event::Told(id, Some(Box::new(verdict))));
             }
-            Output::Ready => self.replicas[index].is_ready = true,
+            Output::Ready => {
+                self.replicas[index].is_ready = true;
+                self.fact(Fact::ReplicaReady(index));
+            }
             Output::Left => self.kill_replica(index),
-            Output::Event(replica::Event::Moved { moved, .. }) => self.fact(Fact::Moved(moved)),
+            Output::Event(replica::Event::Moved { actor, moved }) => {
+                self.lease_moved(index, actor, &moved);
+                self.fact(Fact::Moved(moved));
+            }
             Output::Event(_) => {}
+        }
+    }
+
+    /// With this write a workflow gives its lease back: it does nothing under it from now on, unless the
+    /// write is refused.
+    fn gives_back(&mut self, replica: usize, effect: EffectId, actor: &ActorKey, record: Option<&Actor>) {
+        let written = (actor.clone(), record.cloned().map(Box::new));
+        self.replicas[replica].releasing.insert(effect, written);
+        self.fact(Fact::Doubts {
+            actor: actor.clone(),
+            replica,
+        });
+    }
+
+    /// A write has been answered: one that was refused has given nothing back.
+    fn has_given_back(&mut self, replica: usize, effect: EffectId, reply: &Result<StoreReply, StoreError>) {
+        let Some((actor, written)) = self.replicas[replica].releasing.remove(&effect) else {
+            return;
+        };
+        let token = self.replicas[replica].tokens.get(&actor).copied();
+        // Where the very record stands that was to be written, it has been.
+        if let (Some(token), Ok(StoreReply::ActorConflict(stored))) = (token, reply)
+            && *stored != written
+        {
+            self.fact(Fact::Believes {
+                actor,
+                replica,
+                token,
+            });
+        }
+    }
+
+    /// What a workflow has come to believe of its lease.
+    fn lease_moved(&mut self, replica: usize, actor: ActorKey, moved: &Moved) {
+        let is_belief = |state| [lease::Phase::Held.name(), lease::Phase::Renewing.name()].contains(&state);
+        match (is_belief(moved.from), is_belief(moved.to)) {
+            (false, true) => {
+                if let Some(token) = self.replicas[replica].tokens.get(&actor).copied() {
+                    self.fact(Fact::Believes {
+                        actor,
+                        replica,
+                        token,
+                    });
+                }
+            }
+            (true, false) => {
+                self.replicas[replica].releasing.retain(|_, (of, _)| *of != actor);
+                self.fact(Fact::Doubts { actor, replica });
+            }
+            _ => {}
         }
     }
 
@@ -247,6 +337,7 @@ impl World {
         }
         if self.rng.permille(self.plan.noise.store_deaf) && !self.calm {
             let answer = Input::Stored(effect, Err(away));
+            self.wrong_for(5 * SECOND);
             self.after(50 * MILLI, 2 * SECOND, Event::Replica(index, life, answer));
             // Before its sender gives up, or, rarely, long after.
             let latest = if self.rng.permille(200) {
@@ -293,7 +384,17 @@ impl World {
         let before = key.and_then(|key| self.store.actors.get(key)).cloned();
         let worker = worker_written(op);
         let row_before = worker.and_then(|key| self.store.workers.get(key)).cloned();
+        let holder = match op {
+            StoreOp::AcquireLease { key, .. } => self.store.holder(self.store_now(), key),
+            _ => None,
+        };
         let (reply, event) = self.store.perform(self.store_now(), op);
+        if let (StoreOp::AcquireLease { token, .. }, Some(holder), StoreReply::Acquired(_)) =
+            (op, holder, &reply)
+            && holder != *token
+        {
+            self.fact(Fact::Taken(holder));
+        }
         if let Some(key) = key {
             let after = self.store.actors.get(key).cloned();
             if before != after {
@@ -370,6 +471,9 @@ impl World {
         let call = self.id();
         let is_lossy = self.rng.permille(self.plan.noise.calls_lost) && !self.calm;
         let fate = if is_lossy { self.rng.below(3) } else { 3 };
+        if is_lossy {
+            self.wrong_for(8 * SECOND);
+        }
         self.calls.insert(
             call,
             Call {

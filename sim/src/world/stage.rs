@@ -4,8 +4,8 @@
 use super::callers::AskedBy;
 use super::knife::name_of;
 use super::{Event, Story, Telling, World, actor_key};
-use crate::fact::{Asked, Fact, Still};
-use crate::oracle::{Oracle, Settled, Violation};
+use crate::fact::{Asked, Still};
+use crate::oracle::{Violation, is_settled};
 use crate::plan::{Plan, SECOND};
 use holdfast_core::actor::{Actor, Boot, State, Status};
 use holdfast_core::catalog::Template;
@@ -161,7 +161,7 @@ impl World {
             if let State::Running { on } = &actor.state
                 && let Some(node) = self.hosts.iter().position(|host| host.name == on.node)
             {
-                self.count(&actor.key, node, &on.pod_uid);
+                self.send_count(actor.key.clone(), node, on.pod_uid.clone());
             }
         }
         self.at(self.now + SECOND, Event::Traffic);
@@ -203,7 +203,7 @@ impl World {
                 .all(|host| host.atelet.is_some() && host.paused_until <= self.now)
             && self.calls.values().all(|call| call.is_over)
             && self.queue.events().all(is_idle)
-            && Settled.see(self.now, &Fact::Calm(Box::new(self.still()))).is_ok()
+            && is_settled(&self.still())
     }
 
     /// Runs until everything is at rest, or until it should be; the answer is how many effects there were

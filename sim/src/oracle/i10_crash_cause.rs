@@ -1,5 +1,9 @@
-//! I10: an actor is said to have lost something only when a sandbox of it, or a snapshot, really came
-//! to harm, or its node's session was over; and no session is declared over in which its node believes.
+//! I10: a crash or a loss has a cause that really happened, and no live node is given up.
+//!
+//! Formally: when a record becomes CRASHED, a step for that actor has failed, or a snapshot of it was missing
+//! or damaged, since it last began to run; when a loss mark is set, a sandbox of it came to harm since it
+//! last came up, or the session of its node was over; and when a session is declared over its node does not
+//! believe in it.
 //!
 //! An actor whose record a store has forgotten may be where its record does not say, which then looks like a
 //! loss; and a node whose last report a store has forgotten may be given up too early. So may any node where
@@ -7,7 +11,7 @@
 
 use super::{Assumed, Oracle};
 use crate::fact::{Ending, Fact};
-use holdfast_core::actor::State;
+use holdfast_core::actor::{Actor, State};
 use holdfast_core::id::{ActorKey, NodeName};
 use std::collections::BTreeSet;
 
@@ -16,7 +20,10 @@ use std::collections::BTreeSet;
 pub struct CrashCause {
     /// Whether time alone keeps a node from being given up too early.
     is_by_time: bool,
+    /// Actors whose sandbox was killed or frozen, or whose checkpoint came to nothing, since they came up.
     harmed: BTreeSet<ActorKey>,
+    /// Actors for which a step has failed since they last began to run.
+    failed: BTreeSet<ActorKey>,
     silent: BTreeSet<NodeName>,
     /// Actors that may be elsewhere than a store that has forgotten a write says.
     astray: BTreeSet<ActorKey>,
@@ -45,6 +52,10 @@ impl Oracle for CrashCause {
             | Fact::Frozen { actor, .. }
             | Fact::Harmed(actor) => {
                 self.harmed.insert(actor.clone());
+                Ok(())
+            }
+            Fact::Failed(actor) => {
+                self.failed.insert(actor.clone());
                 Ok(())
             }
             Fact::Forgot(forgotten) => {
@@ -77,6 +88,23 @@ impl Oracle for CrashCause {
                 before: Some(before),
                 after: Some(after),
             } => {
+                let has_crashed = |actor: &Actor| matches!(actor.state, State::Crashed(_));
+                if has_crashed(after)
+                    && !has_crashed(before)
+                    && !self.failed.contains(&after.key)
+                    && !self.harmed.contains(&after.key)
+                    && !self.astray.contains(&after.key)
+                {
+                    return Err(format!(
+                        "{} is said to have crashed, {:?}; no step for it has failed since it last ran",
+                        after.key, after.state
+                    ));
+                }
+                if matches!(after.state, State::Running { .. })
+                    && !matches!(before.state, State::Running { .. })
+                {
+                    self.failed.remove(&after.key);
+                }
                 let is_loss = after.loss.is_some() && before.loss != after.loss;
                 let was_on = before.assignment().map(|on| &on.node);
                 let was_silent = was_on.is_some_and(|node| self.silent.contains(node));
@@ -102,8 +130,8 @@ impl Oracle for CrashCause {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::made_up::actor;
-    use holdfast_core::actor::Loss;
+    use crate::made_up::{actor, resuming};
+    use holdfast_core::actor::{Crash, Loss, Transition};
     use holdfast_core::id::WorkerKey;
 
     #[test]
@@ -122,6 +150,24 @@ mod tests {
                 .unwrap_err()
                 .contains("believes in it")
         );
+    }
+
+    #[test]
+    fn a_crash_without_a_step_that_failed_is_seen() {
+        let crash = Crash {
+            during: Transition::Resume,
+            reason: "?".into(),
+            node: "n".into(),
+        };
+        let wrote = Fact::Recorded {
+            before: Some(Box::new(actor(resuming()))),
+            after: Some(Box::new(actor(State::Crashed(crash)))),
+        };
+        let mut oracle = CrashCause::new(Assumed { drift: true });
+        let what = oracle.see(0, &wrote).unwrap_err();
+        assert!(what.contains("no step for it has failed"), "{what}");
+        oracle.see(1, &Fact::Failed(ActorKey::new("s", "a"))).unwrap();
+        assert_eq!(oracle.see(2, &wrote), Ok(()));
     }
 
     #[test]

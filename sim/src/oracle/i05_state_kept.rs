@@ -1,13 +1,23 @@
 //! I5: what was acknowledged is not lost silently.
 //!
+//! Formally: let an actor be a counter of which each request is one more. The history of its requests, each with
+//! the count that was answered or without an answer, is linearizable together with what was told of it: a
+//! Suspend or Pause that was answered with success vouches for the count at that moment; a loss mark or a crash may
+//! take back what nothing has vouched for; a Revert or a Delete may take back everything. That is looked at
+//! when the run is over ([`history`], [`linear`]); before that, each time a sandbox comes up, with what is true:
+//!
 //! A sandbox comes up with everything that its actor had acknowledged, unless the record has said
 //! that something was lost: a loss mark, a crash, a Revert. And once a Suspend or Pause has been
 //! answered with success, what was acknowledged until then survives everything but a Revert.
 //!
 //! An actor whose record a store has forgotten may be back at an earlier one; others may not.
 
+mod history;
+mod linear;
+
 use super::Oracle;
 use crate::fact::{Asked, Fact};
+use history::{Deed, History};
 use holdfast_core::actor::{Actor, Snapshot, State};
 use holdfast_core::id::{ActorKey, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,10 +26,15 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug, Default)]
 pub struct StateKept {
     actors: BTreeMap<ActorKey, Known>,
-    asked: BTreeMap<RequestId, (ActorKey, Asked)>,
+    asked: BTreeMap<RequestId, (ActorKey, Asked, u64)>,
     /// Actors whose records a store has forgotten once: orders that are older than that may still bring up a
     /// sandbox that no record knows of, which nobody reaches.
     astray: BTreeSet<ActorKey>,
+    histories: BTreeMap<ActorKey, History>,
+    /// Requests to actors that have no answer yet, and when they were sent.
+    sent: BTreeMap<u64, (ActorKey, u64)>,
+    /// When a sandbox of an actor came up last.
+    came_up: BTreeMap<ActorKey, u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -39,6 +54,58 @@ struct Known {
 }
 
 impl StateKept {
+    /// What callers see goes into the histories.
+    fn write_down(&mut self, now: u64, fact: &Fact) {
+        match fact {
+            Fact::Sent(id, actor) => {
+                self.sent.insert(*id, (actor.clone(), now));
+            }
+            Fact::Refused(id) => {
+                self.sent.remove(id);
+            }
+            Fact::Answered(id, count) => {
+                if let Some((actor, made)) = self.sent.remove(id) {
+                    self.add(&actor, Deed::Count(Some(*count)), made, Some(now));
+                }
+            }
+            Fact::Up { actor, .. } => {
+                self.came_up.insert(actor.clone(), now);
+            }
+            Fact::Told(id, result) => {
+                let Some((actor, what, made)) = self.asked.get(id).cloned() else {
+                    return;
+                };
+                match (what, result) {
+                    (Asked::Suspend | Asked::Pause, Ok(())) => self.add(&actor, Deed::Vouch, made, Some(now)),
+                    (Asked::Revert | Asked::Delete, Ok(())) => {
+                        self.add(&actor, Deed::Forget, made, Some(now))
+                    }
+                    // It may have happened all the same.
+                    (Asked::Revert | Asked::Delete, Err(_)) => self.add(&actor, Deed::Forget, made, None),
+                    _ => {}
+                }
+            }
+            Fact::Unheard(id) => {
+                if let Some((actor, Asked::Revert | Asked::Delete, made)) = self.asked.get(id).cloned() {
+                    self.add(&actor, Deed::Forget, made, None);
+                }
+            }
+            Fact::Recorded {
+                before: Some(before),
+                after: Some(after),
+            } if is_told_lost(before, after) => {
+                let since = self.came_up.get(&after.key).copied().unwrap_or_default();
+                self.add(&after.key.clone(), Deed::Lose, since, Some(now));
+            }
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, actor: &ActorKey, deed: Deed, made: u64, answered: Option<u64>) {
+        let history = self.histories.entry(actor.clone()).or_default();
+        history.add(deed, made, answered);
+    }
+
     fn recorded(&mut self, before: Option<&Actor>, after: Option<&Actor>) {
         let Some(key) = before.or(after).map(|a| a.key.clone()) else {
             return;
@@ -53,12 +120,11 @@ impl StateKept {
             return;
         };
         let known = self.actors.entry(key).or_default();
-        let is_crash = matches!(after.state, State::Crashed(_)) && !matches!(before.state, State::Crashed(_));
         let is_loss = after.loss.is_some() && before.loss != after.loss;
         let is_revert = before.latest != after.latest
             && matches!(before.state, State::Crashed(_) | State::Paused)
             && after.latest == before.last_good().cloned().map(Snapshot::External);
-        known.is_lost |= is_crash || is_loss || is_revert;
+        known.is_lost |= is_told_lost(before, after) || is_revert;
         known.is_reverted |= is_revert;
         if matches!(after.state, State::Suspended | State::Paused) && before.state != after.state && !is_loss
         {
@@ -67,8 +133,27 @@ impl StateKept {
     }
 }
 
+/// Whether a record tells of a crash or a loss that it did not tell of before.
+fn is_told_lost(before: &Actor, after: &Actor) -> bool {
+    let has_crashed = |actor: &Actor| matches!(actor.state, State::Crashed(_));
+    (has_crashed(after) && !has_crashed(before)) || (after.loss.is_some() && before.loss != after.loss)
+}
+
 impl Oracle for StateKept {
-    fn see(&mut self, _now: u64, fact: &Fact) -> Result<(), String> {
+    fn end(&mut self) -> Result<(), String> {
+        for (actor, made) in std::mem::take(&mut self.sent).into_values() {
+            self.add(&actor, Deed::Count(None), made, None);
+        }
+        // Of an actor that the store has forgotten something of nothing is promised.
+        let mut histories = self.histories.iter();
+        histories.try_for_each(|(actor, history)| match history.check() {
+            Err(what) if !self.astray.contains(actor) => Err(format!("{actor} counted wrong: {what}")),
+            _ => Ok(()),
+        })
+    }
+
+    fn see(&mut self, now: u64, fact: &Fact) -> Result<(), String> {
+        self.write_down(now, fact);
         match fact {
             Fact::Counted(actor, count) => {
                 let known = self.actors.entry(actor.clone()).or_default();
@@ -91,11 +176,11 @@ impl Oracle for StateKept {
                 Ok(())
             }
             Fact::Asked(id, actor, what) => {
-                self.asked.insert(*id, (actor.clone(), *what));
+                self.asked.insert(*id, (actor.clone(), *what, now));
                 Ok(())
             }
             Fact::Told(id, Ok(())) => {
-                if let Some((actor, Asked::Suspend | Asked::Pause)) = self.asked.get(id) {
+                if let Some((actor, Asked::Suspend | Asked::Pause, _)) = self.asked.get(id) {
                     let known = self.actors.entry(actor.clone()).or_default();
                     // A caller may learn late that it slept, when it has gone back since.
                     if !known.is_lost && !known.is_reverted {

@@ -1,7 +1,12 @@
-//! I12: every request gets exactly one verdict, unless its replica died or its caller left.
+//! I12: every request gets exactly one verdict, which says whether trying again helps.
+//!
+//! Formally: of every request that was made, and whose replica did not die and whose caller did not leave before, there
+//! is exactly one verdict when the run is over; a verdict of Aborted or Unavailable says when to try again, one
+//! of any other code but FailedPrecondition and DeadlineExceeded does not, and none is Internal or Unknown.
 
 use super::Oracle;
 use crate::fact::{Asked, Fact};
+use holdfast_core::failure::{Code, Failure};
 use holdfast_core::id::{ActorKey, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +28,9 @@ impl Oracle for OneVerdict {
                     return Err(format!("request {id} got a second verdict: {result:?}"));
                 }
                 self.open.remove(id);
+                if let Err(failure) = result {
+                    return is_helpful(*id, failure);
+                }
             }
             Fact::Unheard(id) => {
                 self.open.remove(id);
@@ -42,9 +50,36 @@ impl Oracle for OneVerdict {
     }
 }
 
+fn is_helpful(id: RequestId, failure: &Failure) -> Result<(), String> {
+    let says_when = failure.retry_after.is_some();
+    let is_right = match failure.code {
+        Code::Internal | Code::Unknown => false,
+        Code::Aborted | Code::Unavailable => says_when,
+        // Whether that helps depends on what stands in the way: a state, or that no worker is free; and on
+        // what took so long.
+        Code::FailedPrecondition | Code::DeadlineExceeded => true,
+        _ => !says_when,
+    };
+    if is_right {
+        Ok(())
+    } else {
+        Err(format!("request {id} was told what does not help: {failure:?}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verdict_that_does_not_say_whether_trying_again_helps_is_seen() {
+        let told = |code| Fact::Told(RequestId(1), Err(Failure::new(code, "?")));
+        let mut oracle = OneVerdict::default();
+        let what = oracle.clone().see(0, &told(Code::Unavailable)).unwrap_err();
+        assert!(what.contains("does not help"), "{what}");
+        assert!(oracle.clone().see(0, &told(Code::Internal)).is_err());
+        assert_eq!(oracle.see(0, &told(Code::NotFound)), Ok(()));
+    }
 
     #[test]
     fn no_verdict_and_two_verdicts_are_seen() {

@@ -5,13 +5,15 @@ use super::Oracle;
 use crate::fact::Fact;
 use holdfast_core::actor::{Actor, Snapshot, State};
 use holdfast_core::id::{ActorKey, Name, NodeName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct LatestComplete {
     /// When each snapshot was saved, counted in snapshots.
     saved: BTreeMap<(Name, Option<NodeName>), u64>,
+    /// What has been deleted.
+    gone: BTreeSet<(Name, Option<NodeName>)>,
     /// What each record points at now.
     pointed_at: BTreeMap<ActorKey, Vec<Snapshot>>,
 }
@@ -24,6 +26,16 @@ impl LatestComplete {
                 .iter()
                 .filter_map(|node| self.saved.get(&(name.clone(), Some(node.clone()))).copied())
                 .max(),
+        }
+    }
+
+    fn is_gone(&self, snapshot: &Snapshot) -> bool {
+        match snapshot {
+            Snapshot::External(prefix) => self.gone.contains(&(prefix.clone(), None)),
+            Snapshot::Local { name, nodes } => {
+                let is_gone = |node: &NodeName| self.gone.contains(&(name.clone(), Some(node.clone())));
+                nodes.iter().all(is_gone)
+            }
         }
     }
 
@@ -64,6 +76,7 @@ impl Oracle for LatestComplete {
         }
         match fact {
             Fact::Discarded { snapshot, node } => {
+                self.gone.insert((snapshot.clone(), node.clone()));
                 let is_it = |known: &Snapshot| match (known, node) {
                     (Snapshot::External(prefix), None) => prefix == snapshot,
                     (Snapshot::Local { name, nodes }, Some(node)) => name == snapshot && nodes.contains(node),
@@ -75,7 +88,25 @@ impl Oracle for LatestComplete {
                     None => Ok(()),
                 }
             }
+            Fact::Forgot(forgotten) => {
+                for (before, after) in &forgotten.actors {
+                    if let Some(before) = before {
+                        self.pointed_at.remove(&before.key);
+                    }
+                    let Some(after) = after else { continue };
+                    let all = after.snapshots();
+                    if let Some(gone) = all.iter().find(|snapshot| self.is_gone(snapshot)) {
+                        return Err(format!(
+                            "the store has gone back to where {} points at {gone:?}, which was deleted",
+                            after.key
+                        ));
+                    }
+                    self.pointed_at.insert(after.key.clone(), all);
+                }
+                Ok(())
+            }
             Fact::Saved { snapshot, node, .. } => {
+                self.gone.remove(&(snapshot.clone(), node.clone()));
                 let next = self.saved.len() as u64;
                 self.saved.entry((snapshot.clone(), node.clone())).or_insert(next);
                 Ok(())
@@ -95,6 +126,7 @@ impl Oracle for LatestComplete {
 mod tests {
     use super::*;
     use crate::made_up::actor;
+    use crate::store::Forgotten;
 
     #[test]
     fn a_deletion_of_what_a_record_points_at_is_seen_and_one_of_what_it_let_go_of_is_not() {
@@ -114,6 +146,26 @@ mod tests {
         points.garbage = vec![Snapshot::External(points.fallback.take().unwrap())];
         oracle.see(0, &recorded(&points)).unwrap();
         assert_eq!(oracle.see(0, &discarded), Ok(()));
+    }
+
+    #[test]
+    fn a_store_that_goes_back_to_what_was_deleted_is_seen() {
+        let mut oracle = LatestComplete::default();
+        let snapshot: Name = "mem://1".into();
+        let discarded = Fact::Discarded {
+            snapshot: snapshot.clone(),
+            node: None,
+        };
+        let mut old = actor(State::Suspended);
+        old.latest = Some(Snapshot::External(snapshot));
+        let forgotten = Forgotten {
+            actors: vec![(Some(actor(State::Suspended)), Some(old))],
+            ..Forgotten::default()
+        };
+        let forgot = Fact::Forgot(Box::new(forgotten));
+        assert_eq!(oracle.clone().see(0, &forgot), Ok(()));
+        oracle.see(0, &discarded).unwrap();
+        assert!(oracle.see(0, &forgot).unwrap_err().contains("which was deleted"));
     }
 
     #[test]
