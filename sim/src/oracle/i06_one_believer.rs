@@ -1,7 +1,7 @@
 //! I6: no two believe in the lease of one actor.
 //!
-//! Formally: let a belief be the time from when a workflow was granted its lease until it gave it back or took it
-//! for lost, less the time in which its process was not scheduled, in true time. No two beliefs in leases of
+//! Formally: let a belief be the time from when a workflow was granted its lease until it took it for lost, or
+//! first sent what gives it back, with its last write or alone, less the time in which its process was not scheduled, in true time. No two beliefs in leases of
 //! one actor have more than a moment in common, where clocks drift apart by no more than is declared, the store
 //! has not forgotten a lease of that actor, and neither lease was taken over because its replica's session
 //! had ended.

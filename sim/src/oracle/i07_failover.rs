@@ -170,7 +170,6 @@ impl Oracle for Failover {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::Still;
     use crate::made_up::{actor, resuming};
     use holdfast_core::failure::Failure;
     use holdfast_core::id::{LeaseToken, ReplicaId};
@@ -220,7 +219,7 @@ mod tests {
         assert_eq!(oracle.tightness(), 1000);
         let what = orphaned().see(SECOND + bound + 1, &believes(1)).unwrap_err();
         assert!(what.contains("since its replica died at 1.000000s"), "{what}");
-        let calm = Fact::Calm(Box::new(Still::default()));
+        let calm = Fact::Calm(Box::default());
         assert!(orphaned().see(100 * SECOND, &calm).is_err());
     }
 

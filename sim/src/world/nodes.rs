@@ -204,8 +204,8 @@ impl World {
                 self.pulled(index, attempt, Pulling::Over);
             }
             Output::Reply(RequestId(call), reply) => {
-                // One that is told to wait, that there is no such worker, or that it is taken, has not been
-                // heeded either: what was there before may still be ended under its own fence.
+                // One that is told to wait, that there is no such worker, that it is taken, or that nothing
+                // can be remembered, has not been heeded either: what was there before may still be ended under its own fence.
                 let is_refused = reply.as_ref().is_err_and(|failure| {
                     matches!(
                         failure.kind,
@@ -214,7 +214,7 @@ impl World {
                             | NodeFailureKind::SessionOver
                             | NodeFailureKind::Occupied
                             | NodeFailureKind::SandboxGone
-                    )
+                    ) || failure.message.contains("cannot keep its journal")
                 });
                 if !is_refused {
                     self.note_heeded(index, call);

@@ -5,7 +5,6 @@ use super::knife::{Carrier, Message, Who, name_of, name_of_call};
 use super::{Answered, Event, World};
 use crate::fact::Fact;
 use crate::plan::{MILLI, SECOND};
-use holdfast_core::actor::Actor;
 use holdfast_core::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
 use holdfast_core::id::{ActorKey, EffectId, LeaseToken, Name, ReplicaId, RequestId, WorkerKey};
 use holdfast_core::lease;
@@ -36,8 +35,6 @@ pub struct Process {
     pub is_ready: bool,
     /// The lease that it last asked for, of each actor.
     pub tokens: BTreeMap<ActorKey, LeaseToken>,
-    /// The writes with which leases are to be given back, and the record that is to stand there then.
-    pub releasing: BTreeMap<EffectId, (ActorKey, Option<Box<Actor>>)>,
 }
 
 /// A call from a replica to a node.
@@ -131,9 +128,6 @@ impl World {
             return self.deliver_to_replica(index, life, input);
         }
         self.tell(|| format!("replica {index} <- {input:?}"));
-        if let Input::Stored(effect, reply) = &input {
-            self.has_given_back(index, *effect, reply);
-        }
         let now = self.replica_clock(index).shows(self.now);
         if let Some(machine) = &mut self.replicas[index].machine {
             machine.handle(now, input);
@@ -227,12 +221,21 @@ impl World {
                         self.replicas[index].tokens.insert(key.clone(), *token);
                     }
                     StoreOp::RenewLease { token, .. } => self.fact(Fact::Renews(*token)),
-                    StoreOp::DeleteActor { key: actor, .. } => self.gives_back(index, effect, actor, None),
+                    // From here on it is given back, whatever becomes of the write.
+                    StoreOp::ReleaseLease { key, .. } | StoreOp::DeleteActor { key, .. } => {
+                        self.fact(Fact::Doubts {
+                            actor: key.clone(),
+                            replica: index,
+                        });
+                    }
                     StoreOp::PutActor {
                         actor,
                         release: Some(_),
                         ..
-                    } => self.gives_back(index, effect, &actor.key, Some(actor)),
+                    } => self.fact(Fact::Doubts {
+                        actor: actor.key.clone(),
+                        replica: index,
+                    }),
                     _ => {}
                 }
                 self.ask_store(index, life, effect, op);
@@ -279,35 +282,6 @@ impl World {
         }
     }
 
-    /// With this write a workflow gives its lease back: it does nothing under it from now on, unless the
-    /// write is refused.
-    fn gives_back(&mut self, replica: usize, effect: EffectId, actor: &ActorKey, record: Option<&Actor>) {
-        let written = (actor.clone(), record.cloned().map(Box::new));
-        self.replicas[replica].releasing.insert(effect, written);
-        self.fact(Fact::Doubts {
-            actor: actor.clone(),
-            replica,
-        });
-    }
-
-    /// A write has been answered: one that was refused has given nothing back.
-    fn has_given_back(&mut self, replica: usize, effect: EffectId, reply: &Result<StoreReply, StoreError>) {
-        let Some((actor, written)) = self.replicas[replica].releasing.remove(&effect) else {
-            return;
-        };
-        let token = self.replicas[replica].tokens.get(&actor).copied();
-        // Where the very record stands that was to be written, it has been.
-        if let (Some(token), Ok(StoreReply::ActorConflict(stored))) = (token, reply)
-            && *stored != written
-        {
-            self.fact(Fact::Believes {
-                actor,
-                replica,
-                token,
-            });
-        }
-    }
-
     /// What a workflow has come to believe of its lease.
     fn lease_moved(&mut self, replica: usize, actor: ActorKey, moved: &Moved) {
         let is_belief = |state| [lease::Phase::Held.name(), lease::Phase::Renewing.name()].contains(&state);
@@ -321,10 +295,7 @@ impl World {
                     });
                 }
             }
-            (true, false) => {
-                self.replicas[replica].releasing.retain(|_, (of, _)| *of != actor);
-                self.fact(Fact::Doubts { actor, replica });
-            }
+            (true, false) => self.fact(Fact::Doubts { actor, replica }),
             _ => {}
         }
     }
