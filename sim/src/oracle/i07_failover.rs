@@ -8,7 +8,7 @@
 //! * if the actor's record stands in a transition, another replica holds the lease, or the record stands
 //!   still, by *s* plus [`Bound::FailoverUnasked`];
 //!
-//! both measured on the slowest clock, with a second for messages. How near it came is [`Failover::tightness`].
+//! both measured on the slowest clock, with two seconds for messages. How near it came is [`Failover::tightness`].
 //! The death of a node is not looked at yet.
 
 use super::{Oracle, moment};
@@ -21,7 +21,7 @@ use holdfast_core::settings::Settings;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// For messages on their way, in microseconds.
-const MESSAGES: u64 = 1_000_000;
+const MESSAGES: u64 = 2_000_000;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -241,6 +241,6 @@ mod tests {
             oracle.see(at + 1, &Fact::Told(RequestId(1), Err(failure)))
         };
         assert_eq!(turned_away(7 * SECOND), Ok(()));
-        assert!(turned_away(9 * SECOND).unwrap_err().contains("turned away"));
+        assert!(turned_away(10 * SECOND).unwrap_err().contains("turned away"));
     }
 }

@@ -257,6 +257,11 @@ impl World {
         }
         let armed = self.knife.armed.iter().position(|(at, _)| *at == number)?;
         let (_, fault) = self.knife.armed.remove(armed);
+        // A message that lands late is the last of what is wrong.
+        match fault.mishap {
+            Mishap::Dies | Mishap::Vanishes if fault.cut != Cut::NotApplied => {}
+            _ => self.wrong_for(LATE),
+        }
         self.tell(|| format!("FAULT {fault:?} at effect {number}, {what} of {who:?}"));
         Some(fault)
     }
