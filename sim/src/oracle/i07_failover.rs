@@ -1,7 +1,8 @@
 //! I7: who dies is replaced in time.
 //!
 //! Formally: let a replica die at true time *t* while it believes in the lease of an actor, and let *s* be the
-//! last moment from *t* on at which something went wrong or no other replica was ready. Then
+//! last moment from *t* on at which something went wrong, or a replica came up, which begins to look after
+//! others then. Then
 //!
 //! * a request for the actor that is made later than *s* plus [`Bound::FailoverAsked`] is not turned away because
 //!   of that lease;
@@ -99,7 +100,7 @@ impl Oracle for Failover {
             Fact::Wrong { until } => self.wrong_until = self.wrong_until.max(*until),
             Fact::Slept { until, .. } => self.wrong_until = self.wrong_until.max(*until),
             Fact::ReplicaReady(replica) => {
-                self.nobody_is_ready(now);
+                self.wrong_until = self.wrong_until.max(now);
                 self.ready.insert(*replica);
             }
             Fact::ReplicaDied(replica) => {
