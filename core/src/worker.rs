@@ -162,16 +162,16 @@ pub const TABLE: Table<Phase, Event> = {
 
 /// How many writes, as a power of two, lie between the lives of a row.
 const WRITES_BITS: u32 = 16;
-/// How many versions, as a power of two, the rows of one pod have until its node loses it.
+/// Below this power of two begins the first row of a pod, until its node loses it.
 const POD_BITS: u32 = 48;
+/// How many versions, as a power of two, each later row of it has to itself.
+const LIFE_BITS: u32 = 40;
 
 /// A fence above all that any row has had of a pod whose node has lost it, having seen promises up to `highest`.
-/// The first row begins below 2^48; each later one begins above what its node said, and is written to less often
-/// than there are versions between two of these.
 pub(crate) fn above_every_promise(highest: Fence) -> Fence {
     let above = match highest.0 >> POD_BITS {
         0 => 1 << POD_BITS,
-        _ => highest.0.saturating_add(2 << WRITES_BITS),
+        _ => ((highest.0 >> LIFE_BITS) + 1) << LIFE_BITS,
     };
     Fence(above).min(Fence::MAX)
 }
@@ -186,19 +186,15 @@ impl Worker {
     /// took its count along: one that began where that began could be hit by a write that was meant for
     /// it and is still on its way. Where the very same run comes back, its node has seen to that.
     pub fn appear(key: WorkerKey, sight: Sight, highest: Fence) -> Worker {
-        let run = [&sight.pod_uid, &sight.incarnation];
-        let bytes = run
-            .into_iter()
-            .flat_map(|part| part.as_str().bytes().chain([b'/']));
-        let life = bytes.fold(0, |life, byte| mix(life ^ u64::from(byte).wrapping_add(1)));
-        let begin = (life >> (64 + WRITES_BITS - POD_BITS) << WRITES_BITS) | Version::FIRST.0;
+        let begin = (sight.life() >> (64 + WRITES_BITS - POD_BITS) << WRITES_BITS) | Version::FIRST.0;
         let above = match highest {
             Fence(0) => 0,
             Fence(highest) => highest.saturating_add(1 << WRITES_BITS),
         };
+        let own = sight.own_above(highest).0;
         let worker = Worker {
             key,
-            version: Version(begin.max(above)).min(Version::MAX),
+            version: Version(begin.max(above).max(own)).min(Version::MAX),
             pod_uid: sight.pod_uid,
             incarnation: sight.incarnation,
             ip: sight.ip,
@@ -263,6 +259,29 @@ impl Worker {
         self.hosts
             .as_ref()
             .is_some_and(|h| h.actor == *actor && h.incarnation == incarnation)
+    }
+}
+
+impl Sight {
+    /// A number of this run of this pod.
+    fn life(&self) -> u64 {
+        let run = [&self.pod_uid, &self.incarnation];
+        let bytes = run
+            .into_iter()
+            .flat_map(|part| part.as_str().bytes().chain([b'/']));
+        bytes.fold(0, |life, byte| mix(life ^ u64::from(byte).wrapping_add(1)))
+    }
+
+    /// Where the row of this run begins if its pod was lost before, by what its node says: at a version that no row
+    /// of another pod by this name has had. The lower half of what a life has to itself is for that, the upper for
+    /// what is written then.
+    pub(crate) fn own_above(&self, highest: Fence) -> Version {
+        if highest.0 >> POD_BITS == 0 {
+            return Version::FIRST;
+        }
+        let base = highest.0 >> LIFE_BITS << LIFE_BITS;
+        let own = self.life() >> (64 + WRITES_BITS + 1 - LIFE_BITS) << WRITES_BITS;
+        Version(base.saturating_add((1 << WRITES_BITS) + own)).min(Version::MAX)
     }
 }
 

@@ -27,7 +27,7 @@ const CEILINGS: &[(&str, Ceiling)] = &[
 ];
 
 /// How many worlds of each kind are played.
-const SEEDS: u64 = 80;
+const SEEDS: u64 = 240;
 
 #[test]
 fn every_state_with_every_event_is_as_the_ledger_says() {

@@ -82,7 +82,9 @@ pub(super) fn repair(row: Option<&Worker>, seen: &Seen, node: Option<&NodeRow>) 
 
 /// The row as its node sees the worker, at a version of at least `at_least`.
 fn sighted(row: &Worker, s: &Sighting, at_least: Version) -> Option<Wish> {
-    let worker = row.after(Change::Sight(sight(s)), at_least).ok()?;
+    let sight = sight(s);
+    let own = sight.own_above(s.highest_fence);
+    let worker = row.after(Change::Sight(sight), at_least.max(own)).ok()?;
     Some(Wish::Write {
         expect: Some(row.version),
         worker: Box::new(worker),
