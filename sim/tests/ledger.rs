@@ -21,8 +21,8 @@ const CEILINGS: &[(&str, Ceiling)] = &[
     ("worker", Ceiling { walk: 0, never: 8 }),
     ("lease", Ceiling { walk: 1, never: 0 }),
     ("pull", Ceiling { walk: 0, never: 6 }),
-    ("operation", Ceiling { walk: 30, never: 5 }),
-    ("session", Ceiling { walk: 1, never: 0 }),
+    ("operation", Ceiling { walk: 31, never: 5 }),
+    ("session", Ceiling { walk: 0, never: 0 }),
     ("licence", Ceiling { walk: 2, never: 0 }),
 ];
 
