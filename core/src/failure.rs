@@ -258,6 +258,24 @@ impl Failure {
         )
     }
 
+    pub(crate) fn placed_too_often(id: &Name, times: u32) -> Failure {
+        Failure::again(
+            Code::Unavailable,
+            format!(
+                "{times} workers in a row could not take actor {id}; their nodes may not have reported yet"
+            ),
+        )
+    }
+
+    pub(crate) fn operations_ran_out(id: &Name) -> Failure {
+        Failure::again(
+            Code::Unavailable,
+            format!(
+                "what was tried for actor {id} was overtaken again and again; the system goes on with it"
+            ),
+        )
+    }
+
     pub(crate) fn fences_ran_away(id: &Name, version: Version) -> Failure {
         Failure::again(
             Code::Unavailable,

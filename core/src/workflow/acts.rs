@@ -1,6 +1,6 @@
 //! What a workflow does about the record: the plan's wishes become effects.
 
-use super::{CLAIMS_MAX, Step, Workflow, World};
+use super::{CLAIMS_MAX, PLACES_MAX, Step, Workflow, World};
 use crate::actor::{self, Actor, Assignment, Change};
 use crate::catalog::Template;
 use crate::effect::{Fenced, NodeCall, NodeFailureKind, Verb};
@@ -107,6 +107,10 @@ impl Workflow {
         nodes: Option<&[NodeName]>,
         world: World<'_>,
     ) {
+        if self.places >= PLACES_MAX {
+            let failure = Failure::placed_too_often(&self.key.name, self.places);
+            return self.finish(now, Err(failure));
+        }
         let facts = self.facts(world);
         let Some(template) = facts.template else {
             let failure = Failure::template_missing("LoadActorForResume", &actor.template_name);
@@ -118,6 +122,12 @@ impl Workflow {
         }
         let seed = self.token.replica.0 ^ self.token.seq.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let Some(worker) = world.registry.place(&pools, nodes, &self.avoid, seed) else {
+            if core::mem::take(&mut self.is_behind) {
+                // Nothing is wrong with the workers of a node that begins another session: it will be heard of.
+                self.avoid.clear();
+                self.call_failures = self.places;
+                return self.rest(now, world);
+            }
             let failure = match nodes {
                 Some(nodes) => {
                     let names: Vec<&str> = nodes.iter().map(Name::as_str).collect();
@@ -148,64 +158,9 @@ impl Workflow {
         then: Then,
         world: World<'_>,
     ) {
-        let mut at_least = Version::FIRST;
-        if matches!(
-            change,
-            WishedChange::Resume(..) | WishedChange::Suspend | WishedChange::Pause
-        ) {
-            // How an earlier operation of this workflow ended says nothing about the one that begins.
-            self.outcome = None;
-            self.is_undoing = false;
-        }
-        let change = match change {
-            WishedChange::Exactly(change) => change,
-            WishedChange::ClaimAbove(highest) => {
-                self.claims += 1;
-                if self.claims > CLAIMS_MAX {
-                    let failure = Failure::fences_ran_away(&self.key.name, actor.version);
-                    return self.finish(now, Err(failure));
-                }
-                self.outcome = None;
-                at_least = Version(highest.0).next();
-                Change::Claim
-            }
-            WishedChange::Resume(on, boot) => Change::Resume {
-                op: self.next_op(),
-                on: *on,
-                boot,
-            },
-            WishedChange::Suspend => {
-                let Some(template) = self.template(actor, world) else {
-                    let failure = Failure::template_missing("LoadActorForSuspend", &actor.template_name);
-                    return self.finish(now, Err(failure));
-                };
-                let op = self.next_op();
-                Change::Suspend {
-                    op,
-                    snapshot: snapshot_uri(
-                        &template.snapshot_location,
-                        &actor.key,
-                        &snapshot_name(&actor.key, actor.version, op),
-                    ),
-                }
-            }
-            WishedChange::Pause => {
-                let op = self.next_op();
-                Change::Pause {
-                    op,
-                    snapshot: snapshot_name(&actor.key, actor.version, op),
-                }
-            }
-            WishedChange::Reserve => {
-                let Some(template) = self.template(actor, world) else {
-                    let failure = Failure::template_missing("LoadActorForSuspend", &actor.template_name);
-                    return self.finish(now, Err(failure));
-                };
-                let name = snapshot_name(&actor.key, actor.version, self.next_op());
-                Change::Reserve {
-                    snapshot: snapshot_uri(&template.snapshot_location, &actor.key, &name),
-                }
-            }
+        let (change, at_least) = match self.change(actor, change, world) {
+            Ok(change) => change,
+            Err(failure) => return self.finish(now, Err(failure)),
         };
         // A claim that moves past a node's fence must raise ours although the lease is the same.
         let mut before = actor.clone();
@@ -227,6 +182,63 @@ impl Workflow {
             // The plan never wishes for it; if it did, nothing is written and the caller may retry.
             Err(illegal) => self.finish(now, Err(Failure::illegal(&illegal))),
         }
+    }
+
+    /// What the plan wishes for, with the names that are the workflow's to give, and the version that it takes.
+    fn change(
+        &mut self,
+        actor: &Actor,
+        wish: WishedChange,
+        world: World<'_>,
+    ) -> Result<(Change, Version), Failure> {
+        if matches!(
+            wish,
+            WishedChange::Resume(..) | WishedChange::Suspend | WishedChange::Pause
+        ) {
+            // How an earlier operation of this workflow ended says nothing about the one that begins.
+            self.outcome = None;
+            self.is_undoing = false;
+        }
+        let location = || {
+            let template = self.template(actor, world);
+            let missing = || Failure::template_missing("LoadActorForSuspend", &actor.template_name);
+            template.map(|t| t.snapshot_location.clone()).ok_or_else(missing)
+        };
+        let change = match wish {
+            WishedChange::Exactly(change) => change,
+            WishedChange::ClaimAbove(highest) => {
+                self.claims += 1;
+                if self.claims > CLAIMS_MAX {
+                    return Err(Failure::fences_ran_away(&self.key.name, actor.version));
+                }
+                self.outcome = None;
+                return Ok((Change::Claim, Version(highest.0).next()));
+            }
+            WishedChange::Resume(on, boot) => {
+                let op = self.next_op()?;
+                self.places += 1;
+                Change::Resume { op, on: *on, boot }
+            }
+            WishedChange::Suspend => {
+                let location = location()?;
+                let op = self.next_op()?;
+                let name = snapshot_name(&actor.key, actor.version, op);
+                let snapshot = snapshot_uri(&location, &actor.key, &name);
+                Change::Suspend { op, snapshot }
+            }
+            WishedChange::Pause => {
+                let op = self.next_op()?;
+                let snapshot = snapshot_name(&actor.key, actor.version, op);
+                Change::Pause { op, snapshot }
+            }
+            WishedChange::Reserve => {
+                let location = location()?;
+                let name = snapshot_name(&actor.key, actor.version, self.next_op()?);
+                let snapshot = snapshot_uri(&location, &actor.key, &name);
+                Change::Reserve { snapshot }
+            }
+        };
+        Ok((change, Version::FIRST))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -259,8 +271,12 @@ impl Workflow {
             self.called = Some((op, times + 1));
         }
         let op = match call {
-            CallOf::Recorded(op) => op,
-            CallOf::Stop | CallOf::Upload | CallOf::Thaw(_) => self.next_op(),
+            CallOf::Recorded(op) => Ok(op),
+            CallOf::Stop | CallOf::Upload | CallOf::Thaw(_) => self.op_of_errand(call),
+        };
+        let op = match op {
+            Ok(op) => op,
+            Err(failure) => return self.finish(now, Err(failure)),
         };
         self.is_undoing |= call == CallOf::Stop;
         let fence = actor.claim.map(|claim| claim.fence).unwrap_or_default();

@@ -131,6 +131,7 @@ impl Workflow {
             .filter(|_| actor.assignment().is_none());
         self.leaving = left.cloned().map(Box::new);
         self.promised = None;
+        self.errand = None;
         let setback = self
             .actor
             .as_deref()

@@ -27,7 +27,11 @@ use alloc::collections::{BTreeSet, VecDeque};
 const TRIES_WITHOUT_LEASE: u32 = 4;
 /// How often a workflow moves past a node's fence before it gives up.
 const CLAIMS_MAX: u32 = 5;
-/// How many operations one workflow may name: far more than any path through the plan.
+/// How often a workflow points the actor at a worker before its caller is told to come back: each of them has
+/// failed, and each takes two operations.
+const PLACES_MAX: u32 = 32;
+/// How many operations one workflow may name: far more than any path through the plan, where the world stands
+/// still.
 const OPS_MAX: u64 = 256;
 
 /// What a workflow may look at, and never changes.
@@ -72,7 +76,13 @@ pub struct Workflow {
     ops: u64,
     /// The recorded operation that was called for last, and how often.
     called: Option<(OpId, u32)>,
+    /// The call that the record does not name, and its operation: while the record stands as it is, each try is the
+    /// same one.
+    errand: Option<(CallOf, OpId)>,
     claims: u32,
+    places: u32,
+    /// A worker is avoided whose node has begun another session than is known here.
+    is_behind: bool,
     is_undoing: bool,
     /// The verdict has been given, and is given once.
     is_told: bool,
@@ -167,8 +177,11 @@ impl Workflow {
             is_undoing: false,
             avoid: BTreeSet::new(),
             claims: 0,
+            places: 0,
+            is_behind: false,
             ops: 0,
             called: None,
+            errand: None,
             verdict: None,
             is_told: false,
             outputs: VecDeque::new(),
@@ -269,17 +282,10 @@ impl Workflow {
     pub fn called(&mut self, now: Instant, reply: NodeReply, world: World<'_>) {
         let Step::Call(_, call) = &self.step else { return };
         let call = *call;
+        if let Err(failure) = &reply {
+            self.learn_to_avoid(call, failure.kind);
+        }
         match &reply {
-            Err(failure)
-                if matches!(
-                    failure.kind,
-                    NodeFailureKind::Occupied | NodeFailureKind::SandboxGone
-                ) && !matches!(call, CallOf::Thaw(_)) =>
-            {
-                if let Some(on) = self.actor.as_ref().and_then(|a| a.assignment()) {
-                    self.avoid.insert(on.worker.clone());
-                }
-            }
             Err(failure)
                 if matches!(
                     failure.kind,
@@ -290,6 +296,23 @@ impl Workflow {
         self.outcome = Some(Box::new((call, reply)));
         self.decide(now, world);
         self.heed_lease(now, world);
+    }
+
+    /// A worker that could not take the actor is not asked again by this workflow.
+    fn learn_to_avoid(&mut self, call: CallOf, why: NodeFailureKind) {
+        let is_avoided = match (call, why) {
+            (CallOf::Thaw(_), _) => false,
+            (_, NodeFailureKind::Occupied | NodeFailureKind::SandboxGone) => true,
+            (CallOf::Recorded(_), NodeFailureKind::SessionOver) => {
+                self.is_behind = true;
+                true
+            }
+            _ => false,
+        };
+        let on = self.actor.as_ref().and_then(|actor| actor.assignment());
+        if let (true, Some(on)) = (is_avoided, on) {
+            self.avoid.insert(on.worker.clone());
+        }
     }
 
     /// What is known of workers has changed: a boot on one that is gone is not waited for, and nothing is of
@@ -566,12 +589,28 @@ impl Workflow {
         op.replica == self.token.replica && op.seq / OPS_MAX == self.token.seq
     }
 
-    fn next_op(&mut self) -> OpId {
+    /// A name for another operation. They may be used up, as by a node that begins ever new sessions: then the
+    /// record is left as it is, to whoever goes on with it under names of his own.
+    fn next_op(&mut self) -> Result<OpId, Failure> {
+        if self.ops + 1 >= OPS_MAX {
+            return Err(Failure::operations_ran_out(&self.key.name));
+        }
         self.ops += 1;
-        assert!(self.ops < OPS_MAX, "a workflow that names ever more operations");
-        OpId {
+        Ok(OpId {
             replica: self.token.replica,
             seq: self.token.seq * OPS_MAX + self.ops,
+        })
+    }
+
+    /// The operation of a call that the record does not name: the same for every try.
+    fn op_of_errand(&mut self, call: CallOf) -> Result<OpId, Failure> {
+        match self.errand {
+            Some((before, op)) if before == call => Ok(op),
+            Some(_) | None => {
+                let op = self.next_op()?;
+                self.errand = Some((call, op));
+                Ok(op)
+            }
         }
     }
 }
