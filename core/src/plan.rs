@@ -473,14 +473,18 @@ fn go_on_resuming(
             of: Fenced::Actor,
             highest,
         } => claim_above(highest),
-        // The worker has moved on without the store knowing: leave it to whoever has it.
+        // The worker has moved on without the store knowing: leave it to whoever has it. No earlier try is let in
+        // under a fence that is over.
         NodeFailureKind::StaleFence {
             of: Fenced::Worker, ..
-        }
-        | NodeFailureKind::Occupied => reset(None),
+        } => reset(None),
+        // What stands in the way there may be gone before an earlier try arrives, if there was one.
+        NodeFailureKind::Occupied if facts.is_sole => reset(None),
         // An earlier try of the same order may still be on its way to it, or have booted: the promise is taken
         // back.
-        NodeFailureKind::SandboxGone | NodeFailureKind::SessionOver => undo_resume(on, actor, facts),
+        NodeFailureKind::Occupied | NodeFailureKind::SandboxGone | NodeFailureKind::SessionOver => {
+            undo_resume(on, actor, facts)
+        }
         NodeFailureKind::Busy | NodeFailureKind::Unreachable => Next::CallAgain,
         NodeFailureKind::Failed => refuse(Failure::node(failure)),
     }

@@ -135,3 +135,61 @@ fn a_node_that_begins_ever_new_sessions_is_followed_by_one_workflow_after_anothe
     assert!(by_first < tokens.len() && by_first == 255, "{tokens:?}");
     assert_eq!(c.store.actors[&key].status(), Status::Running);
 }
+
+/// I2: "Before an actor goes elsewhere from a worker that may still have an order on its way, the promise there is
+/// taken back with a Stop."
+#[test]
+fn an_actor_that_leaves_an_occupied_worker_takes_the_promise_back_if_an_earlier_order_may_still_arrive() {
+    let mut c = Cluster::new(1, &["w1", "w2"]);
+    let key = c.asleep("a", Some("mem://1"));
+    c.ask(0, Request::Resume(key, Boot::Golden));
+    c.run(0);
+    let first = c.call(0).clone();
+    c.answer(0, failure(Code::Unavailable, NodeFailureKind::Unreachable));
+    c.pass(0, Duration::from_secs(1));
+    assert_eq!(c.call(0).worker, first.worker, "the same order once more");
+    // Its worker does not answer its node at the moment.
+    c.answer(0, failure(Code::Unavailable, NodeFailureKind::Occupied));
+    let second = c.call(0);
+    assert!(
+        second.verb == Verb::Stop && second.worker == first.worker,
+        "the first order may still be on its way to {:?}, and the actor is booted at {:?}",
+        first.worker,
+        second.worker
+    );
+    c.answer(0, Ok(()));
+    let third = c.call(0);
+    assert!(matches!(third.verb, Verb::Restore { .. }));
+    assert_ne!(third.worker, first.worker);
+}
+
+#[test]
+fn an_actor_that_has_been_ordered_once_leaves_an_occupied_worker_at_once() {
+    let mut c = Cluster::new(1, &["w1", "w2"]);
+    let key = c.asleep("a", Some("mem://1"));
+    c.ask(0, Request::Resume(key, Boot::Golden));
+    c.run(0);
+    let first = c.call(0).clone();
+    c.answer(0, failure(Code::Unavailable, NodeFailureKind::Occupied));
+    let second = c.call(0);
+    assert!(matches!(second.verb, Verb::Restore { .. }));
+    assert_ne!(second.worker, first.worker);
+}
+
+/// Whoever takes over does not know how often the dead owner has ordered it.
+#[test]
+fn an_actor_that_was_inherited_takes_the_promise_back_from_an_occupied_worker() {
+    let mut c = Cluster::new(2, &["w1", "w2"]);
+    let key = c.asleep("a", Some("mem://1"));
+    c.ask(0, Request::Resume(key.clone(), Boot::Golden));
+    c.run(0);
+    let first = c.call(0).clone();
+    c.store.sessions.retain(|replica| *replica != ReplicaId(1));
+    c.watch_by(1);
+    c.ask(1, Request::Resume(key, Boot::Golden));
+    c.run(1);
+    assert_eq!(c.call(1).op, first.op);
+    c.answer(1, failure(Code::Unavailable, NodeFailureKind::Occupied));
+    assert_eq!(c.call(1).verb, Verb::Stop);
+    assert_eq!(c.call(1).worker, first.worker);
+}
