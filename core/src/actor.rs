@@ -248,7 +248,14 @@ pub const TABLE: Table<Status, Event> = {
     const ROWS: &[Row<S, E>] = &[
         begins(E::Create, &[S::Suspended], "no snapshot yet; pins the template"),
         stays(
-            &[S::Suspended, S::Resuming, S::Suspending, S::Pausing, S::Paused],
+            &[
+                S::Suspended,
+                S::Resuming,
+                S::Running,
+                S::Suspending,
+                S::Pausing,
+                S::Paused,
+            ],
             E::Claim,
             "nothing else: the first write of an owner that goes on with what it found",
         ),

@@ -3,11 +3,14 @@
 
 mod hand;
 
-use hand::{Cluster, failure, sighting, template, worker_key};
-use holdfast_core::actor::{Boot, Snapshot, State, Status};
+use hand::{Cluster, actor_key, failure, sighting, template, worker_key};
+use holdfast_core::actor::{self, Actor, Assignment, Boot, Claim, Snapshot, State, Status};
+use holdfast_core::catalog::Selector;
 use holdfast_core::effect::*;
 use holdfast_core::failure::Code;
 use holdfast_core::id::*;
+use holdfast_core::plan::{CallOf, Facts, Goal, Next, WishedChange, next};
+use holdfast_core::registry::Fact;
 use holdfast_core::replica::{Input, Replica};
 use holdfast_core::request::Request;
 use holdfast_core::settings::Settings;
@@ -192,4 +195,81 @@ fn an_actor_that_was_inherited_takes_the_promise_back_from_an_occupied_worker() 
     c.answer(1, failure(Code::Unavailable, NodeFailureKind::Occupied));
     assert_eq!(c.call(1).verb, Verb::Stop);
     assert_eq!(c.call(1).worker, first.worker);
+}
+
+/// "The node's memory wins ... and the workflow claims above it", also when it thaws: what the plan wishes for can be
+/// written. Otherwise the caller is told Internal.
+#[test]
+fn a_thaw_that_is_stale_is_claimed_above() {
+    let me = LeaseToken {
+        replica: ReplicaId(1),
+        seq: 1,
+    };
+    let mut actor = Actor::create(actor_key("a"), Incarnation(7), template(), Selector::default());
+    let on = Assignment {
+        worker: worker_key("w1"),
+        pod_uid: "uid".into(),
+        incarnation: "run".into(),
+        ip: "ip".into(),
+        node: "node".into(),
+        fence: Fence(3),
+        session: 2,
+    };
+    actor.state = State::Running { on };
+    actor.latest = Some(Snapshot::External("latest".into()));
+    actor.claim = Some(Claim {
+        token: me,
+        fence: Fence(1),
+    });
+    let stale = NodeFailureKind::StaleFence {
+        of: Fenced::Actor,
+        highest: Fence(9),
+    };
+    let outcome = (CallOf::Thaw(2), failure(Code::FailedPrecondition, stale));
+    let facts = Facts {
+        token: me,
+        template: actor.pinned.as_deref(),
+        golden: None,
+        worker: Fact::Frozen(2),
+        promised: None,
+        leaving: None,
+        outcome: Some((&outcome.0, &outcome.1)),
+        is_undoing: false,
+        is_sole: false,
+    };
+    let wish = next(&Goal::Resume(Boot::Golden), &actor, &facts);
+    let Next::Write {
+        change: WishedChange::ClaimAbove(_),
+        ..
+    } = wish
+    else {
+        panic!("{wish:?}");
+    };
+    let written = actor.after(&actor::Change::Claim, Some(me), Version(10));
+    assert!(written.is_ok(), "{written:?}");
+}
+
+/// The same as operators see it, and whoever resumes that actor.
+#[test]
+fn the_thaw_of_a_frozen_actor_whose_node_knows_a_higher_fence_is_not_an_internal_error() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = c.running("a", Some("mem://1"));
+    let fence = c.store.workers[&worker_key("w1")].version;
+    c.session = 2;
+    c.report(0, vec![sighting("w1", fence.0, Some(&key))]);
+    let stale = NodeFailureKind::StaleFence {
+        of: Fenced::Actor,
+        highest: Fence(100),
+    };
+    c.answer(0, failure(Code::FailedPrecondition, stale));
+    for event in &c.replicas[0].events {
+        let text = format!("{event:?}");
+        assert!(!text.contains("Internal"), "{text}");
+    }
+    let again = c.call(0);
+    assert_eq!(again.verb, Verb::Thaw);
+    assert!(again.fence > Fence(100), "{:?}", again.fence);
+    c.answer(0, Ok(()));
+    assert_eq!(c.store.actors[&key].status(), Status::Running);
+    assert!(c.store.leases.is_empty());
 }
