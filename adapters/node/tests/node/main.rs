@@ -292,7 +292,13 @@ async fn the_end_of_a_sandbox_or_of_its_ateom_is_reported() {
     let late = rig.run(a1(3)).await.unwrap_err();
     assert_eq!(
         (late.code(), reasons(&late)),
-        (Code::FailedPrecondition, vec![Reason::StaleFence])
+        (
+            Code::FailedPrecondition,
+            vec![Reason::StaleFence {
+                of: Fenced::Worker,
+                highest: Fence(1 << 48)
+            }]
+        )
     );
     let status = rig.run(a1(1 << 49)).await.unwrap_err();
     assert_eq!(
