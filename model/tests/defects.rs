@@ -67,7 +67,7 @@ fn nodes_that_ignore_fences_are_found() {
 #[test]
 fn nodes_that_do_not_recognise_repetitions_are_found() {
     breaks(
-        "I8",
+        "I10",
         round()
             .with_faults(&[Message])
             .with_defect(Defect::NodesIgnoreOperations),
