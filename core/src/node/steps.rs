@@ -172,6 +172,8 @@ impl Node {
         }
         let sandbox = match (&result, sets_running) {
             (Ok(()), true) => Some(Sandbox::Running),
+            // Nobody knows what it is at.
+            (Err(failure), _) if failure.kind == NodeFailureKind::Busy => Some(Sandbox::Busy),
             (Err(failure), true) if failure.kind == NodeFailureKind::Failed => match running.order.verb {
                 Verb::Thaw => Some(Sandbox::Frozen),
                 _ => Some(Sandbox::Stopped),
@@ -270,7 +272,13 @@ impl Node {
         // What cannot be remembered must not be begun; what has been captured is saved all the same.
         let is_begun = matches!(running.stage, Stage::Saving(_) | Stage::Ending(_));
         if let (Err(why), false) = (result, is_begun) {
-            return self.end(now, uid, Err(unkept(why, NodeFailureKind::Failed)));
+            // What an earlier atelet may have begun may have happened: nobody is told that it has not.
+            let kind = if running.is_resumed {
+                NodeFailureKind::Busy
+            } else {
+                NodeFailureKind::Failed
+            };
+            return self.end(now, uid, Err(unkept(why, kind)));
         }
         match running.stage.clone() {
             Stage::Ending(reply) => {
