@@ -51,7 +51,19 @@ pub struct Actor {
     /// State that was lost since the last successful Resume, and has not been told to anybody.
     pub loss: Option<Loss>,
     /// Snapshots that this record has let go of and that have not been collected yet, oldest first.
-    pub garbage: Vec<Snapshot>,
+    pub garbage: Vec<Garbage>,
+}
+
+/// A snapshot that a record has let go of, and the writing that did. A store that loses that writing may see the
+/// snapshot let go of once more, by another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Garbage {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// The version of the record that does not point at it any more.
+    pub since: Version,
+    /// The last claim in that record.
+    pub by: Option<LeaseToken>,
 }
 
 /// How many snapshots a record remembers to have let go of. A node or an object store that stays away for
@@ -475,7 +487,7 @@ impl Actor {
         match (&self.state, change) {
             (_, Change::Claim) => {}
             (_, Change::Select(selector)) => next.selector = selector.clone(),
-            (_, Change::Collected(gone)) => next.garbage.retain(|snapshot| !gone.contains(snapshot)),
+            (_, Change::Collected(gone)) => next.garbage.retain(|garbage| !gone.contains(&garbage.snapshot)),
             (_, Change::Resume { op, on, boot }) => {
                 next.state = State::Resuming {
                     op: *op,
@@ -559,6 +571,12 @@ impl Actor {
             .snapshots()
             .into_iter()
             .filter(|snapshot| !kept.contains(snapshot));
+        let Edition { version, claim, .. } = next.edition();
+        let let_go = let_go.map(|snapshot| Garbage {
+            snapshot,
+            since: version,
+            by: claim,
+        });
         next.garbage.extend(let_go);
         let excess = next.garbage.len().saturating_sub(GARBAGE_MAX);
         next.garbage.drain(..excess);
@@ -583,6 +601,11 @@ impl Actor {
         all.sort();
         all.dedup();
         all
+    }
+
+    /// Every snapshot that it has let go of and that has not been collected.
+    pub fn let_go(&self) -> impl Iterator<Item = &Snapshot> {
+        self.garbage.iter().map(|garbage| &garbage.snapshot)
     }
 
     /// The snapshot that was begun and not committed.
@@ -622,13 +645,14 @@ impl Actor {
         Edition {
             incarnation: self.incarnation,
             version: self.version,
+            claim: self.claim.map(|claim| claim.token),
         }
     }
 
     /// What this actor leaves behind when it is deleted, if anything.
     pub fn grave(&self) -> Option<Grave> {
         let mut snapshots = self.snapshots();
-        snapshots.extend(self.garbage.iter().cloned());
+        snapshots.extend(self.let_go().cloned());
         (!snapshots.is_empty()).then(|| Grave {
             actor: self.key.clone(),
             incarnation: self.incarnation,

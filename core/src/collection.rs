@@ -3,10 +3,10 @@
 //! A record remembers what it has let go of, in the very write that lets go of it; an actor that is
 //! deleted leaves a note. So what is to be collected is never known to one process alone. Names of
 //! snapshots are given once, so nothing that was let go of is ever pointed at again, unless the store
-//! loses that write: it is given time for that. A note is written before the deletion and says nothing of when
+//! loses that write: it is given time for that, from that very write on. A note is written before the deletion and says nothing of when
 //! that was: the actor must be seen not to be there twice, with that time between.
 
-use crate::actor::{Actor, Change, Snapshot};
+use crate::actor::{Actor, Change, Garbage, Snapshot};
 use crate::effect::{Discard, Grave, Place, StoreOp, StoreReply};
 use crate::id::{ActorKey, Incarnation, Name, Version};
 use crate::workflow::World;
@@ -20,7 +20,7 @@ const WRITES_MAX: u32 = 5;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Collection {
     /// Reading the record of an actor that has let go of these a while ago.
-    Reading(ActorKey, Vec<Snapshot>),
+    Reading(ActorKey, Vec<Garbage>),
     /// Having a node delete what a record has let go of.
     Discarding(Box<Actor>, Share),
     /// Noting in the record what is gone; others have written it so often meanwhile.
@@ -47,8 +47,8 @@ impl Grave {
 /// What is deleted at once, and what is deleted after it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Share {
-    now: Vec<Snapshot>,
-    rest: Vec<Snapshot>,
+    now: Vec<Garbage>,
+    rest: Vec<Garbage>,
 }
 
 /// What a collection does next.
@@ -66,7 +66,7 @@ pub(crate) enum Onward {
 
 impl Collection {
     /// These leftovers of an actor that exists. What it has let go of since then is left for later.
-    pub(crate) fn of_actor(key: ActorKey, ripe: Vec<Snapshot>) -> Onward {
+    pub(crate) fn of_actor(key: ActorKey, ripe: Vec<Garbage>) -> Onward {
         let op = StoreOp::GetActor(key.clone());
         Onward::Ask(Collection::Reading(key, ripe), op)
     }
@@ -96,7 +96,7 @@ impl Collection {
 
     /// What is still to be collected when this one cannot go on. What a deleted actor has left is found
     /// again by the list.
-    pub(crate) fn unfinished(self) -> Option<(ActorKey, Vec<Snapshot>)> {
+    pub(crate) fn unfinished(self) -> Option<(ActorKey, Vec<Garbage>)> {
         match self {
             Collection::Reading(key, ripe) => Some((key, ripe)),
             Collection::Discarding(actor, share) => Some((actor.key, share.all())),
@@ -167,17 +167,18 @@ impl Collection {
 }
 
 impl Share {
-    fn all(mut self) -> Vec<Snapshot> {
+    fn all(mut self) -> Vec<Garbage> {
         self.now.append(&mut self.rest);
         self.now
     }
 }
 
-fn discard_garbage(actor: Box<Actor>, garbage: Vec<Snapshot>, world: World<'_>) -> Onward {
-    match share(garbage, world) {
-        Some((address, share)) => {
-            let discard = discard(&actor.key, actor.template(), &share.now);
-            Onward::Discard(Collection::Discarding(actor, share), address, discard)
+fn discard_garbage(actor: Box<Actor>, garbage: Vec<Garbage>, world: World<'_>) -> Onward {
+    match share(garbage, |garbage| &garbage.snapshot, world) {
+        Some((address, now, rest)) => {
+            let batch = now.iter().map(|garbage| &garbage.snapshot);
+            let discard = discard(&actor.key, actor.template(), batch);
+            Onward::Discard(Collection::Discarding(actor, Share { now, rest }), address, discard)
         }
         // Nothing of it can be deleted now; the next workflow of the actor finds it again.
         None => Onward::Over,
@@ -189,37 +190,44 @@ fn clear(grave: &Grave, world: World<'_>) -> Option<Onward> {
     if grave.snapshots.is_empty() {
         return Some(drop_note(grave));
     }
-    let (address, share) = share(grave.snapshots.clone(), world)?;
-    let discard = discard(&grave.actor, grave.template.clone(), &share.now);
-    let clearing = Collection::Clearing(Box::new(grave.clone()), share.now);
+    let (address, now, _) = share(grave.snapshots.clone(), |snapshot| snapshot, world)?;
+    let discard = discard(&grave.actor, grave.template.clone(), now.iter());
+    let clearing = Collection::Clearing(Box::new(grave.clone()), now);
     Some(Onward::Discard(clearing, address, discard))
 }
 
-/// What one node that has been heard lately can delete at once, and where it listens: what is on its disk, or, by
-/// whichever node, what is in the object store. What a template starts new actors from stays (scenario S30).
-fn share(snapshots: Vec<Snapshot>, world: World<'_>) -> Option<(Name, Share)> {
-    let node_of = |snapshot: &Snapshot| match snapshot {
+/// What one node that has been heard lately can delete at once, where it listens, and the rest: what is on its disk,
+/// or, by whichever node, what is in the object store. What a template starts new actors from stays (scenario S30).
+fn share<T>(
+    leftovers: Vec<T>,
+    snapshot: impl Fn(&T) -> &Snapshot,
+    world: World<'_>,
+) -> Option<(Name, Vec<T>, Vec<T>)> {
+    let node_of = |left: &T| match snapshot(left) {
         Snapshot::External(_) => None,
         Snapshot::Local { nodes, .. } => nodes.first().cloned(),
     };
-    let is_borrowed = |snapshot: &Snapshot| match snapshot {
+    let is_borrowed = |left: &T| match snapshot(left) {
         Snapshot::External(prefix) => world.catalog.is_golden(prefix),
         Snapshot::Local { .. } => false,
     };
-    let in_reach = |snapshot: &Snapshot| {
-        let node = node_of(snapshot);
+    let in_reach = |left: &T| {
+        let node = node_of(left);
         let address = world.registry.in_reach(node.as_ref())?.clone();
         Some((node, address))
     };
-    let free = snapshots.into_iter().filter(|snapshot| !is_borrowed(snapshot));
-    let free: Vec<Snapshot> = free.collect();
+    let free: Vec<T> = leftovers.into_iter().filter(|left| !is_borrowed(left)).collect();
     let (node, address) = free.iter().find_map(in_reach)?;
-    let (now, rest) = free.into_iter().partition(|snapshot| node_of(snapshot) == node);
-    Some((address, Share { now, rest }))
+    let (now, rest) = free.into_iter().partition(|left| node_of(left) == node);
+    Some((address, now, rest))
 }
 
-fn discard(actor: &ActorKey, template: (Name, Name), batch: &[Snapshot]) -> Discard {
-    let places = batch.iter().map(|snapshot| match snapshot {
+fn discard<'a>(
+    actor: &ActorKey,
+    template: (Name, Name),
+    batch: impl Iterator<Item = &'a Snapshot>,
+) -> Discard {
+    let places = batch.map(|snapshot| match snapshot {
         Snapshot::External(prefix) => Place::External(prefix.clone()),
         Snapshot::Local { name, .. } => Place::Local(name.clone()),
     });
@@ -232,7 +240,8 @@ fn discard(actor: &ActorKey, template: (Name, Name), batch: &[Snapshot]) -> Disc
 
 /// The record as it was read, or as somebody has written it meanwhile, without what is gone.
 fn note(stored: &Actor, share: Share, conflicts: u32) -> Onward {
-    let change = Change::Collected(share.now.clone());
+    let gone = share.now.iter().map(|garbage| garbage.snapshot.clone());
+    let change = Change::Collected(gone.collect());
     match stored.after(&change, None, Version::FIRST) {
         Ok(next) => {
             let op = StoreOp::PutActor {

@@ -190,19 +190,26 @@ impl Version {
     pub const FIRST: Version = Version(1);
 }
 
-/// One writing of a record in one life of its name. Each life counts its versions from the first, so a version
-/// alone does not tell what somebody wrote who has missed that the name began anew.
+/// One writing of a record, by one owner, in one life of its name. A version alone does not tell what somebody
+/// wrote: each life counts its versions from the first, and so somebody may have missed that the name began anew;
+/// and a store that has lost its last writes counts their versions once more, for whoever writes then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Edition {
     /// The life.
     pub incarnation: Incarnation,
     /// How often it was written in that life.
     pub version: Version,
+    /// The last acquisition under which it was written.
+    pub claim: Option<LeaseToken>,
 }
 
 impl fmt::Display for Edition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.version, self.incarnation)
+        write!(f, "{}/{}/", self.version, self.incarnation)?;
+        match self.claim {
+            Some(token) => token.fmt(f),
+            None => f.write_str("nobody"),
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 mod hand;
 
 use hand::{Cluster, name_of};
-use holdfast_core::actor::{Boot, Change, GARBAGE_MAX, Snapshot, State, Status};
+use holdfast_core::actor::{Boot, Change, GARBAGE_MAX, Garbage, Snapshot, State, Status};
 use holdfast_core::effect::{Grave, NodeFailureKind, NodeRow, Place, StoreError, StoreOp, StoreReply, Verb};
 use holdfast_core::failure::Code;
-use holdfast_core::id::{ActorKey, Incarnation, Name, NodeName, Version};
+use holdfast_core::id::{ActorKey, Incarnation, LeaseToken, Name, NodeName, Version};
 use holdfast_core::machine::Machine;
 use holdfast_core::registry::Report;
 use holdfast_core::replica::{Input, Timer};
@@ -68,12 +68,26 @@ fn pass(c: &mut Cluster, time: Duration) {
     }
 }
 
+/// Let go of by a writing that nobody has lost.
+fn since_long_ago(snapshot: Snapshot) -> Garbage {
+    Garbage {
+        snapshot,
+        since: Version::FIRST,
+        by: None,
+    }
+}
+
+/// What an actor has let go of.
+fn garbage(c: &Cluster, key: &ActorKey) -> Vec<Snapshot> {
+    c.store.actors[key].let_go().cloned().collect()
+}
+
 /// An actor that has let go of these: a paused one that was just reverted.
 fn let_go(c: &mut Cluster, name: &str, garbage: Vec<Snapshot>) -> ActorKey {
     let key = c.asleep(name, Some("mem://kept"));
     let actor = c.store.actors.get_mut(&key).unwrap();
     actor.state = State::Paused;
-    actor.garbage = garbage;
+    actor.garbage = garbage.into_iter().map(since_long_ago).collect();
     c.ask(0, Request::Revert(key.clone()));
     c.run(0);
     key
@@ -197,31 +211,46 @@ fn what_the_record_does_not_name_any_more_is_not_deleted() {
     let key = let_go(&mut c, "a", vec![external("mem://1"), external("mem://2")]);
     // The store has lost the write that let go of one of them.
     let actor = c.store.actors.get_mut(&key).unwrap();
-    actor.garbage = vec![external("mem://2")];
+    actor.garbage.retain(|garbage| garbage.snapshot == external("mem://2"));
     actor.latest = Some(external("mem://1"));
     pass(&mut c, later());
     assert_eq!(deleted(&mut c), [Place::External("mem://2".into())]);
 }
 
 #[test]
+fn what_a_store_has_lost_and_was_let_go_of_once_more_waits_from_then_on() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = let_go(&mut c, "a", vec![external("mem://1")]);
+    pass(&mut c, SOON);
+    // The store has lost the write that let go of it, and somebody else has written the same under another claim.
+    let actor = c.store.actors.get_mut(&key).unwrap();
+    actor.garbage[0].by = Some("0000000000000009-9".parse::<LeaseToken>().unwrap());
+    pass(&mut c, later());
+    assert_eq!(deleted(&mut c), [], "the store may lose that one, too");
+    resume(&mut c, &key);
+    pass(&mut c, later());
+    assert_eq!(deleted(&mut c), [Place::External("mem://1".into())]);
+}
+
+#[test]
 fn what_lies_in_two_places_is_deleted_in_one_after_the_other_and_noted_each_time() {
     let mut c = Cluster::new(1, &["w1"]);
-    let garbage = vec![external("mem://1"), local("l1", "node"), external("mem://2")];
-    let key = let_go(&mut c, "a", garbage.clone());
+    let left = vec![external("mem://1"), local("l1", "node"), external("mem://2")];
+    let key = let_go(&mut c, "a", left.clone());
     c.replicas[0].performed.clear();
     pass(&mut c, later());
     // All of it is left if the first place cannot be reached.
     let (effect, _) = c.replicas[0].discards.pop_front().expect("it is collected");
     c.input(0, Input::Discarded(effect, Err("away".into())));
     c.run(0);
-    assert_eq!(c.store.actors[&key].garbage, garbage);
+    assert_eq!(garbage(&c, &key), left);
     c.replicas[0].performed.clear();
     pass(&mut c, later());
     let batches: Vec<_> = std::iter::from_fn(|| {
         let (effect, discard) = c.replicas[0].discards.pop_front()?;
         c.input(0, Input::Discarded(effect, Ok(())));
         c.run(0);
-        Some((discard.snapshots, c.store.actors[&key].garbage.clone()))
+        Some((discard.snapshots, garbage(&c, &key)))
     })
     .collect();
     let in_the_store = vec![
@@ -255,7 +284,7 @@ fn a_note_that_always_comes_too_late_is_left_to_the_next_who_works_on_the_actor(
     resume(&mut c, &key);
     pass(&mut c, later());
     deleted(&mut c);
-    assert_eq!(c.store.actors[&key].garbage, []);
+    assert_eq!(garbage(&c, &key), []);
 }
 
 #[test]
@@ -407,7 +436,7 @@ fn the_last_snapshot_and_the_one_before_it_are_kept_and_older_ones_go_after_a_wh
         taken.push(suspend(&mut c, &key));
     }
     assert_eq!(
-        c.store.actors[&key].garbage,
+        garbage(&c, &key),
         [Snapshot::External(taken[0].clone())]
     );
     pass(&mut c, SOON);
@@ -418,7 +447,7 @@ fn the_last_snapshot_and_the_one_before_it_are_kept_and_older_ones_go_after_a_wh
     );
     pass(&mut c, later());
     assert_eq!(deleted(&mut c), [Place::External(taken[0].clone())]);
-    assert_eq!(c.store.actors[&key].garbage, []);
+    assert_eq!(garbage(&c, &key), []);
     let version = c.store.actors[&key].version;
     pass(&mut c, later() * 2);
     assert_eq!(
@@ -469,7 +498,7 @@ fn what_a_node_could_not_delete_is_tried_again_and_stays_noted_until_then() {
     assert_eq!(c.store.actors[&key].garbage.len(), 1);
     pass(&mut c, later());
     assert_eq!(deleted(&mut c), first.snapshots);
-    assert_eq!(c.store.actors[&key].garbage, []);
+    assert_eq!(garbage(&c, &key), []);
 }
 
 #[test]
@@ -731,7 +760,7 @@ fn a_record_does_not_grow_without_bound() {
             .expect("a legal change");
         c.store.actors.insert(key.clone(), next);
     }
-    let garbage = &c.store.actors[&key].garbage;
+    let garbage = garbage(&c, &key);
     assert_eq!(garbage.len(), GARBAGE_MAX);
     let newest = Snapshot::External(format!("mem://{}", 2 * GARBAGE_MAX - 2).into());
     assert_eq!(garbage.last(), Some(&newest));

@@ -87,11 +87,19 @@ fn names_are_what_they_say() {
         (String::from("3"), String::from("4"))
     );
     // Stores compare it as it is written here.
-    let edition = |life, version| Edition {
-        incarnation: Incarnation(life),
-        version: Version(version),
+    let nobodys = Edition {
+        incarnation: Incarnation(7),
+        version: Version(3),
+        claim: None,
     };
-    assert_eq!(edition(7, 3).to_string(), "3/7");
+    let claimed = Edition {
+        claim: Some("000000000000feed-7".parse().unwrap()),
+        ..nobodys
+    };
+    assert_eq!(
+        (nobodys.to_string(), claimed.to_string()),
+        (String::from("3/7/nobody"), String::from("3/7/000000000000feed-7"))
+    );
 }
 
 #[test]

@@ -99,11 +99,21 @@ fn local(name: &str) -> Option<Snapshot> {
 }
 
 /// These external snapshots, and then these local ones.
-fn garbage(external: &[&str], on_node: &[&str]) -> Vec<Snapshot> {
+fn snapshots(external: &[&str], on_node: &[&str]) -> Vec<Snapshot> {
     let external = external.iter().map(|name| Snapshot::External((*name).into()));
     external
         .chain(on_node.iter().filter_map(|name| local(name)))
         .collect()
+}
+
+/// The same, let go of by the change that [`changed`] makes.
+fn garbage(external: &[&str], on_node: &[&str]) -> Vec<Garbage> {
+    let of = |snapshot| Garbage {
+        snapshot,
+        since: Version(10),
+        by: Some(OLD),
+    };
+    snapshots(external, on_node).into_iter().map(of).collect()
 }
 
 /// The record after this change by the workflow that wrote it before, and the same record one version on.
@@ -307,7 +317,7 @@ fn what_is_gone_is_forgotten_and_nothing_else() {
         garbage: garbage(&["1", "2"], &["3"]),
         ..actor(resuming())
     };
-    let (after, next) = changed(before, &Change::Collected(garbage(&["2", "4", "latest"], &[])));
+    let (after, next) = changed(before, &Change::Collected(snapshots(&["2", "4", "latest"], &[])));
     assert_eq!(
         after,
         Actor {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use holdfast_core::actor::{
-    Actor, Assignment, Boot, Claim, Crash, Loss, Snapshot, Source, State, Transition,
+    Actor, Assignment, Boot, Claim, Crash, Garbage, Loss, Snapshot, Source, State, Transition,
 };
 use holdfast_core::catalog::{
     Catalog, ConfigRole, Container, LabelSelector, Pool, SandboxAssets, SandboxConfig, Scope, Selector,
@@ -262,7 +262,11 @@ pub fn actor(feed: &mut Feed<'_>, key: ActorKey) -> Actor {
             worker: worker_key(feed),
             reason: name(feed),
         }),
-        garbage: some(feed, 4, snapshot),
+        garbage: some(feed, 4, |feed| Garbage {
+            snapshot: snapshot(feed),
+            since: feed.count(),
+            by: maybe(feed, token),
+        }),
     }
 }
 

@@ -120,8 +120,8 @@ fn changes(before: &Actor, after: &Actor) -> Vec<Change> {
     });
     changes.push(Change::Claim);
     changes.push(Change::Select(after.selector.clone()));
-    let is_gone = |snapshot: &&Snapshot| !after.garbage.contains(snapshot);
-    let gone = before.garbage.iter().filter(is_gone).cloned().collect();
+    let is_gone = |snapshot: &&Snapshot| !after.let_go().any(|left| left == *snapshot);
+    let gone = before.let_go().filter(is_gone).cloned().collect();
     changes.push(Change::Collected(gone));
     changes
 }

@@ -396,7 +396,7 @@ impl World {
             .store
             .actors
             .values()
-            .flat_map(|actor| actor.snapshots().into_iter().chain(actor.garbage.iter().cloned()));
+            .flat_map(|actor| actor.snapshots().into_iter().chain(actor.let_go().cloned()));
         let of_graves = self
             .store
             .graves

@@ -61,6 +61,7 @@ macro_rules! conformance_suite {
             every_field_of_an_actor_survives
             of_many_writers_on_one_version_exactly_one_wins
             what_was_meant_for_an_earlier_life_of_a_name_is_a_conflict
+            what_another_owner_wrote_at_the_expected_version_is_a_conflict
             an_actor_is_deleted_only_at_the_expected_version
             a_write_can_end_its_lease_in_the_same_step
             a_write_that_fails_leaves_its_lease

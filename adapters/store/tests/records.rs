@@ -366,7 +366,7 @@ fn other_damage_is_named() {
             "there is no format 0",
         ),
         (
-            r#"{"actorId":"id1","atespace":"team-a","status":4,"holdfast":{"v":1,"incarnation":"1","garbage":[{}]}}"#,
+            r#"{"actorId":"id1","atespace":"team-a","status":4,"holdfast":{"v":1,"incarnation":"1","garbage":[{"snapshot":{},"since":"1"}]}}"#,
             "a snapshot is named that is none",
         ),
         (

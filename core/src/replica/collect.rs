@@ -1,7 +1,7 @@
 //! What a replica does about snapshots that nothing points at any more.
 
 use super::{Origin, Output, Phase, Replica, Timer};
-use crate::actor::{Actor, Snapshot};
+use crate::actor::{Actor, Garbage};
 use crate::collection::{Collection, Note, Onward};
 use crate::effect::{Grave, StoreError, StoreOp, StoreReply};
 use crate::id::{ActorKey, EffectId, Name};
@@ -27,7 +27,7 @@ const GRAVES_MAX: usize = 16_384;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Leftovers {
     /// Actors that have let go of something, and when it may be deleted, in that order.
-    waiting: VecDeque<(Instant, ActorKey, Vec<Snapshot>)>,
+    waiting: VecDeque<(Instant, ActorKey, Vec<Garbage>)>,
     /// Notes of actors that are still to be looked for.
     graves: VecDeque<Grave>,
     /// Notes of actors that were not there, and when that can no more be lost, in that order.
@@ -83,7 +83,7 @@ impl Replica {
         }
     }
 
-    fn collect_later(&mut self, now: Instant, actor: ActorKey, garbage: Vec<Snapshot>) {
+    fn collect_later(&mut self, now: Instant, actor: ActorKey, garbage: Vec<Garbage>) {
         let due = now.plus(self.settings.workflow.collect_after);
         let waiting = &mut self.leftovers.waiting;
         if self.phase != Phase::Serving || waiting.len() >= WAITING_MAX {
@@ -165,7 +165,7 @@ impl Replica {
             self.leftovers.turn = turn.next();
             match turn {
                 Turn::Garbage => {
-                    let is_due = |(due, ..): &mut (Instant, ActorKey, Vec<Snapshot>)| *due <= now;
+                    let is_due = |(due, ..): &mut (Instant, ActorKey, Vec<Garbage>)| *due <= now;
                     let (_, actor, garbage) = self.leftovers.waiting.pop_front_if(is_due)?;
                     Some((None, Collection::of_actor(actor, garbage)))
                 }

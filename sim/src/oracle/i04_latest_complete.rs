@@ -125,6 +125,7 @@ impl Oracle for LatestComplete {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_core::actor::Garbage;
     use crate::made_up::actor;
     use crate::store::Forgotten;
 
@@ -143,7 +144,11 @@ mod tests {
         };
         oracle.see(0, &recorded(&points)).unwrap();
         assert!(oracle.see(0, &discarded).unwrap_err().contains("points at it"));
-        points.garbage = vec![Snapshot::External(points.fallback.take().unwrap())];
+        points.garbage = vec![Garbage {
+            snapshot: Snapshot::External(points.fallback.take().unwrap()),
+            since: points.version,
+            by: None,
+        }];
         oracle.see(0, &recorded(&points)).unwrap();
         assert_eq!(oracle.see(0, &discarded), Ok(()));
     }

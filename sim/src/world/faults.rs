@@ -115,7 +115,7 @@ impl World {
         let of_actors = forgotten
             .lost_actors
             .iter()
-            .flat_map(|actor| actor.snapshots().into_iter().chain(actor.garbage.iter().cloned()));
+            .flat_map(|actor| actor.snapshots().into_iter().chain(actor.let_go().cloned()));
         let of_graves = forgotten.graves.iter().flat_map(|grave| grave.snapshots.clone());
         for snapshot in of_actors.chain(of_graves) {
             if let Snapshot::External(name) = snapshot {

@@ -1,7 +1,7 @@
 //! Actors: conditional writes.
 
 use futures_util::future::join_all;
-use holdfast_core::actor::{Actor, Assignment, Claim, Loss, Snapshot, Source, State};
+use holdfast_core::actor::{Actor, Assignment, Claim, Garbage, Loss, Snapshot, Source, State};
 use holdfast_core::catalog::Selector;
 use holdfast_core::effect::{StoreError, StoreOp, StoreReply};
 use holdfast_core::id::{ActorKey, Fence, Incarnation, OpId, ReplicaId, Version, WorkerKey};
@@ -104,10 +104,18 @@ pub async fn every_field_of_an_actor_survives(subject: &impl Subject) {
             reason: "gone \u{1F30A}".into(),
         }),
         garbage: vec![
-            Snapshot::External("s3://b/oldest".into()),
-            Snapshot::Local {
-                name: "older".into(),
-                nodes: vec!["n1".into()],
+            Garbage {
+                snapshot: Snapshot::External("s3://b/oldest".into()),
+                since: Version::FIRST,
+                by: None,
+            },
+            Garbage {
+                snapshot: Snapshot::Local {
+                    name: "older".into(),
+                    nodes: vec!["n1".into()],
+                },
+                since: Version(9),
+                by: Some(token(1, 2)),
             },
         ],
         ..actor(&key("a"))
@@ -177,6 +185,38 @@ pub async fn what_was_meant_for_an_earlier_life_of_a_name_is_a_conflict(subject:
     assert_eq!(ask(&store, delete(&first)).await, conflict);
     done(&store, delete(&second)).await;
     assert_eq!(stored(&store, &first.key).await, None);
+}
+
+/// A store that has lost its last writes counts their versions once more: what one owner has written there is not what
+/// another expects.
+pub async fn what_another_owner_wrote_at_the_expected_version_is_a_conflict(subject: &impl Subject) {
+    let store = subject.store();
+    let first = actor(&key("a"));
+    let by = |replica: u64| Actor {
+        claim: Some(Claim {
+            token: token(replica, 1),
+            fence: Fence(2),
+        }),
+        ..at(&first, 2)
+    };
+    done(&store, put(None, &first)).await;
+    done(&store, put(Some(Version::FIRST), &by(1))).await;
+    let conflict = StoreReply::ActorConflict(Some(Box::new(by(1))));
+    for stranger in [by(2), at(&first, 2)] {
+        let next = StoreOp::PutActor {
+            expect: Some(stranger.edition()),
+            actor: Box::new(at(&stranger, 3)),
+            release: None,
+        };
+        assert_eq!(ask(&store, next).await, conflict);
+        let delete = StoreOp::DeleteActor {
+            key: first.key.clone(),
+            expect: stranger.edition(),
+            release: token(2, 1),
+        };
+        assert_eq!(ask(&store, delete).await, conflict);
+    }
+    done(&store, put(Some(Version(2)), &at(&by(1), 3))).await;
 }
 
 /// What a workflow writes last also ends its lease.

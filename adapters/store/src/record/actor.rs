@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use holdfast_core::actor::{
-    Actor, Assignment, Boot, Claim, Crash, Loss, Snapshot, Source, State, Status, Transition,
+    Actor, Assignment, Boot, Claim, Crash, Garbage, Loss, Snapshot, Source, State, Status, Transition,
 };
 use holdfast_core::catalog::Selector;
 use holdfast_core::id::{ActorKey, Fence, Incarnation, LeaseToken, Name, OpId, Version, WorkerKey};
@@ -152,7 +152,7 @@ struct Extra {
     #[serde(skip_serializing_if = "Text::is_empty")]
     fallback: Text,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    garbage: Vec<SnapshotJson>,
+    garbage: Vec<GarbageJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     template: Option<TemplateJson>,
 }
@@ -162,6 +162,15 @@ struct Extra {
 struct ClaimJson {
     token: Id<LeaseToken>,
     fence: Count<Fence>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GarbageJson {
+    snapshot: SnapshotJson,
+    since: Count<Version>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<Id<LeaseToken>>,
 }
 
 /// What an assignment says beyond the original's fields.
@@ -211,7 +220,7 @@ impl From<&Actor> for ActorJson {
             loss: actor.loss.as_ref().map(LossJson::from),
             last_external: actor.last_external.as_ref().into(),
             fallback: actor.fallback.as_ref().into(),
-            garbage: actor.garbage.iter().map(SnapshotJson::from).collect(),
+            garbage: actor.garbage.iter().map(GarbageJson::from).collect(),
             template: actor.pinned.as_deref().map(TemplateJson::from),
             ..Extra::default()
         };
@@ -296,7 +305,7 @@ impl ActorJson {
             fallback: extra.fallback.some(),
             in_progress: self.in_progress_snapshot.some(),
             loss: extra.loss.map(LossJson::into_loss),
-            garbage: into_snapshots(extra.garbage)?,
+            garbage: let_go(extra.garbage)?,
         })
     }
 
@@ -403,16 +412,38 @@ impl From<&Snapshot> for SnapshotJson {
     }
 }
 
+impl From<&Garbage> for GarbageJson {
+    fn from(garbage: &Garbage) -> GarbageJson {
+        GarbageJson {
+            snapshot: SnapshotJson::from(&garbage.snapshot),
+            since: Count(garbage.since),
+            by: garbage.by.map(Id),
+        }
+    }
+}
+
 /// All of them, each of which must be one.
 pub(super) fn into_snapshots(records: Vec<SnapshotJson>) -> Result<Vec<Snapshot>, RecordFault> {
-    let nothing = || RecordFault::Corrupt("a snapshot is named that is none".into());
-    records
-        .into_iter()
-        .map(|record| record.into_snapshot()?.ok_or_else(nothing))
-        .collect()
+    records.into_iter().map(SnapshotJson::must_be_one).collect()
+}
+
+fn let_go(records: Vec<GarbageJson>) -> Result<Vec<Garbage>, RecordFault> {
+    let garbage = |record: GarbageJson| {
+        Ok(Garbage {
+            snapshot: record.snapshot.must_be_one()?,
+            since: record.since.0,
+            by: record.by.map(|by| by.0),
+        })
+    };
+    records.into_iter().map(garbage).collect()
 }
 
 impl SnapshotJson {
+    fn must_be_one(self) -> Result<Snapshot, RecordFault> {
+        let nothing = || RecordFault::Corrupt("a snapshot is named that is none".into());
+        self.into_snapshot()?.ok_or_else(nothing)
+    }
+
     pub(super) fn into_snapshot(self) -> Result<Option<Snapshot>, RecordFault> {
         let kind = self.kind.map(|kind| kind.0).unwrap_or_default();
         match (kind, self.external, self.local) {

@@ -23,13 +23,17 @@ local function version(record)
 end
 "#;
 
-/// `edition(record)`: the version and the incarnation of a stored actor, as in `4/7`; `''` if there is none. A
-/// record of the original has no incarnation, which is the zeroth.
+/// `edition(record)`: the version and the incarnation of a stored actor, and the acquisition under which it was
+/// last written, as in `4/7/nobody`; `''` if there is none. A record of the original has no incarnation, which is
+/// the zeroth, and was written under none.
 const EDITION: &str = r#"
 local function edition(record)
   local found = version(record)
   if not record or not found then return found end
-  return found .. '/' .. (string.match(record, '"holdfast":{"v":1,"incarnation":"(%d+)"') or '0')
+  local ours = '"holdfast":{"v":1,"incarnation":"(%d+)"'
+  local life, claim = string.match(record, ours .. ',"claim":{"token":"(%x+%-%d+)"')
+  life = life or string.match(record, ours) or '0'
+  return found .. '/' .. life .. '/' .. (claim or 'nobody')
 end
 "#;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use holdfast_core::actor::{
-    Actor, Assignment, Boot, Claim, Crash, Loss, Snapshot, Source, State, Transition,
+    Actor, Assignment, Boot, Claim, Crash, Garbage, Loss, Snapshot, Source, State, Transition,
 };
 use holdfast_core::catalog::{
     Container, Env, EnvValue, LabelSelector, Labels, Mount, Operator, Presence, Readyz, Requirement, Scope,
@@ -201,7 +201,7 @@ pub fn actor() -> impl Strategy<Value = Actor> {
             option::of(name()),
             option::of(name()),
             option::of(loss),
-            vec(snapshot(), 0..3),
+            vec((snapshot(), count(), option::of(token())), 0..3),
         ),
     )
         .prop_map(|(identity, middle, end)| {
@@ -223,9 +223,17 @@ pub fn actor() -> impl Strategy<Value = Actor> {
                 fallback,
                 in_progress,
                 loss,
-                garbage,
+                garbage: garbage.into_iter().map(let_go).collect(),
             }
         })
+}
+
+fn let_go((snapshot, since, by): (Snapshot, u64, Option<LeaseToken>)) -> Garbage {
+    Garbage {
+        snapshot,
+        since: Version(since),
+        by,
+    }
 }
 
 /// Any note of a deleted actor.
