@@ -322,7 +322,7 @@ impl Node {
                 return self.befall(&uid, Event::Join, |node| node.join(&uid, id, shown));
             }
             let is_boot = matches!(running.order.verb, Verb::Run { .. } | Verb::Restore { .. });
-            if order.verb != Verb::Stop || running.order.actor != order.actor || !is_boot {
+            if order.verb != Verb::Stop || !running.order.is_of_life_of(&order) || !is_boot {
                 let message = format!("operation {} is under way on worker {uid}", running.op);
                 return self.reply(
                     Some(id),

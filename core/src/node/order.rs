@@ -37,6 +37,13 @@ impl Order {
     pub(super) fn life(&self) -> (ActorKey, Incarnation) {
         (self.actor.clone(), self.incarnation)
     }
+
+    /// Whether both are about the same actor; whoever names no life of it means the one that is there.
+    pub(super) fn is_of_life_of(&self, other: &Order) -> bool {
+        let nobodys = Incarnation(0);
+        let is_one_unknown = self.incarnation == nobodys || other.incarnation == nobodys;
+        self.actor == other.actor && (is_one_unknown || self.incarnation == other.incarnation)
+    }
 }
 
 /// What ateom says of itself.

@@ -304,3 +304,20 @@ fn a_stop_takes_the_promise_back_also_while_the_worker_is_occupied() {
         seat.working()
     );
 }
+
+/// I1: "no new operation below it, neither for the actor nor on the worker". Whoever is told that an actor is stopped
+/// knows that nothing else is under way there either, not even for an earlier life of the name.
+#[test]
+fn a_stop_is_not_done_while_an_earlier_life_of_the_name_is_being_booted() {
+    let mut seat = Seat::idle();
+    seat.order(|order| order.session = 1);
+    seat.kept();
+    let stop = seat.order(|order| {
+        (order.session, order.verb, order.op) = (1, Verb::Stop, Some(op(2)));
+        (order.incarnation, order.worker_fence) = (Incarnation(8), order.worker_fence.next());
+    });
+    seat.kept();
+    assert_eq!(seat.refusal(stop), Some(NodeFailureKind::Busy));
+    seat.finish();
+    assert_eq!(seat.hosts().as_deref(), Some("a"), "the boot goes on");
+}
