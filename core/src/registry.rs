@@ -24,7 +24,7 @@ use crate::timers::Timers;
 use crate::trie::Trie;
 use crate::worker::{Duty, Worker};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
@@ -174,8 +174,10 @@ pub struct Registry {
     free: FreeLists,
     /// Workers that host what their rows know nothing of.
     strays: BTreeSet<WorkerKey>,
-    /// Those of them whose actor's record knows nothing of it either.
-    condemned: BTreeSet<WorkerKey>,
+    /// Workers that hosted this as strays while their rows stood at this version, and whose actor's record knew
+    /// nothing of it either. Nodes tell one replica this and another that: what this one knows outlasts reports
+    /// to others.
+    condemned: BTreeMap<WorkerKey, (ActorKey, Version)>,
     is_synced: bool,
     /// While the rows are being listed: those that have been heard of since the list was asked for.
     heard_meanwhile: Option<BTreeSet<WorkerKey>>,
@@ -245,7 +247,7 @@ impl Registry {
             attention: Attention::default(),
             free: FreeLists::default(),
             strays: BTreeSet::new(),
-            condemned: BTreeSet::new(),
+            condemned: BTreeMap::new(),
             is_synced: false,
             heard_meanwhile: None,
             wishes: VecDeque::new(),
@@ -544,7 +546,10 @@ impl Registry {
         let is_stray = is_stray(entry.row.as_ref(), &entry.seen);
         if is_stray {
             self.strays.insert(key.clone());
-        } else if self.strays.remove(key) {
+        } else {
+            self.strays.remove(key);
+        }
+        if entry.row.is_none() || !is_stray && entry.seen != Seen::Never {
             self.condemned.remove(key);
         }
         if entry.row.is_none() && !matches!(entry.seen, Seen::Here(_)) {

@@ -494,11 +494,11 @@ impl Replica {
                 // The registry wishes for it again.
                 _ => {}
             },
-            Origin::Stray(worker) => {
+            Origin::Stray(worker, guest) => {
                 if let Ok(StoreReply::Actor(actor)) = answer {
                     let on = actor.as_ref().and_then(|actor| actor.assignment());
                     if on.is_none_or(|on| on.worker != worker) {
-                        self.registry.condemn(&worker);
+                        self.registry.condemn(&worker, &guest);
                     }
                 }
             }

@@ -326,7 +326,7 @@ fn a_stray_is_ended_up_to_the_promise_that_stands() {
         ear.reports("n1", std::slice::from_ref(&said));
         let evictions = |ear: &Ear| ear.registry.evictions(&"n1".into());
         assert_eq!(evictions(&ear), []);
-        ear.registry.condemn(&known.key);
+        ear.registry.condemn(&known.key, &actor_key("b"));
         let eviction = Eviction {
             pod_uid: known.pod_uid.clone(),
             fence: Fence(fence),
@@ -347,8 +347,40 @@ fn what_is_no_stray_cannot_be_condemned() {
     let known = promised(row("w", 10), 10, 0);
     let mut ear = Ear::listed(std::slice::from_ref(&known));
     ear.reports("n1", &[seen(&known)]);
-    ear.registry.condemn(&known.key);
+    ear.registry.condemn(&known.key, &actor_key("a"));
     assert_eq!(ear.registry.evictions(&"n1".into()), []);
+}
+
+/// A node tells whichever replica it reaches. Whoever has found out about a stray still knows when the node is back.
+#[test]
+fn a_stray_is_ended_although_its_node_has_told_another_replica_meanwhile() {
+    let known = row("w", 10);
+    let guest = |actor: &str| Sighting {
+        highest_fence: Fence(5),
+        hosting: Some(Hosting {
+            actor: actor_key(actor),
+            ..hosting(0)
+        }),
+        ..seen(&known)
+    };
+    let raised = Worker {
+        version: Version(11),
+        ..known.clone()
+    };
+    // Who is there when the node is back, how the row stands by then, and whether that is what was found out about.
+    for (actor, row, is_ended) in [("b", &known, true), ("c", &known, false), ("b", &raised, false)] {
+        let mut ear = Ear::listed(std::slice::from_ref(&known));
+        ear.reports("n1", &[guest("b")]);
+        ear.registry.condemn(&known.key, &actor_key("c"));
+        assert_eq!(ear.registry.evictions(&"n1".into()), [], "it is another that was asked about");
+        ear.registry.condemn(&known.key, &actor_key("b"));
+        ear.is_heard_elsewhere("n1");
+        assert!(ear.registry.is_unheard(&known.key));
+        assert_eq!(ear.registry.evictions(&"n1".into()), []);
+        ear.written(row);
+        ear.reports("n1", &[guest(actor)]);
+        assert_eq!(!ear.registry.evictions(&"n1".into()).is_empty(), is_ended, "{actor} {row:?}");
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Workers that host what no promise accounts for, and what their nodes are told about it.
 
 use super::{Hosting, Registry, Seen};
-use crate::id::{Fence, NodeName, WorkerKey};
+use crate::id::{ActorKey, Fence, NodeName, WorkerKey};
 use crate::session::Eviction;
+use crate::worker::Worker;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
@@ -21,11 +22,25 @@ impl Registry {
         }
     }
 
-    /// The record of the actor that a stray worker hosts knows nothing of it: its node is told to end it.
-    pub fn condemn(&mut self, key: &WorkerKey) {
-        if self.strays.contains(key) {
-            self.condemned.insert(key.clone());
+    /// Whether nothing is known of what this worker hosts: its node has told another replica.
+    pub fn is_unheard(&self, key: &WorkerKey) -> bool {
+        self.workers.get(key).is_some_and(|entry| entry.seen == Seen::Never)
+    }
+
+    /// The record of this actor, which a stray worker hosts, knows nothing of it: its node is told to end it.
+    pub fn condemn(&mut self, key: &WorkerKey, actor: &ActorKey) {
+        let is_there = self.stray(key).is_some_and(|hosting| hosting.actor == *actor);
+        let row = self.workers.get(key).and_then(|entry| entry.row.as_ref());
+        if let Some(row) = row.filter(|_| is_there) {
+            self.condemned.insert(key.clone(), (actor.clone(), row.version));
         }
+    }
+
+    fn is_condemned(&self, key: &WorkerKey, row: &Worker) -> bool {
+        let condemned = self.condemned.get(key);
+        condemned.is_some_and(|(actor, version)| {
+            *version == row.version && self.stray(key).is_some_and(|hosting| hosting.actor == *actor)
+        })
     }
 
     /// What a node is to end.
@@ -36,11 +51,12 @@ impl Registry {
         let named = node.said.iter().map(|sighting| &sighting.key);
         let keys: BTreeSet<&WorkerKey> = named
             .chain(&node.gone)
-            .filter(|key| self.condemned.contains(*key))
+            .filter(|key| self.condemned.contains_key(*key))
             .collect();
-        let rows = keys
-            .into_iter()
-            .filter_map(|key| self.workers.get(key)?.row.as_ref());
+        let rows = keys.into_iter().filter_map(|key| {
+            let row = self.workers.get(key)?.row.as_ref()?;
+            self.is_condemned(key, row).then_some(row)
+        });
         rows.map(|row| Eviction {
             pod_uid: row.pod_uid.clone(),
             fence: Fence(

@@ -2,7 +2,7 @@
 
 use crate::collection::Collection;
 use crate::effect::StoreOp;
-use crate::id::{EffectId, Name, NodeName, RequestId, Version, WorkerKey};
+use crate::id::{ActorKey, EffectId, Name, NodeName, RequestId, Version, WorkerKey};
 use crate::request::Errand;
 use crate::trie::Trie;
 use crate::worker::Worker;
@@ -25,7 +25,7 @@ pub(super) enum Origin {
     Errand(RequestId, Errand, Box<StoreOp>),
     Repair(WorkerKey, Note),
     Lapse(NodeName, Name, u64),
-    Stray(WorkerKey),
+    Stray(WorkerKey, ActorKey),
     Collection(Box<Collection>),
     ListGraves,
     Session,

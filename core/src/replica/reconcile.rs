@@ -62,11 +62,15 @@ impl Replica {
         let strays = self.registry.strays().clone();
         for worker in strays.intersection(&self.suspects).cloned().collect::<Vec<_>>() {
             if let Some(hosting) = self.registry.stray(&worker) {
-                let op = StoreOp::GetActor(hosting.actor.clone());
-                self.store(Origin::Stray(worker), op);
+                let actor = hosting.actor.clone();
+                let op = StoreOp::GetActor(actor.clone());
+                self.store(Origin::Stray(worker, actor), op);
             }
         }
-        self.suspects = strays;
+        // Of one whose node has told another replica meanwhile it is not known that it is none any more.
+        let before = core::mem::replace(&mut self.suspects, strays);
+        let unheard = before.into_iter().filter(|worker| self.registry.is_unheard(worker));
+        self.suspects.extend(unheard);
     }
 
     /// Goes on with the sweep as far as it may at once.
