@@ -174,10 +174,9 @@ pub struct Registry {
     free: FreeLists,
     /// Workers that host what their rows know nothing of.
     strays: BTreeSet<WorkerKey>,
-    /// Workers that hosted this as strays while their rows stood at this version, and whose actor's record knew
-    /// nothing of it either. Nodes tell one replica this and another that: what this one knows outlasts reports
-    /// to others.
-    condemned: BTreeMap<WorkerKey, (ActorKey, Version)>,
+    /// What workers hosted as strays when the record of that actor knew nothing of it either. Nodes tell one replica
+    /// this and another that: what this one knows outlasts reports to others.
+    condemned: BTreeMap<WorkerKey, (ActorKey, Incarnation)>,
     is_synced: bool,
     /// While the rows are being listed: those that have been heard of since the list was asked for.
     heard_meanwhile: Option<BTreeSet<WorkerKey>>,

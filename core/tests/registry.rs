@@ -363,12 +363,11 @@ fn a_stray_is_ended_although_its_node_has_told_another_replica_meanwhile() {
         }),
         ..seen(&known)
     };
-    let raised = Worker {
-        version: Version(11),
-        ..known.clone()
-    };
-    // Who is there when the node is back, how the row stands by then, and whether that is what was found out about.
-    for (actor, row, is_ended) in [("b", &known, true), ("c", &known, false), ("b", &raised, false)] {
+    // Another replica has tried to give the worker to somebody meanwhile.
+    let tried = row("w", 12);
+    let here = promised(row("w", 12), 12, 0);
+    // Who is there when the node is back, how the row stands by then, and whether it is ended.
+    for (actor, row, is_ended) in [("b", &known, true), ("b", &tried, true), ("c", &known, false), ("a", &here, false)] {
         let mut ear = Ear::listed(std::slice::from_ref(&known));
         ear.reports("n1", &[guest("b")]);
         ear.registry.condemn(&known.key, &actor_key("c"));

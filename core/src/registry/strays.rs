@@ -3,7 +3,6 @@
 use super::{Hosting, Registry, Seen};
 use crate::id::{ActorKey, Fence, NodeName, WorkerKey};
 use crate::session::Eviction;
-use crate::worker::Worker;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
@@ -29,18 +28,16 @@ impl Registry {
 
     /// The record of this actor, which a stray worker hosts, knows nothing of it: its node is told to end it.
     pub fn condemn(&mut self, key: &WorkerKey, actor: &ActorKey) {
-        let is_there = self.stray(key).is_some_and(|hosting| hosting.actor == *actor);
-        let row = self.workers.get(key).and_then(|entry| entry.row.as_ref());
-        if let Some(row) = row.filter(|_| is_there) {
-            self.condemned.insert(key.clone(), (actor.clone(), row.version));
+        let stray = self.stray(key).filter(|hosting| hosting.actor == *actor);
+        if let Some(incarnation) = stray.map(|hosting| hosting.incarnation) {
+            self.condemned.insert(key.clone(), (actor.clone(), incarnation));
         }
     }
 
-    fn is_condemned(&self, key: &WorkerKey, row: &Worker) -> bool {
-        let condemned = self.condemned.get(key);
-        condemned.is_some_and(|(actor, version)| {
-            *version == row.version && self.stray(key).is_some_and(|hosting| hosting.actor == *actor)
-        })
+    fn is_condemned(&self, key: &WorkerKey) -> bool {
+        let stray = self.stray(key);
+        let guest = stray.map(|hosting| (&hosting.actor, &hosting.incarnation));
+        guest.is_some() && guest == self.condemned.get(key).map(|(actor, life)| (actor, life))
     }
 
     /// What a node is to end.
@@ -51,12 +48,11 @@ impl Registry {
         let named = node.said.iter().map(|sighting| &sighting.key);
         let keys: BTreeSet<&WorkerKey> = named
             .chain(&node.gone)
-            .filter(|key| self.condemned.contains_key(*key))
+            .filter(|key| self.is_condemned(key))
             .collect();
-        let rows = keys.into_iter().filter_map(|key| {
-            let row = self.workers.get(key)?.row.as_ref()?;
-            self.is_condemned(key, row).then_some(row)
-        });
+        let rows = keys
+            .into_iter()
+            .filter_map(|key| self.workers.get(key)?.row.as_ref());
         rows.map(|row| Eviction {
             pod_uid: row.pod_uid.clone(),
             fence: Fence(
