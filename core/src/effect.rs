@@ -8,7 +8,7 @@ use crate::id::{
     WorkerKey,
 };
 use crate::time::Duration;
-use crate::worker::Worker;
+use crate::worker::{self, Worker};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -79,21 +79,21 @@ pub enum StoreOp {
     },
     /// Reads a worker. Answer: [`StoreReply::Worker`].
     GetWorker(WorkerKey),
-    /// Writes a worker if the stored version is the expected one. Answer: [`StoreReply::Done`] or
+    /// Writes a worker if the stored edition is the expected one. Answer: [`StoreReply::Done`] or
     /// [`StoreReply::WorkerConflict`]. Watchers hear of it.
     PutWorker {
-        /// What must be stored now: nothing, or this version.
-        expect: Option<Version>,
+        /// What must be stored now: nothing, or this edition.
+        expect: Option<worker::Edition>,
         /// What is written; it carries its new, higher version.
         worker: Box<Worker>,
     },
-    /// Deletes a worker if the stored version is the expected one. Answer: [`StoreReply::Done`] or
+    /// Deletes a worker if the stored edition is the expected one. Answer: [`StoreReply::Done`] or
     /// [`StoreReply::WorkerConflict`]. Watchers hear of it.
     DeleteWorker {
         /// The worker.
         key: WorkerKey,
-        /// The version that must be stored.
-        expect: Version,
+        /// The edition that must be stored.
+        expect: worker::Edition,
     },
     /// Lists all workers. Answer: [`StoreReply::Workers`].
     ListWorkers,

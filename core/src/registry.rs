@@ -17,12 +17,12 @@ use crate::actor::Assignment;
 use crate::attention::Attention;
 use crate::catalog::PoolKey;
 use crate::effect::NodeRow;
-use crate::id::{ActorKey, Fence, Incarnation, Name, NodeName, PodUid, Version, WorkerKey};
+use crate::id::{ActorKey, Fence, Incarnation, Name, NodeName, PodUid, WorkerKey};
 use crate::settings::Settings;
 use crate::time::{Instant, mix};
 use crate::timers::Timers;
 use crate::trie::Trie;
-use crate::worker::{Duty, Worker};
+use crate::worker::{self, Duty, Worker};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
@@ -115,7 +115,7 @@ pub enum Wish {
     /// Write a worker's row; nobody's promise is touched by it.
     Write {
         /// What must be stored now.
-        expect: Option<Version>,
+        expect: Option<worker::Edition>,
         /// The row.
         worker: Box<Worker>,
     },
@@ -123,8 +123,8 @@ pub enum Wish {
     Drop {
         /// The worker.
         key: WorkerKey,
-        /// The version that must be stored.
-        expect: Version,
+        /// The edition that must be stored.
+        expect: worker::Edition,
     },
     /// What this actor was promised is gone: bring it to rest, then free the worker.
     Release {
@@ -291,7 +291,11 @@ impl Registry {
     /// A row was written. Older news than what is known changes nothing.
     pub fn written(&mut self, row: Worker) {
         self.is_heard(&row.key);
-        let is_old = |known: &Worker| known.pod_uid == row.pod_uid && known.version >= row.version;
+        // One of the version that is known, and not the one that is known: the store counts once more.
+        let is_old = |known: &Worker| {
+            let is_known = known.version == row.version && known.edition() == row.edition();
+            known.pod_uid == row.pod_uid && (known.version > row.version || is_known)
+        };
         if !self.row(&row.key).is_some_and(is_old) {
             self.replace(row);
         }
@@ -299,8 +303,8 @@ impl Registry {
 
     /// A row is stored in place of what a write expected to be there. One below that is no older news: the store
     /// has lost what it had.
-    pub fn conflicted(&mut self, expected: Option<Version>, stored: Worker) {
-        if expected.is_some_and(|expected| stored.version < expected) {
+    pub fn conflicted(&mut self, expected: Option<worker::Edition>, stored: Worker) {
+        if expected.is_some_and(|expected| stored.version < expected.version) {
             self.replace(stored);
         } else {
             self.written(stored);

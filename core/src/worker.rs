@@ -1,5 +1,6 @@
 //! The record of one worker pod: a sandbox slot on a node, and the actor it is promised to.
 
+use core::fmt;
 use crate::id::{ActorKey, Fence, Incarnation, Name, NodeName, PodUid, Version, WorkerKey};
 use crate::table::{self, Row, Table, begins, ends, kinds, moves};
 use crate::time::mix;
@@ -23,6 +24,33 @@ pub struct Worker {
     pub duty: Duty,
     /// The actor that it is promised to.
     pub hosts: Option<Hosted>,
+}
+
+/// One writing of a worker's row: its version, and whom it promises the worker to. A store that has lost its last
+/// writes counts their versions once more, for whoever writes then.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Edition {
+    /// How often the row was written.
+    pub version: Version,
+    /// The actor, which life of it, and the fence of the promise.
+    pub promise: Option<(ActorKey, Incarnation, Fence)>,
+}
+
+impl Edition {
+    /// A row of this version that promises nothing to anybody.
+    pub fn free(version: Version) -> Edition {
+        Edition { version, promise: None }
+    }
+}
+
+impl fmt::Display for Edition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/", self.version)?;
+        match &self.promise {
+            Some((actor, life, fence)) => write!(f, "{}:{}:{life}:{fence}", actor.atespace, actor.name),
+            None => f.write_str("nobody"),
+        }
+    }
 }
 
 /// Whether a worker takes new actors.
@@ -180,6 +208,15 @@ pub(crate) fn above_every_promise(highest: Fence) -> Fence {
 pub type Illegal = table::Illegal<Phase, Event>;
 
 impl Worker {
+    /// Which writing of it this is.
+    pub fn edition(&self) -> Edition {
+        let promise = |hosted: &Hosted| (hosted.actor.clone(), hosted.incarnation, hosted.fence);
+        Edition {
+            version: self.version,
+            promise: self.hosts.as_ref().map(promise),
+        }
+    }
+
     /// A worker that its node names for the first time, having seen promises up to `highest`.
     ///
     /// Its row begins at a version of its own. Writes are compared by version, and a row that was dropped

@@ -10,7 +10,7 @@ use holdfast_core::registry::*;
 use holdfast_core::session::Eviction;
 use holdfast_core::settings::Settings;
 use holdfast_core::time::{Duration, Instant};
-use holdfast_core::worker::{Duty, Hosted, Worker};
+use holdfast_core::worker::{self, Duty, Hosted, Worker};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A registry, and the nodes that report to it.
@@ -172,7 +172,7 @@ fn a_row_is_written_as_its_node_sees_the_worker() {
             ..known.clone()
         };
         let wish = Wish::Write {
-            expect: Some(Version(10)),
+            expect: Some(worker::Edition::free(Version(10))),
             worker: Box::new(worker),
         };
         assert_eq!(ear.reports("n1", &[said]), [wish]);
@@ -565,7 +565,7 @@ fn of_two_nodes_that_name_one_worker_the_last_word_counts() {
         ..here.clone()
     };
     let back = Wish::Write {
-        expect: Some(Version(11)),
+        expect: Some(worker::Edition::free(Version(11))),
         worker: Box::new(Worker {
             version: Version(12),
             ..here.clone()

@@ -81,7 +81,7 @@ impl Store {
             }
             StoreOp::GetWorker(key) => StoreReply::Worker(self.worker(key)),
             StoreOp::PutWorker { expect, worker } => {
-                let is_expected = self.workers.get(&worker.key).map(|w| w.version) == *expect;
+                let is_expected = self.workers.get(&worker.key).map(Worker::edition) == *expect;
                 if !is_expected && defect != Some(Defect::StoreIgnoresWorkerVersions) {
                     return (StoreReply::WorkerConflict(self.worker(&worker.key)), None);
                 }
@@ -89,7 +89,7 @@ impl Store {
                 return (StoreReply::Done, Some(StoreEvent::Worker(worker.clone())));
             }
             StoreOp::DeleteWorker { key, expect } => {
-                if self.workers.get(key).map(|w| w.version) != Some(*expect) {
+                if self.workers.get(key).map(Worker::edition).as_ref() != Some(expect) {
                     return (StoreReply::WorkerConflict(self.worker(key)), None);
                 }
                 self.workers.remove(key);

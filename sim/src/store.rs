@@ -7,7 +7,7 @@ use holdfast_core::id::{
     ActorKey, Edition, Incarnation, LeaseToken, Name, NodeName, ReplicaId, Version, WorkerKey,
 };
 use holdfast_core::time::{Duration, Instant};
-use holdfast_core::worker::Worker;
+use holdfast_core::worker::{self, Worker};
 use std::collections::{BTreeMap, BTreeSet};
 
 mod past;
@@ -82,11 +82,11 @@ impl Store {
             }
             StoreOp::GetWorker(key) => StoreReply::Worker(self.workers.get(key).cloned().map(Box::new)),
             StoreOp::PutWorker { expect, worker } => {
-                return self.put_worker(*expect, worker);
+                return self.put_worker(expect.as_ref(), worker);
             }
             StoreOp::DeleteWorker { key, expect } => {
                 return match self.workers.get(key) {
-                    Some(stored) if stored.version == *expect => {
+                    Some(stored) if stored.edition() == *expect => {
                         self.workers.remove(key);
                         (StoreReply::Done, Some(StoreEvent::WorkerGone(key.clone())))
                     }
@@ -194,9 +194,9 @@ impl Store {
         StoreReply::Done
     }
 
-    fn put_worker(&mut self, expect: Option<Version>, worker: &Worker) -> (StoreReply, Option<StoreEvent>) {
+    fn put_worker(&mut self, expect: Option<&worker::Edition>, worker: &Worker) -> (StoreReply, Option<StoreEvent>) {
         let stored = self.workers.get(&worker.key);
-        if stored.map(|s| s.version) != expect {
+        if stored.map(Worker::edition).as_ref() != expect {
             return (StoreReply::WorkerConflict(stored.cloned().map(Box::new)), None);
         }
         assert!(

@@ -25,7 +25,7 @@ use holdfast_core::catalog::{LabelSelector, Scope, Selector, Template, Workload}
 use holdfast_core::effect::{NodeRow, StoreOp, StoreReply};
 use holdfast_core::id::{ActorKey, Incarnation, LeaseToken, Name, ReplicaId, Version, WorkerKey};
 use holdfast_core::time::Duration;
-use holdfast_core::worker::{Duty, Worker};
+use holdfast_core::worker::{Duty, Edition, Worker};
 
 use crate::Store;
 
@@ -82,6 +82,7 @@ macro_rules! conformance_suite {
             of_many_who_ask_for_a_lease_exactly_one_gets_it
             a_worker_is_written_only_at_the_expected_version
             a_worker_is_deleted_only_at_the_expected_version
+            what_was_promised_to_another_at_the_expected_version_is_a_conflict
             of_many_writers_of_a_worker_exactly_one_wins
             all_workers_are_listed
             a_node_is_as_it_was_heard_last
@@ -241,7 +242,7 @@ fn worker(pod: &str, version: u64) -> Worker {
 
 fn put_worker(expect: Option<u64>, worker: &Worker) -> StoreOp {
     StoreOp::PutWorker {
-        expect: expect.map(Version),
+        expect: expect.map(|version| Edition::free(Version(version))),
         worker: Box::new(worker.clone()),
     }
 }

@@ -114,7 +114,7 @@ async fn actors_and_workers_of_the_original_are_read_and_written_over() {
         );
         assert_eq!(store.execute(next).await, Ok(StoreReply::Done), "{name}");
     }
-    let worker = r#"{"workerNamespace":"ns","workerPool":"p","workerPod":"w","version":"3","ip":"10.0.0.1"}"#;
+    let worker = r#"{"workerNamespace":"ns","workerPool":"p","workerPod":"w","version":"3","ip":"10.0.0.1","actorId":"a","actorAtespace":"team-a"}"#;
     let _: () = raw.set("worker:ns:p:w", worker).unwrap();
     let _: () = raw.set("lock:actor:a", "somebody").unwrap();
     let Ok(StoreReply::Workers(workers)) = store.execute(StoreOp::ListWorkers).await else {
@@ -123,7 +123,7 @@ async fn actors_and_workers_of_the_original_are_read_and_written_over() {
     let [worker] = &workers[..] else {
         panic!("{workers:?}")
     };
-    let expect = worker.version;
+    let expect = worker.edition();
     let delete = StoreOp::DeleteWorker {
         key: worker.key.clone(),
         expect,

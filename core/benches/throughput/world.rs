@@ -194,7 +194,7 @@ impl Store {
             StoreOp::RenewLease { .. } | StoreOp::PutNode(_) | StoreOp::PutSession { .. } => StoreReply::Done,
             StoreOp::GetWorker(key) => StoreReply::Worker(self.workers.get(&key).cloned().map(Box::new)),
             StoreOp::PutWorker { expect, worker } => {
-                assert_eq!(self.workers.get(&worker.key).map(|w| w.version), expect);
+                assert_eq!(self.workers.get(&worker.key).map(Worker::edition), expect);
                 self.workers.insert(worker.key.clone(), *worker);
                 StoreReply::Done
             }

@@ -30,7 +30,7 @@ pub(super) fn repair(row: Option<&Worker>, seen: &Seen, node: Option<&NodeRow>) 
                 worker::TABLE.made(Some(row.phase()), worker::Event::Drop, None);
                 Wish::Drop {
                     key: row.key.clone(),
-                    expect: row.version,
+                    expect: row.edition(),
                 }
             }
         }),
@@ -86,7 +86,7 @@ fn sighted(row: &Worker, s: &Sighting, at_least: Version) -> Option<Wish> {
     let own = sight.own_above(s.highest_fence);
     let worker = row.after(Change::Sight(sight), at_least.max(own)).ok()?;
     Some(Wish::Write {
-        expect: Some(row.version),
+        expect: Some(row.edition()),
         worker: Box::new(worker),
     })
 }

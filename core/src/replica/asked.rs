@@ -2,10 +2,10 @@
 
 use crate::collection::Collection;
 use crate::effect::StoreOp;
-use crate::id::{ActorKey, EffectId, Name, NodeName, RequestId, Version, WorkerKey};
+use crate::id::{ActorKey, EffectId, Name, NodeName, RequestId, WorkerKey};
 use crate::request::Errand;
 use crate::trie::Trie;
-use crate::worker::Worker;
+use crate::worker::{self, Worker};
 use crate::workflow::Lane;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -38,8 +38,8 @@ pub(super) enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Note {
     Nothing,
-    Written(Option<Version>, Box<Worker>),
-    Deleted(Version, WorkerKey),
+    Written(Option<worker::Edition>, Box<Worker>),
+    Deleted(worker::Edition, WorkerKey),
 }
 
 impl Asked {
@@ -79,8 +79,8 @@ impl Asked {
 /// What is to be learnt from the answer to this.
 pub(super) fn note_of(op: &StoreOp) -> Note {
     match op {
-        StoreOp::PutWorker { expect, worker } => Note::Written(*expect, worker.clone()),
-        StoreOp::DeleteWorker { key, expect } => Note::Deleted(*expect, key.clone()),
+        StoreOp::PutWorker { expect, worker } => Note::Written(expect.clone(), worker.clone()),
+        StoreOp::DeleteWorker { key, expect } => Note::Deleted(expect.clone(), key.clone()),
         _ => Note::Nothing,
     }
 }

@@ -321,7 +321,7 @@ impl Workflow {
                     Ok(free) => self.enter(
                         now,
                         Step::Free {
-                            from: row.version,
+                            from: row.edition(),
                             to: Box::new(free),
                         },
                     ),

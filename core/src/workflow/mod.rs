@@ -19,7 +19,7 @@ use crate::registry::{Fact, Going, Registry};
 use crate::settings::Settings;
 use crate::table::Moved;
 use crate::time::{Instant, backoff};
-use crate::worker::Worker;
+use crate::worker::{Edition, Worker};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 
@@ -110,7 +110,7 @@ enum Step {
     /// Reading the row of a worker that is to be freed.
     ReadRow(Box<Assignment>),
     Free {
-        from: Version,
+        from: Edition,
         to: Box<Worker>,
     },
     Call(Box<NodeCall>, CallOf),
@@ -563,12 +563,12 @@ impl Workflow {
                 release: self.token,
             },
             Step::Promise(worker) => StoreOp::PutWorker {
-                expect: Some(Version(worker.version.0 - 1)),
+                expect: Some(Edition::free(Version(worker.version.0 - 1))),
                 worker: worker.clone(),
             },
             Step::ReadRow(on) => StoreOp::GetWorker(on.worker.clone()),
             Step::Free { from, to } => StoreOp::PutWorker {
-                expect: Some(*from),
+                expect: Some(from.clone()),
                 worker: to.clone(),
             },
             Step::Release => StoreOp::ReleaseLease {

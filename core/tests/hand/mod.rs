@@ -441,7 +441,7 @@ impl Store {
             StoreOp::GetWorker(key) => StoreReply::Worker(self.workers.get(key).cloned().map(Box::new)),
             StoreOp::PutWorker { expect, worker } => {
                 let stored = self.workers.get(&worker.key);
-                if stored.map(|w| w.version) != *expect {
+                if stored.map(Worker::edition) != *expect {
                     return StoreReply::WorkerConflict(stored.cloned().map(Box::new));
                 }
                 self.workers.insert(worker.key.clone(), (**worker).clone());

@@ -81,7 +81,7 @@ impl Store {
             }
             StoreOp::GetWorker(key) => StoreReply::Worker(self.worker(key)),
             StoreOp::PutWorker { expect, worker } => {
-                if self.workers.get(&worker.key).map(|w| w.version) != *expect {
+                if self.workers.get(&worker.key).map(Worker::edition) != *expect {
                     return StoreReply::WorkerConflict(self.worker(&worker.key));
                 }
                 self.workers.insert(worker.key.clone(), (**worker).clone());
@@ -89,7 +89,7 @@ impl Store {
                 StoreReply::Done
             }
             StoreOp::DeleteWorker { key, expect } => {
-                if self.workers.get(key).map(|w| w.version) != Some(*expect) {
+                if self.workers.get(key).map(Worker::edition).as_ref() != Some(expect) {
                     return StoreReply::WorkerConflict(self.worker(key));
                 }
                 self.workers.remove(key);

@@ -193,7 +193,7 @@ impl Scene {
             StoreOp::GetWorker(key) => StoreReply::Worker(self.workers.get(&key).cloned().map(Box::new)),
             StoreOp::PutWorker { expect, worker } => {
                 let stored = self.workers.get(&worker.key);
-                if stored.map(|stored| stored.version) == expect {
+                if stored.map(Worker::edition) == expect {
                     self.workers.insert(worker.key.clone(), *worker);
                     StoreReply::Done
                 } else {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use holdfast_core::effect::{NodeRow, StoreEvent, StoreOp, StoreReply};
 use holdfast_core::id::{Version, WorkerKey};
+use holdfast_core::worker::Edition;
 
 use super::{Subject, actor, ask, done, key, node, put, put_worker, worker};
 use crate::{Store, Watch};
@@ -33,7 +34,7 @@ fn written(pod: &str, version: u64) -> StoreEvent {
 fn delete(pod: &str, version: u64) -> StoreOp {
     StoreOp::DeleteWorker {
         key: WorkerKey::new("ns", "pool", pod),
-        expect: Version(version),
+        expect: Edition::free(Version(version)),
     }
 }
 

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use holdfast_core::effect::{NodeRow, StoreOp, StoreReply};
 use holdfast_core::id::{ActorKey, Fence, Incarnation, Version};
-use holdfast_core::worker::{Duty, Hosted, Worker};
+use holdfast_core::worker::{Duty, Edition, Hosted, Worker};
 
 use super::{Subject, ask, done, node, put_worker, worker};
 
@@ -50,7 +50,7 @@ pub async fn a_worker_is_deleted_only_at_the_expected_version(subject: &impl Sub
     let first = worker("pod-1", 4);
     let delete = |version| StoreOp::DeleteWorker {
         key: first.key.clone(),
-        expect: Version(version),
+        expect: Edition::free(Version(version)),
     };
     assert_eq!(ask(&store, delete(4)).await, StoreReply::WorkerConflict(None));
     done(&store, put_worker(None, &first)).await;
@@ -61,6 +61,40 @@ pub async fn a_worker_is_deleted_only_at_the_expected_version(subject: &impl Sub
         ask(&store, StoreOp::GetWorker(first.key.clone())).await,
         StoreReply::Worker(None)
     );
+}
+
+/// A store that has lost its last writes counts their versions once more: what was promised to one actor there is not
+/// what another expects.
+pub async fn what_was_promised_to_another_at_the_expected_version_is_a_conflict(subject: &impl Subject) {
+    let store = subject.store();
+    let to = |actor: &str, life: u64, fence: u64| Worker {
+        hosts: Some(Hosted {
+            actor: ActorKey::new("team-a", actor),
+            incarnation: Incarnation(life),
+            template_namespace: "ns".into(),
+            template_name: "tmpl".into(),
+            fence: Fence(fence),
+            session: 0,
+        }),
+        ..worker("pod-1", 9)
+    };
+    let stored = to("id1", u64::MAX, 9);
+    done(&store, put_worker(None, &stored)).await;
+    let conflict = StoreReply::WorkerConflict(Some(Box::new(stored.clone())));
+    let over = |expect: &Worker| StoreOp::PutWorker {
+        expect: Some(expect.edition()),
+        worker: Box::new(worker("pod-1", 10)),
+    };
+    let strangers = [worker("pod-1", 9), to("id2", u64::MAX, 9), to("id1", 1, 9), to("id1", u64::MAX, 8)];
+    for stranger in strangers {
+        let delete = StoreOp::DeleteWorker {
+            key: stored.key.clone(),
+            expect: stranger.edition(),
+        };
+        assert_eq!(ask(&store, delete).await, conflict);
+        assert_eq!(ask(&store, over(&stranger)).await, conflict);
+    }
+    done(&store, over(&stored)).await;
 }
 
 /// Two replicas that place two actors on one worker.
@@ -97,7 +131,7 @@ pub async fn all_workers_are_listed(subject: &impl Subject) {
         &store,
         StoreOp::DeleteWorker {
             key: gone.key,
-            expect: Version(1),
+            expect: Edition::free(Version(1)),
         },
     )
     .await;

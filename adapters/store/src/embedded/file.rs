@@ -9,7 +9,7 @@ use std::sync::{PoisonError, RwLock};
 use holdfast_core::actor::Actor;
 use holdfast_core::effect::{NodeRow, StoreError, StoreEvent, StoreOp, StoreReply};
 use holdfast_core::id::{ActorKey, Incarnation, Name, NodeName, Version, WorkerKey};
-use holdfast_core::worker::Worker;
+use holdfast_core::worker::{Edition, Worker};
 use redb::backends::FileBackend;
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition,
@@ -345,7 +345,7 @@ impl<'a> Tables<'a> {
                 Ok((StoreReply::Done, vec![Then::Release(key.clone(), *release)]))
             }
             StoreOp::PutWorker { expect, worker } => {
-                if let Some(stored) = self.worker_other_than(&worker.key, *expect)? {
+                if let Some(stored) = self.worker_other_than(&worker.key, expect.as_ref())? {
                     return Ok((StoreReply::WorkerConflict(stored), vec![]));
                 }
                 self.workers
@@ -356,7 +356,7 @@ impl<'a> Tables<'a> {
                 ))
             }
             StoreOp::DeleteWorker { key, expect } => {
-                if let Some(stored) = self.worker_other_than(key, Some(*expect))? {
+                if let Some(stored) = self.worker_other_than(key, Some(expect))? {
                     return Ok((StoreReply::WorkerConflict(stored), vec![]));
                 }
                 self.workers.remove(worker_row(key))?;
@@ -418,11 +418,11 @@ impl<'a> Tables<'a> {
     fn worker_other_than(
         &self,
         key: &WorkerKey,
-        expect: Option<Version>,
+        expect: Option<&Edition>,
     ) -> Result<Option<Option<Box<Worker>>>, Fault> {
         let stored = worker(&self.workers, key)?;
-        let version = stored.as_ref().map(|stored| stored.version);
-        Ok((version != expect).then_some(stored))
+        let edition = stored.as_deref().map(Worker::edition);
+        Ok((edition.as_ref() != expect).then_some(stored))
     }
 
     fn delete_atespace(&mut self, name: &str) -> Result<StoreReply, Fault> {

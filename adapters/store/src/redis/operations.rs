@@ -8,7 +8,7 @@ use ::redis::{Cmd, ErrorKind, RedisError, Value, cmd};
 use holdfast_core::actor::Actor;
 use holdfast_core::effect::{StoreError, StoreOp, StoreReply};
 use holdfast_core::id::{ActorKey, Edition, LeaseToken, Name, NodeName, Version, WorkerKey};
-use holdfast_core::worker::Worker;
+use holdfast_core::worker::{self, Worker};
 
 use super::Fault;
 use super::scripts::Scripts;
@@ -98,7 +98,7 @@ pub(super) async fn execute<C: ConnectionLike + Send>(
             let record = record::encode_worker(&new);
             let announcement = written(expect.is_none(), &record);
             let mut call = scripts.put_worker.key(key::worker(&new.key));
-            call.arg(version(expect))
+            call.arg(worker_edition(expect.as_ref()))
                 .arg(record)
                 .arg(WORKER_CHANGES)
                 .arg(announcement);
@@ -109,7 +109,7 @@ pub(super) async fn execute<C: ConnectionLike + Send>(
         }
         StoreOp::DeleteWorker { key, expect } => {
             let mut call = scripts.delete_worker.key(key::worker(&key));
-            call.arg(version(Some(expect)))
+            call.arg(worker_edition(Some(&expect)))
                 .arg(WORKER_CHANGES)
                 .arg(gone(&key));
             match conflict(call.invoke_async(connection).await?)? {
@@ -481,8 +481,8 @@ fn edition(expect: Option<Edition>) -> String {
     expect.map(|edition| edition.to_string()).unwrap_or_default()
 }
 
-fn version(expect: Option<Version>) -> String {
-    expect.map(|version| version.to_string()).unwrap_or_default()
+fn worker_edition(expect: Option<&worker::Edition>) -> String {
+    expect.map(|edition| edition.to_string()).unwrap_or_default()
 }
 
 fn token(token: Option<LeaseToken>) -> String {

@@ -77,20 +77,43 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 "#;
 
-/// `KEYS`: worker. `ARGV`: expected version or `''`, record, channel, announcement.
+/// `worker_edition(record)`: the version of a stored worker and whom it is promised to, as in `4/nobody` or
+/// `4/space:actor:7:4` with the life of the actor and the fence; `''` if there is no record. A promise in a record
+/// of the original has no life and no fence, which are zeros.
+const WORKER_EDITION: &str = r#"
+local function worker_edition(record)
+  if not record then return '' end
+  local parsed, fields = pcall(cjson.decode, record)
+  if not parsed or type(fields) ~= 'table' then return nil end
+  local function count(number)
+    if type(number) == 'number' then return string.format('%.0f', number) end
+    return tostring(number or '0')
+  end
+  local actor = fields.actorId or fields.actor_id or ''
+  local promise = actor ~= '' and {incarnation = '0', fence = '0'}
+  if type(fields.holdfast) == 'table' then promise = fields.holdfast.hosts end
+  local edition = count(fields.version) .. '/'
+  if type(promise) ~= 'table' then return edition .. 'nobody' end
+  local atespace = fields.actorAtespace or fields.actor_atespace or ''
+  local terms = {atespace, actor, count(promise.incarnation), count(promise.fence)}
+  return edition .. table.concat(terms, ':')
+end
+"#;
+
+/// `KEYS`: worker. `ARGV`: expected edition or `''`, record, channel, announcement.
 /// Answers 1, or what is stored.
 const PUT_WORKER: &str = r#"
 local stored = redis.call('GET', KEYS[1])
-if version(stored) ~= ARGV[1] then return stored end
+if worker_edition(stored) ~= ARGV[1] then return stored end
 redis.call('SET', KEYS[1], ARGV[2])
 redis.call('PUBLISH', ARGV[3], ARGV[4])
 return 1
 "#;
 
-/// `KEYS`: worker. `ARGV`: expected version, channel, announcement. Answers 1, or what is stored.
+/// `KEYS`: worker. `ARGV`: expected edition, channel, announcement. Answers 1, or what is stored.
 const DELETE_WORKER: &str = r#"
 local stored = redis.call('GET', KEYS[1])
-if version(stored) ~= ARGV[1] then return stored end
+if worker_edition(stored) ~= ARGV[1] then return stored end
 redis.call('DEL', KEYS[1])
 redis.call('PUBLISH', ARGV[2], ARGV[3])
 return 1
@@ -167,8 +190,8 @@ pub(super) struct Scripts {
 
 impl Default for Scripts {
     fn default() -> Self {
-        let versioned = |body: &str| Script::new(&format!("{VERSION}{body}"));
         let of_actors = |body: &str| Script::new(&format!("{VERSION}{EDITION}{body}"));
+        let of_workers = |body: &str| Script::new(&format!("{WORKER_EDITION}{body}"));
         let of_nodes = |body: &str| Script::new(&format!("{NODE}{body}"));
         Scripts {
             put_actor: of_actors(PUT_ACTOR),
@@ -176,8 +199,8 @@ impl Default for Scripts {
             acquire: Script::new(ACQUIRE),
             renew: Script::new(RENEW),
             release: Script::new(RELEASE),
-            put_worker: versioned(PUT_WORKER),
-            delete_worker: versioned(DELETE_WORKER),
+            put_worker: of_workers(PUT_WORKER),
+            delete_worker: of_workers(DELETE_WORKER),
             put_node: of_nodes(PUT_NODE),
             lapse_node: of_nodes(LAPSE_NODE),
         }
