@@ -178,7 +178,11 @@ fn discard_garbage(actor: Box<Actor>, garbage: Vec<Garbage>, world: World<'_>) -
         Some((address, now, rest)) => {
             let batch = now.iter().map(|garbage| &garbage.snapshot);
             let discard = discard(&actor.key, actor.template(), batch);
-            Onward::Discard(Collection::Discarding(actor, Share { now, rest }), address, discard)
+            Onward::Discard(
+                Collection::Discarding(actor, Share { now, rest }),
+                address,
+                discard,
+            )
         }
         // Nothing of it can be deleted now; the next workflow of the actor finds it again.
         None => Onward::Over,

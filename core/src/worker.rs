@@ -1,9 +1,9 @@
 //! The record of one worker pod: a sandbox slot on a node, and the actor it is promised to.
 
-use core::fmt;
 use crate::id::{ActorKey, Fence, Incarnation, Name, NodeName, PodUid, Version, WorkerKey};
 use crate::table::{self, Row, Table, begins, ends, kinds, moves};
 use crate::time::mix;
+use core::fmt;
 
 /// What the store knows of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +39,10 @@ pub struct Edition {
 impl Edition {
     /// A row of this version that promises nothing to anybody.
     pub fn free(version: Version) -> Edition {
-        Edition { version, promise: None }
+        Edition {
+            version,
+            promise: None,
+        }
     }
 }
 

@@ -211,7 +211,9 @@ fn what_the_record_does_not_name_any_more_is_not_deleted() {
     let key = let_go(&mut c, "a", vec![external("mem://1"), external("mem://2")]);
     // The store has lost the write that let go of one of them.
     let actor = c.store.actors.get_mut(&key).unwrap();
-    actor.garbage.retain(|garbage| garbage.snapshot == external("mem://2"));
+    actor
+        .garbage
+        .retain(|garbage| garbage.snapshot == external("mem://2"));
     actor.latest = Some(external("mem://1"));
     pass(&mut c, later());
     assert_eq!(deleted(&mut c), [Place::External("mem://2".into())]);
@@ -435,10 +437,7 @@ fn the_last_snapshot_and_the_one_before_it_are_kept_and_older_ones_go_after_a_wh
         resume(&mut c, &key);
         taken.push(suspend(&mut c, &key));
     }
-    assert_eq!(
-        garbage(&c, &key),
-        [Snapshot::External(taken[0].clone())]
-    );
+    assert_eq!(garbage(&c, &key), [Snapshot::External(taken[0].clone())]);
     pass(&mut c, SOON);
     assert_eq!(
         places(&c),

@@ -367,18 +367,31 @@ fn a_stray_is_ended_although_its_node_has_told_another_replica_meanwhile() {
     let tried = row("w", 12);
     let here = promised(row("w", 12), 12, 0);
     // Who is there when the node is back, how the row stands by then, and whether it is ended.
-    for (actor, row, is_ended) in [("b", &known, true), ("b", &tried, true), ("c", &known, false), ("a", &here, false)] {
+    for (actor, row, is_ended) in [
+        ("b", &known, true),
+        ("b", &tried, true),
+        ("c", &known, false),
+        ("a", &here, false),
+    ] {
         let mut ear = Ear::listed(std::slice::from_ref(&known));
         ear.reports("n1", &[guest("b")]);
         ear.registry.condemn(&known.key, &actor_key("c"));
-        assert_eq!(ear.registry.evictions(&"n1".into()), [], "it is another that was asked about");
+        assert_eq!(
+            ear.registry.evictions(&"n1".into()),
+            [],
+            "it is another that was asked about"
+        );
         ear.registry.condemn(&known.key, &actor_key("b"));
         ear.is_heard_elsewhere("n1");
         assert!(ear.registry.is_unheard(&known.key));
         assert_eq!(ear.registry.evictions(&"n1".into()), []);
         ear.written(row);
         ear.reports("n1", &[guest(actor)]);
-        assert_eq!(!ear.registry.evictions(&"n1".into()).is_empty(), is_ended, "{actor} {row:?}");
+        assert_eq!(
+            !ear.registry.evictions(&"n1".into()).is_empty(),
+            is_ended,
+            "{actor} {row:?}"
+        );
     }
 }
 

@@ -194,7 +194,11 @@ impl Store {
         StoreReply::Done
     }
 
-    fn put_worker(&mut self, expect: Option<&worker::Edition>, worker: &Worker) -> (StoreReply, Option<StoreEvent>) {
+    fn put_worker(
+        &mut self,
+        expect: Option<&worker::Edition>,
+        worker: &Worker,
+    ) -> (StoreReply, Option<StoreEvent>) {
         let stored = self.workers.get(&worker.key);
         if stored.map(Worker::edition).as_ref() != expect {
             return (StoreReply::WorkerConflict(stored.cloned().map(Box::new)), None);

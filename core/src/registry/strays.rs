@@ -23,7 +23,9 @@ impl Registry {
 
     /// Whether nothing is known of what this worker hosts: its node has told another replica.
     pub fn is_unheard(&self, key: &WorkerKey) -> bool {
-        self.workers.get(key).is_some_and(|entry| entry.seen == Seen::Never)
+        self.workers
+            .get(key)
+            .is_some_and(|entry| entry.seen == Seen::Never)
     }
 
     /// The record of this actor, which a stray worker hosts, knows nothing of it: its node is told to end it.

@@ -69,7 +69,9 @@ impl Replica {
         }
         // Of one whose node has told another replica meanwhile it is not known that it is none any more.
         let before = core::mem::replace(&mut self.suspects, strays);
-        let unheard = before.into_iter().filter(|worker| self.registry.is_unheard(worker));
+        let unheard = before
+            .into_iter()
+            .filter(|worker| self.registry.is_unheard(worker));
         self.suspects.extend(unheard);
     }
 

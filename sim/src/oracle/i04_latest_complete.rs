@@ -125,9 +125,9 @@ impl Oracle for LatestComplete {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_core::actor::Garbage;
     use crate::made_up::actor;
     use crate::store::Forgotten;
+    use holdfast_core::actor::Garbage;
 
     #[test]
     fn a_deletion_of_what_a_record_points_at_is_seen_and_one_of_what_it_let_go_of_is_not() {

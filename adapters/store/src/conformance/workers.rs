@@ -85,7 +85,12 @@ pub async fn what_was_promised_to_another_at_the_expected_version_is_a_conflict(
         expect: Some(expect.edition()),
         worker: Box::new(worker("pod-1", 10)),
     };
-    let strangers = [worker("pod-1", 9), to("id2", u64::MAX, 9), to("id1", 1, 9), to("id1", u64::MAX, 8)];
+    let strangers = [
+        worker("pod-1", 9),
+        to("id2", u64::MAX, 9),
+        to("id1", 1, 9),
+        to("id1", u64::MAX, 8),
+    ];
     for stranger in strangers {
         let delete = StoreOp::DeleteWorker {
             key: stored.key.clone(),
