@@ -7,7 +7,7 @@ use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, ErrorKind, RedisError, Value, cmd};
 use holdfast_core::actor::Actor;
 use holdfast_core::effect::{StoreError, StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, Edition, LeaseToken, Name, NodeName, Version, WorkerKey};
+use holdfast_core::id::{ActorKey, Edition, LeaseToken, Name, NodeName, WorkerKey};
 use holdfast_core::worker::{self, Worker};
 
 use super::Fault;
