@@ -200,7 +200,12 @@ pub async fn what_another_owner_wrote_at_the_expected_version_is_a_conflict(subj
         ..at(&first, 2)
     };
     done(&store, put(None, &first)).await;
-    done(&store, put(Some(Version::FIRST), &by(1))).await;
+    let claims = StoreOp::PutActor {
+        expect: Some(first.edition()),
+        actor: Box::new(by(1)),
+        release: None,
+    };
+    done(&store, claims).await;
     let conflict = StoreReply::ActorConflict(Some(Box::new(by(1))));
     for stranger in [by(2), at(&first, 2)] {
         let next = StoreOp::PutActor {
