@@ -321,3 +321,23 @@ fn a_stop_is_not_done_while_an_earlier_life_of_the_name_is_being_booted() {
     seat.finish();
     assert_eq!(seat.hosts().as_deref(), Some("a"), "the boot goes on");
 }
+
+/// I1: what is done for the owner who has joined is not done under the fence of the one before.
+#[test]
+fn an_operation_that_a_later_owner_has_joined_goes_on_under_his_fence() {
+    for (fence, life, expected) in [(12, 7, 12), (9, 7, 11), (12, 8, 11)] {
+        let mut seat = Seat::idle();
+        seat.order(|order| (order.session, order.fence, order.worker_fence) = (1, Fence(11), Fence(21)));
+        seat.kept();
+        seat.order(|order| {
+            (order.session, order.fence, order.worker_fence) = (1, Fence(fence), Fence(fence + 10));
+            order.incarnation = Incarnation(life);
+        });
+        seat.finish();
+        assert_eq!(
+            seat.under,
+            (Fence(expected), Fence(expected + 10)),
+            "{fence} {life}"
+        );
+    }
+}

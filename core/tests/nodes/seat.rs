@@ -23,6 +23,8 @@ pub struct Seat {
     pub now: Instant,
     /// Steps, journal writes and pulls that have been asked for and have not ended.
     pub work: Vec<(EffectId, Work)>,
+    /// Under which fences of the actor and of the worker the last step was asked for.
+    pub under: (Fence, Fence),
     pub keeps: Vec<(EffectId, Kept)>,
     pub pulls: Vec<(Name, Attempt)>,
     /// The question to its worker that has not been answered.
@@ -66,6 +68,7 @@ impl Seat {
             node: Node::new(row, settings),
             now: Instant::from_micros(1_000_000),
             work: Vec::new(),
+            under: (Fence(0), Fence(0)),
             keeps: Vec::new(),
             pulls: Vec::new(),
             look: None,
@@ -109,7 +112,10 @@ impl Seat {
     pub fn collect(&mut self) {
         while let Some(output) = self.node.poll_output() {
             match output {
-                Output::Work(effect, work, _) => self.work.push((effect, work)),
+                Output::Work(effect, work, order) => {
+                    self.under = (order.fence, order.worker_fence);
+                    self.work.push((effect, work));
+                }
                 Output::Keep(effect, kept) => self.keeps.push((effect, *kept)),
                 Output::Pull(image, attempt) => self.pulls.push((image, attempt)),
                 Output::Look(effect, _) => assert_eq!(self.look.replace(effect), None, "it asks twice"),
