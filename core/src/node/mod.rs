@@ -318,7 +318,8 @@ impl Node {
         if let Some(running) = &slot.running {
             let is_same_wish = running.order.actor == order.actor && running.order.verb == order.verb;
             if running.op == op || (is_same_wish && order.op.is_none()) {
-                return self.befall(&uid, Event::Join, |node| node.join(&uid, id, &order));
+                let shown = Shown::by(&order);
+                return self.befall(&uid, Event::Join, |node| node.join(&uid, id, shown));
             }
             let is_boot = matches!(running.order.verb, Verb::Run { .. } | Verb::Restore { .. });
             if order.verb != Verb::Stop || !running.order.is_of_life_of(&order) || !is_boot {
@@ -332,19 +333,10 @@ impl Node {
         self.answer_or_begin(now, Some(id), op, Arc::new(order));
     }
 
-    /// One more waits for the operation under way. It goes on as the last owner's.
-    fn join(&mut self, uid: &PodUid, caller: RequestId, order: &Order) {
+    /// One more waits for the operation under way.
+    fn join(&mut self, uid: &PodUid, caller: RequestId, shown: Shown) {
         if let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) {
-            running.callers.insert(caller, Shown::by(order));
-            let owned = &running.order;
-            let is_newer = owned.fence < order.fence || owned.worker_fence < order.worker_fence;
-            if is_newer && owned.life() == order.life() {
-                running.order = Arc::new(Order {
-                    fence: owned.fence.max(order.fence),
-                    worker_fence: owned.worker_fence.max(order.worker_fence),
-                    ..(**owned).clone()
-                });
-            }
+            running.callers.insert(caller, shown);
         }
     }
 
@@ -515,6 +507,7 @@ impl Node {
     }
 
     fn work(&mut self, uid: &PodUid, work: Work) {
+        self.pass_to_last_owner(uid);
         let effect = self.effect();
         let Some(running) = self.slots.get_mut(uid).and_then(|slot| slot.running.as_mut()) else {
             return;

@@ -16,6 +16,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// The fences that an order has shown, of one life of an actor and of a worker.
@@ -85,6 +86,27 @@ impl Node {
             let mut in_use = self.lives_in_use();
             in_use.insert(order.life());
             self.fences.forget(most, &in_use);
+        }
+    }
+
+    /// An operation that a later owner has joined goes on under his fences, as far as the disk has them: a step under
+    /// one that a restart forgets could be followed by one under a lower fence.
+    pub(super) fn pass_to_last_owner(&mut self, uid: &PodUid) {
+        let Some(slot) = self.slots.get_mut(uid) else {
+            return;
+        };
+        let Some(running) = &mut slot.running else { return };
+        let (life, kept) = (running.order.life(), slot.kept);
+        for shown in running.callers.values().filter(|shown| shown.life == life) {
+            let is_kept = self.fences.is_kept(&life, shown.actor) && shown.worker <= kept;
+            let is_later = shown.actor > running.order.fence || shown.worker > running.order.worker_fence;
+            if is_kept && is_later {
+                running.order = Arc::new(Order {
+                    fence: running.order.fence.max(shown.actor),
+                    worker_fence: running.order.worker_fence.max(shown.worker),
+                    ..(*running.order).clone()
+                });
+            }
         }
     }
 

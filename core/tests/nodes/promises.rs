@@ -322,22 +322,41 @@ fn a_stop_is_not_done_while_an_earlier_life_of_the_name_is_being_booted() {
     assert_eq!(seat.hosts().as_deref(), Some("a"), "the boot goes on");
 }
 
-/// I1: what is done for the owner who has joined is not done under the fence of the one before.
+/// I1: what is done for the owner who has joined is not done under the fence of the one before. While the disk does not
+/// have his fence, a restart would forget it.
 #[test]
-fn an_operation_that_a_later_owner_has_joined_goes_on_under_his_fence() {
-    for (fence, life, expected) in [(12, 7, 12), (9, 7, 11), (12, 8, 11)] {
-        let mut seat = Seat::idle();
-        seat.order(|order| (order.session, order.fence, order.worker_fence) = (1, Fence(11), Fence(21)));
+fn an_operation_that_a_later_owner_has_joined_goes_on_under_his_fence_once_it_is_on_disk() {
+    for (fence, life, is_kept, expected) in [
+        (12, 7, true, 12),
+        (12, 7, false, 11),
+        (11, 7, true, 11),
+        (12, 8, true, 11),
+    ] {
+        let mut seat = Seat::running();
+        let ordered = |seat: &mut Seat, fence: u64, life| {
+            seat.order(|order| {
+                (order.session, order.fence, order.worker_fence) = (1, Fence(fence), Fence(fence + 10));
+                (order.verb, order.op, order.incarnation) = (checkpoint(), Some(op(2)), Incarnation(life));
+            })
+        };
+        ordered(&mut seat, 11, 7);
         seat.kept();
-        seat.order(|order| {
-            (order.session, order.fence, order.worker_fence) = (1, Fence(fence), Fence(fence + 10));
-            order.incarnation = Incarnation(life);
-        });
-        seat.finish();
+        ordered(&mut seat, fence, life);
+        seat.worked(Ok(vec!["files".into()]));
         assert_eq!(
             seat.under,
-            (Fence(expected), Fence(expected + 10)),
-            "{fence} {life}"
+            (Fence(11), Fence(21)),
+            "the disk has not taken it yet"
         );
+        if is_kept {
+            seat.kept();
+        } else {
+            seat.refuse();
+        }
+        seat.fails(WorkFailureKind::Transient);
+        seat.pass(SETTINGS.workflow.retry_to);
+        assert!(matches!(seat.working()[..], [Work::Save(_)]));
+        let under = (Fence(expected), Fence(expected + 10));
+        assert_eq!(seat.under, under, "{fence} {life} {is_kept}");
     }
 }
