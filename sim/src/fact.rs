@@ -90,6 +90,24 @@ pub enum Fact {
     Renews(LeaseToken),
     /// The store has given this lease to somebody else before it had run out.
     Taken(LeaseToken),
+    /// The store has granted a lease of this actor.
+    Granted {
+        /// The actor.
+        actor: ActorKey,
+        /// The acquisition.
+        token: LeaseToken,
+    },
+    /// The store has told somebody that the lease of this actor is held by another acquisition.
+    TurnedAway {
+        /// The actor.
+        actor: ActorKey,
+        /// That acquisition.
+        token: LeaseToken,
+    },
+    /// The store has said of this lease that it is not, or no longer, its holder's.
+    Disowned(LeaseToken),
+    /// A workflow takes this lease for lost, because the store has said so.
+    GivenUp(LeaseToken),
     /// A replica can serve.
     ReplicaReady(usize),
     /// A replica's process has ended.

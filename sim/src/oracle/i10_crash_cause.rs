@@ -1,9 +1,9 @@
-//! I10: a crash or a loss has a cause that really happened, and no live node is given up.
+//! I10: a crash or a loss has a cause that really happened, and nothing is given up that is still there.
 //!
 //! Formally: when a record becomes CRASHED, a step for that actor has failed, or a snapshot of it was missing
 //! or damaged, since it last began to run; when a loss mark is set, a sandbox of it came to harm since it
-//! last came up, or the session of its node was over; and when a session is declared over its node does not
-//! believe in it.
+//! last came up, or the session of its node was over; when a session is declared over its node does not
+//! believe in it; and when a workflow takes its lease for lost because the store has said so, the store has said so.
 //!
 //! An actor whose record a store has forgotten may be where its record does not say, which then looks like a
 //! loss; and a node whose last report a store has forgotten may be given up too early. So may any node where
@@ -12,7 +12,7 @@
 use super::{Assumed, Oracle};
 use crate::fact::{Ending, Fact};
 use holdfast_core::actor::{Actor, State};
-use holdfast_core::id::{ActorKey, NodeName};
+use holdfast_core::id::{ActorKey, LeaseToken, NodeName};
 use std::collections::BTreeSet;
 
 /// See the module.
@@ -29,6 +29,8 @@ pub struct CrashCause {
     astray: BTreeSet<ActorKey>,
     /// Nodes whose last report the store has forgotten.
     unheard: BTreeSet<NodeName>,
+    /// Leases of which the store has said that they are not their holders'.
+    disowned: BTreeSet<LeaseToken>,
 }
 
 impl CrashCause {
@@ -74,6 +76,13 @@ impl Oracle for CrashCause {
             }
             Fact::Lapsed { node, .. } => Err(format!(
                 "the session of {node} was declared over, and it believes in it"
+            )),
+            Fact::Disowned(token) => {
+                self.disowned.insert(*token);
+                Ok(())
+            }
+            Fact::GivenUp(token) if !self.disowned.remove(token) => Err(format!(
+                "a workflow took its lease {token} for lost, and the store has not said so"
             )),
             Fact::Up {
                 actor, is_recorded, ..
@@ -132,7 +141,7 @@ mod tests {
     use super::*;
     use crate::made_up::{actor, resuming};
     use holdfast_core::actor::{Crash, Loss, Transition};
-    use holdfast_core::id::WorkerKey;
+    use holdfast_core::id::{ReplicaId, WorkerKey};
 
     #[test]
     fn a_node_that_is_given_up_while_it_believes_in_its_session_is_seen() {
@@ -150,6 +159,19 @@ mod tests {
                 .unwrap_err()
                 .contains("believes in it")
         );
+    }
+
+    #[test]
+    fn a_lease_that_is_given_up_though_the_store_has_not_disowned_it_is_seen() {
+        let token = LeaseToken {
+            replica: ReplicaId(1),
+            seq: 1,
+        };
+        let mut oracle = CrashCause::new(Assumed { drift: true });
+        let what = oracle.see(0, &Fact::GivenUp(token)).unwrap_err();
+        assert!(what.contains("the store has not said so"), "{what}");
+        oracle.see(1, &Fact::Disowned(token)).unwrap();
+        assert_eq!(oracle.see(2, &Fact::GivenUp(token)), Ok(()));
     }
 
     #[test]

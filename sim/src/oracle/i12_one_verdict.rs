@@ -2,12 +2,13 @@
 //!
 //! Formally: of every request that was made, and whose replica did not die and whose caller did not leave before, there
 //! is exactly one verdict when the run is over; a verdict of Aborted or Unavailable says when to try again, one
-//! of any other code but FailedPrecondition and DeadlineExceeded does not, and none is Internal or Unknown.
+//! of any other code but FailedPrecondition and DeadlineExceeded does not, and none is Internal or Unknown; and who
+//! is turned away for a lease is turned away for one of the actor that was asked for.
 
 use super::Oracle;
 use crate::fact::{Asked, Fact};
 use holdfast_core::failure::{Code, Failure};
-use holdfast_core::id::{ActorKey, RequestId};
+use holdfast_core::id::{ActorKey, LeaseToken, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
@@ -15,6 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct OneVerdict {
     open: BTreeMap<RequestId, (ActorKey, Asked)>,
     told: BTreeSet<RequestId>,
+    /// The last lease of each actor, and whose each of them is.
+    last: BTreeMap<ActorKey, LeaseToken>,
+    leases: BTreeMap<LeaseToken, ActorKey>,
 }
 
 impl Oracle for OneVerdict {
@@ -30,6 +34,19 @@ impl Oracle for OneVerdict {
                 self.open.remove(id);
                 if let Err(failure) = result {
                     return is_helpful(*id, failure);
+                }
+            }
+            Fact::Granted { actor, token } => {
+                if let Some(before) = self.last.insert(actor.clone(), *token) {
+                    self.leases.remove(&before);
+                }
+                self.leases.insert(*token, actor.clone());
+            }
+            Fact::TurnedAway { actor, token } => {
+                if let Some(other) = self.leases.get(token).filter(|other| *other != actor) {
+                    return Err(format!(
+                        "whoever asked for {actor} was turned away for the lease {token} of {other}"
+                    ));
                 }
             }
             Fact::Unheard(id) => {
@@ -70,6 +87,7 @@ fn is_helpful(id: RequestId, failure: &Failure) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_core::id::ReplicaId;
 
     #[test]
     fn a_verdict_that_does_not_say_whether_trying_again_helps_is_seen() {
@@ -79,6 +97,28 @@ mod tests {
         assert!(what.contains("does not help"), "{what}");
         assert!(oracle.clone().see(0, &told(Code::Internal)).is_err());
         assert_eq!(oracle.see(0, &told(Code::NotFound)), Ok(()));
+    }
+
+    #[test]
+    fn to_be_turned_away_for_the_lease_of_another_actor_is_seen() {
+        let token = LeaseToken {
+            replica: ReplicaId(1),
+            seq: 1,
+        };
+        let actor = |name| ActorKey::new("s", name);
+        let turned_away = |name| Fact::TurnedAway {
+            actor: actor(name),
+            token,
+        };
+        let mut oracle = OneVerdict::default();
+        let granted = Fact::Granted {
+            actor: actor("a"),
+            token,
+        };
+        oracle.see(0, &granted).unwrap();
+        assert_eq!(oracle.see(1, &turned_away("a")), Ok(()));
+        let what = oracle.see(2, &turned_away("b")).unwrap_err();
+        assert!(what.contains("asked for s/b was turned away"), "{what}");
     }
 
     #[test]

@@ -295,7 +295,13 @@ impl World {
                     });
                 }
             }
-            (true, false) => self.fact(Fact::Doubts { actor, replica }),
+            (true, false) => {
+                let token = self.replicas[replica].tokens.get(&actor).copied();
+                if moved.event == lease::Event::NotOwner.name() {
+                    token.into_iter().for_each(|token| self.fact(Fact::GivenUp(token)));
+                }
+                self.fact(Fact::Doubts { actor, replica });
+            }
             _ => {}
         }
     }
@@ -360,12 +366,14 @@ impl World {
             _ => None,
         };
         let (reply, event) = self.store.perform(self.store_now(), op);
-        if let (StoreOp::AcquireLease { token, .. }, Some(holder), StoreReply::Acquired(_)) =
+        if let (StoreOp::AcquireLease { token, steal, .. }, Some(holder), StoreReply::Acquired(_)) =
             (op, holder, &reply)
             && holder != *token
+            && *steal == Some(holder)
         {
             self.fact(Fact::Taken(holder));
         }
+        self.note_lease(op, &reply);
         if let Some(key) = key {
             let after = self.store.actors.get(key).cloned();
             if before != after {
@@ -406,6 +414,22 @@ impl World {
                 3 * MILLI,
                 Event::Replica(index, life, Input::Stored(effect, Ok(reply))),
             );
+        }
+    }
+
+    /// What the store has said of a lease.
+    fn note_lease(&mut self, op: &StoreOp, reply: &StoreReply) {
+        match (op, reply) {
+            (StoreOp::AcquireLease { key, token, .. }, StoreReply::Acquired(_)) => self.fact(Fact::Granted {
+                actor: key.clone(),
+                token: *token,
+            }),
+            (StoreOp::AcquireLease { key, .. }, StoreReply::Held(token)) => self.fact(Fact::TurnedAway {
+                actor: key.clone(),
+                token: *token,
+            }),
+            (StoreOp::RenewLease { token, .. }, StoreReply::NotOwner) => self.fact(Fact::Disowned(*token)),
+            _ => {}
         }
     }
 
