@@ -15,7 +15,8 @@
 //! * What is *true* is told as [`fact::Fact`]s, and the [`oracle`]s see nothing else: neither the machines nor
 //!   what they believe.
 //! * [`shrink`] makes a plan that goes wrong as small as it can be. [`cuts`] are another way to use the
-//!   world: no noise, and every effect of every workflow is cut at all four places. [`ledger`] is what came of
+//!   world: no noise, and every effect of every workflow is cut at all four places. The [`museum`] shows that it is
+//!   not blind: known bugs are put into the world, and have to be found. [`ledger`] is what came of
 //!   it all: which transitions were seen.
 //!
 //! `cargo run --release -p holdfast-sim --example sim -- run 0..1000` plays many; `replay` tells one's story.
@@ -28,6 +29,7 @@ pub mod host;
 pub mod ledger;
 #[cfg(test)]
 mod made_up;
+pub mod museum;
 pub mod oracle;
 pub mod plan;
 pub mod rng;

@@ -4,6 +4,7 @@
 mod ateoms;
 mod callers;
 mod faults;
+mod flawed;
 pub mod knife;
 mod nodes;
 mod queue;
@@ -13,6 +14,7 @@ pub(crate) mod stage;
 use crate::clock::Clock;
 use crate::fact::{Ending, Fact};
 use crate::host::{Ateom, Host};
+use crate::museum::flaw::Flaw;
 use crate::oracle::{Oracles, Violation};
 use crate::plan::{Kind, MILLI, Plan, SECOND};
 use crate::rng::{self, Rng};
@@ -73,6 +75,8 @@ pub struct World {
     /// written after they had been collected.
     excused: BTreeSet<Name>,
     knife: Knife,
+    /// What does not keep its contract, in a world of the museum.
+    flaw: Option<Box<dyn Flaw>>,
     /// When the part of the run that is looked at began.
     began: u64,
     telling: Telling,
@@ -201,6 +205,7 @@ impl World {
             excused: BTreeSet::new(),
             oracles: Oracles::new(&plan),
             knife: Knife::default(),
+            flaw: None,
             began: 0,
             telling: match story {
                 Story::Kept => Telling::Kept(Vec::new()),

@@ -156,8 +156,14 @@ impl World {
         let Some(act) = ateom.current.take() else { return };
         ateom.captured = (act.work == Work::Capture).then(|| act.actor.clone());
         let is_broken = self.knife.is_broken(&act.work);
-        let result = self.act(index, uid, &act, order, is_unlucky || is_broken);
-        if let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) {
+        let instead = self.acted_instead(index, uid, &act, order);
+        let result = match instead {
+            Some(result) => result,
+            None => self.act(index, uid, &act, order, is_unlucky || is_broken),
+        };
+        if self.ateom_may_note(&act)
+            && let Some(ateom) = self.hosts[index].ateoms.get_mut(uid)
+        {
             ateom.last = Some((op, act.work, result.clone()));
         }
         self.describe(index, uid);
@@ -289,7 +295,10 @@ impl World {
         self.heed_licence(index, uid);
     }
 
-    fn licensed(&mut self, index: usize, uid: &PodUid, input: Licensed) {
+    pub(super) fn licensed(&mut self, index: usize, uid: &PodUid, mut input: Licensed) {
+        if !self.licence_may_hear(&mut input) {
+            return;
+        }
         let now = self.node_clock(index).shows(self.now);
         if let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) {
             ateom.licence.handle(now, input);

@@ -2,7 +2,7 @@
 
 use super::{Event, World, actor_key};
 use crate::fact::{Asked, Fact};
-use crate::host::Host;
+use crate::host::{Host, Live};
 use crate::plan::{MILLI, SECOND};
 use holdfast_core::actor::{Actor, Boot, Snapshot, State};
 use holdfast_core::catalog::Selector;
@@ -300,12 +300,22 @@ impl World {
                 .is_some_and(|a| a.licence.hold() == Hold::Frozen)
         };
         let is_there = is_there && !is_held(&self.hosts[node]);
-        let Some(live) = self.hosts[node].sandbox_of(uid, actor).filter(|_| is_there) else {
+        let is_anybodys = self.answers_for_others();
+        let ateom = self.hosts[node].ateoms.get_mut(uid);
+        let live = ateom.and_then(|ateom| ateom.sandbox.as_mut());
+        let is_it = |live: &&mut Live| {
+            if live.actor == *actor {
+                is_there
+            } else {
+                is_anybodys
+            }
+        };
+        let Some(live) = live.filter(is_it) else {
             return self.fact(Fact::Refused(id));
         };
         live.count += 1;
-        let count = live.count;
-        self.fact(Fact::Counted(actor.clone(), count));
+        let (count, whose) = (live.count, live.actor.clone());
+        self.fact(Fact::Counted(whose, count));
         let is_lost = !self.calm && self.rng.permille(self.plan.noise.calls_lost);
         if !is_lost {
             self.after(MILLI, 20 * MILLI, Event::CountTold(id, count));

@@ -23,6 +23,7 @@ impl World {
         self.tell(|| format!("FAULT {fault:?}"));
         let lasts = fault.clone().duration().copied().unwrap_or_default();
         self.wrong_for(lasts);
+        self.flaw_of_fault(fault);
         self.inflict(fault);
     }
 
@@ -132,7 +133,7 @@ impl World {
     }
 
     /// Whoever is in that place of a node now.
-    fn worker_at(&self, node: usize, worker: usize) -> Option<PodUid> {
+    pub(super) fn worker_at(&self, node: usize, worker: usize) -> Option<PodUid> {
         let pod = pod_name(node, worker);
         let mut ateoms = self.hosts[node].ateoms.iter();
         ateoms

@@ -30,7 +30,7 @@ impl World {
         if self.hosts[index].atelet.is_some() {
             return;
         }
-        let settings = self.settings;
+        let settings = self.settings_of_nodes();
         let host = &mut self.hosts[index];
         host.life += 1;
         let row = NodeRow {
@@ -82,7 +82,7 @@ impl World {
         self.after(10 * MILLI, 5 * SECOND, Event::NodeStarts(index));
     }
 
-    pub(super) fn deliver_to_node(&mut self, index: usize, life: u32, input: Input) {
+    pub(super) fn deliver_to_node(&mut self, index: usize, life: u32, mut input: Input) {
         if self.hosts[index].life != life || self.hosts[index].atelet.is_none() {
             return;
         }
@@ -99,6 +99,9 @@ impl World {
             && self.is_felled(Who::Node(index), life, effect)
         {
             return self.deliver_to_node(index, life, input);
+        }
+        if !self.node_may_hear(index, &mut input) {
+            return;
         }
         self.tell(|| format!("node {index} <- {input:?}"));
         let now = self.node_clock(index).shows(self.now);
@@ -164,8 +167,11 @@ impl World {
         }
     }
 
-    fn perform_on_node(&mut self, index: usize, output: Output) {
+    fn perform_on_node(&mut self, index: usize, mut output: Output) {
         let life = self.hosts[index].life;
+        if !self.node_may_say(index, &mut output) {
+            return;
+        }
         self.tell(|| format!("node {index} -> {output:?}"));
         match output {
             Output::Work(effect, work, order) => self.begin_step(index, life, effect, work, order),
@@ -256,7 +262,7 @@ impl World {
             return self.at(until, Event::OrderArrives(call, order));
         }
         let template = &order.template;
-        let order = Order {
+        let mut order = Order {
             worker: order
                 .worker
                 .as_ref()
@@ -275,6 +281,7 @@ impl World {
         if let Some(known) = self.calls.get_mut(&call) {
             known.order = Some(Box::new(order.clone()));
         }
+        self.flaw_of_order(node, &mut order);
         let life = self.hosts[node].life;
         self.deliver_to_node(node, life, Input::Order(RequestId(call), Box::new(order)));
     }
@@ -314,7 +321,7 @@ impl World {
         self.after(MILLI, 200 * MILLI, Event::Replica(replica, life, answer));
     }
 
-    fn discard(&mut self, index: usize, place: &Place) {
+    pub(super) fn discard(&mut self, index: usize, place: &Place) {
         let (snapshot, node) = match place {
             Place::External(prefix) => {
                 self.objects.remove(prefix);
@@ -515,14 +522,15 @@ impl World {
             work,
             Work::Boot { .. } | Work::Thaw { .. } | Work::Capture | Work::Stop
         ) {
+            let (fence, worker_fence) = self.fences_of(&order);
             self.fact(Fact::Begun {
                 node: self.hosts[index].name.clone(),
                 worker: order.worker.clone(),
                 actor: order.actor.clone(),
                 incarnation: order.incarnation,
                 op: op_of(&order),
-                fence: order.fence,
-                worker_fence: order.worker_fence,
+                fence,
+                worker_fence,
             });
         }
         let (what, carrier) = name_of_step(&work);
@@ -573,13 +581,14 @@ impl World {
             return;
         }
         let writes = matches!(work, Work::Fetch | Work::Assemble | Work::Save(_));
-        let result = if self.is_unlucky() || self.knife.is_broken(work) {
+        let mut result = if self.is_unlucky() || self.knife.is_broken(work) {
             fails(WorkFailureKind::Transient, "bad luck")
         } else if writes && self.disk_is_full(index) {
             fails(WorkFailureKind::Transient, DISK_FULL)
         } else {
             self.step_result(index, work, order)
         };
+        self.flaw_of_step(index, work, order, &mut result);
         if result.is_err() {
             self.fact(Fact::Failed(order.actor.clone()));
         }

@@ -59,7 +59,7 @@ impl World {
             return;
         }
         let id = ReplicaId(self.rng.any());
-        let machine = Replica::new(id, self.settings, self.catalog.clone());
+        let machine = Replica::new(id, self.settings_of_replicas(), self.catalog.clone());
         let life = self.replicas[index].life + 1;
         let watch_until = self.now;
         self.replicas[index] = Process {
@@ -114,7 +114,7 @@ impl World {
         );
     }
 
-    pub(super) fn deliver_to_replica(&mut self, index: usize, life: u32, input: Input) {
+    pub(super) fn deliver_to_replica(&mut self, index: usize, life: u32, mut input: Input) {
         if self.replicas[index].life != life || self.replicas[index].machine.is_none() {
             return;
         }
@@ -126,6 +126,9 @@ impl World {
             && self.is_felled(Who::Replica(index), life, *effect)
         {
             return self.deliver_to_replica(index, life, input);
+        }
+        if !self.replica_may_hear(index, &mut input) {
+            return;
         }
         self.tell(|| format!("replica {index} <- {input:?}"));
         let now = self.replica_clock(index).shows(self.now);
@@ -211,8 +214,11 @@ impl World {
         self.wake_replica_at(index, until);
     }
 
-    fn perform(&mut self, index: usize, output: Output) {
+    pub(super) fn perform(&mut self, index: usize, mut output: Output) {
         let life = self.replicas[index].life;
+        if !self.replica_may_say(index, &mut output) {
+            return;
+        }
         self.tell(|| format!("replica {index} -> {output:?}"));
         match output {
             Output::Store(effect, op) => {
@@ -298,7 +304,9 @@ impl World {
             (true, false) => {
                 let token = self.replicas[replica].tokens.get(&actor).copied();
                 if moved.event == lease::Event::NotOwner.name() {
-                    token.into_iter().for_each(|token| self.fact(Fact::GivenUp(token)));
+                    token
+                        .into_iter()
+                        .for_each(|token| self.fact(Fact::GivenUp(token)));
                 }
                 self.fact(Fact::Doubts { actor, replica });
             }
@@ -357,6 +365,9 @@ impl World {
         if is_dead && answered != Answered::Cut && self.rng.permille(500) {
             return;
         }
+        let asked = op;
+        let instead = self.done_instead(asked);
+        let op = instead.as_ref().unwrap_or(asked);
         let key = actor_written(op);
         let before = key.and_then(|key| self.store.actors.get(key)).cloned();
         let worker = worker_written(op);
@@ -365,7 +376,7 @@ impl World {
             StoreOp::AcquireLease { key, .. } => self.store.holder(self.store_now(), key),
             _ => None,
         };
-        let (reply, event) = self.store.perform(self.store_now(), op);
+        let (mut reply, event) = self.store.perform(self.store_now(), op);
         if let (StoreOp::AcquireLease { token, steal, .. }, Some(holder), StoreReply::Acquired(_)) =
             (op, holder, &reply)
             && holder != *token
@@ -373,7 +384,7 @@ impl World {
         {
             self.fact(Fact::Taken(holder));
         }
-        self.note_lease(op, &reply);
+        self.note_lease(asked, &reply);
         if let Some(key) = key {
             let after = self.store.actors.get(key).cloned();
             if before != after {
@@ -408,6 +419,7 @@ impl World {
         if let Some(event) = event {
             self.publish(&event);
         }
+        self.flaw_of_answer(asked, &mut reply);
         if answered == Answered::Heard {
             self.after(
                 300,
@@ -418,8 +430,8 @@ impl World {
     }
 
     /// What the store has said of a lease.
-    fn note_lease(&mut self, op: &StoreOp, reply: &StoreReply) {
-        match (op, reply) {
+    fn note_lease(&mut self, asked: &StoreOp, reply: &StoreReply) {
+        match (asked, reply) {
             (StoreOp::AcquireLease { key, token, .. }, StoreReply::Acquired(_)) => self.fact(Fact::Granted {
                 actor: key.clone(),
                 token: *token,
