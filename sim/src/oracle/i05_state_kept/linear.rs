@@ -2,14 +2,15 @@
 //! beginning and its end, in which every answer is right.
 //!
 //! The search is Wing's and Gong's, with Lowe's memory of what has been tried. A call without an answer may have
-//! taken effect at any time after it was made, or never.
+//! taken effect at any time after it was made, or never. Of several such calls that would do the same the one that was
+//! made first is taken first: whatever can be explained by another can be explained by that.
 
 use std::collections::BTreeSet;
 
 /// What calls do.
 pub(super) trait Model: Clone + Ord {
     /// One thing that can be done, with its answer if there was one.
-    type Deed;
+    type Deed: PartialEq;
 
     /// What comes of it; none if the answer is wrong.
     fn after(&self, deed: &Self::Deed) -> Option<Self>;
@@ -31,6 +32,7 @@ pub(super) fn check<M: Model>(first: &M, calls: &[Call<M::Deed>]) -> Result<(), 
     let mut tried: BTreeSet<(Vec<u64>, M)> = BTreeSet::new();
     let mut stack = vec![(vec![0; calls.len().div_ceil(64)], first.clone())];
     let mut furthest: Option<(u64, usize)> = None;
+    let twins = twins(calls);
     while let Some((done, state)) = stack.pop() {
         let open = |number: &usize| done[number / 64] >> (number % 64) & 1 == 0;
         let next = (0..calls.len())
@@ -41,7 +43,9 @@ pub(super) fn check<M: Model>(first: &M, calls: &[Call<M::Deed>]) -> Result<(), 
             return Ok(());
         };
         furthest = furthest.max(Some((first_answer, number)));
-        let may_be_next = |number: &usize| calls[*number].made <= first_answer;
+        let may_be_next = |number: &usize| {
+            calls[*number].made <= first_answer && !twins[*number].is_some_and(|twin| open(&twin))
+        };
         for number in (0..calls.len()).rev().filter(open).filter(may_be_next) {
             let Some(state) = state.after(&calls[number].deed) else {
                 continue;
@@ -59,6 +63,20 @@ pub(super) fn check<M: Model>(first: &M, calls: &[Call<M::Deed>]) -> Result<(), 
     }
 }
 
+/// Of each call without an answer the one before it, by when they were made, that would do the same.
+fn twins<D: PartialEq>(calls: &[Call<D>]) -> Vec<Option<usize>> {
+    let mut unanswered: Vec<usize> = (0..calls.len())
+        .filter(|n| calls[*n].answered.is_none())
+        .collect();
+    unanswered.sort_by_key(|number| calls[*number].made);
+    let mut twins = vec![None; calls.len()];
+    for (place, number) in unanswered.iter().enumerate() {
+        let is_like = |other: &&usize| calls[**other].deed == calls[*number].deed;
+        twins[*number] = unanswered[..place].iter().rev().find(is_like).copied();
+    }
+    twins
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +85,7 @@ mod tests {
     #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
     struct Register(u64);
 
+    #[derive(PartialEq)]
     enum Deed {
         Write(u64),
         Read(u64),
@@ -127,6 +146,21 @@ mod tests {
             check(&Register(0), &lost(1, 0)),
             Err(2),
             "what has been seen stays"
+        );
+    }
+
+    #[test]
+    fn many_calls_without_an_answer_that_do_the_same_are_one_question() {
+        let mut calls: Vec<Call<Deed>> = (0..60).map(|n| call(n, None, Deed::Write(n % 2))).collect();
+        calls.push(call(100, 101, Deed::Read(7)));
+        assert_eq!(check(&Register(0), &calls), Err(60));
+        calls[60] = call(100, 101, Deed::Read(1));
+        assert_eq!(check(&Register(0), &calls), Ok(()));
+        calls[60] = call(0, 0, Deed::Read(1));
+        assert_eq!(
+            check(&Register(0), &calls),
+            Err(60),
+            "the only one that was made by then writes 0"
         );
     }
 }
