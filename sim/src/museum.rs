@@ -16,6 +16,7 @@ mod nodes;
 mod protocols;
 mod records;
 mod snapshots;
+pub mod table;
 mod verdicts;
 mod watchers;
 
@@ -25,7 +26,7 @@ use flaw::Flaw;
 use std::fmt;
 
 pub use hall::ALL;
-pub use hunt::{Found, Measure, hunt, measure};
+pub use hunt::{Found, Measure, Unfounded, hunt, measure};
 
 /// One known bug.
 pub struct Exhibit {

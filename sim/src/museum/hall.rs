@@ -63,7 +63,7 @@ pub const ALL: &[Exhibit] = &[
         what: "Who gives a lease back deletes whatever lease there is.",
         had_by: "lock recipes that end with a bare DEL",
         breaks: &["I6"],
-        hunt: Hunt::Storms,
+        hunt: Hunt::Tuned("ReplicaPauses; short leases", naps_over_short_leases),
         flaw: || Box::new(leases::ReleaseWithoutToken),
     },
     Exhibit {
@@ -79,14 +79,14 @@ pub const ALL: &[Exhibit] = &[
         what: "Who has found a holder dead takes the lease from whoever holds it by then.",
         had_by: "takeovers that do not compare what they take",
         breaks: &["I6"],
-        hunt: Hunt::Storms,
+        hunt: Hunt::Tuned("ReplicaPauses; short leases", naps_over_short_leases),
         flaw: || Box::new(leases::StealFromAnybody),
     },
     Exhibit {
         name: "lease-without-end",
         what: "A lease is written in two steps, the key and then its end; who dies in between has it for ever.",
         had_by: "lock recipes of SETNX and EXPIRE",
-        breaks: &["I7", "I8"],
+        breaks: &["I3", "I7", "I8"],
         hunt: Hunt::Storms,
         flaw: || Box::new(leases::LeaseWithoutEnd),
     },
@@ -143,7 +143,7 @@ pub const ALL: &[Exhibit] = &[
         what: "An actor is pointed at a worker before the worker's promise is known to be written.",
         had_by: "pipelines that do not look at each answer",
         breaks: &["I1", "I3", "I8", "I10"],
-        hunt: Hunt::Storms,
+        hunt: Hunt::Tuned("small storms; one worker, three replicas in a hurry", rush),
         flaw: || Box::new(records::PromiseNotAwaited),
     },
     Exhibit {
@@ -151,14 +151,14 @@ pub const ALL: &[Exhibit] = &[
         what: "An actor is deleted whatever has become of it since somebody looked.",
         had_by: "the first version of nearly every delete",
         breaks: &["table", "I3", "I8"],
-        hunt: Hunt::Tuned("ReplicaPauses; short leases", naps_over_short_leases),
+        hunt: Hunt::Tuned("ReplicaPauses; one actor, short leases", naps_over_one_actor),
         flaw: || Box::new(records::BlindDelete),
     },
     Exhibit {
         name: "error-treated-as-success",
         what: "A write that got no answer is taken for one that was done.",
         had_by: "callers that drop an error",
-        breaks: &["I2", "I3", "I4", "I5", "I8", "I10"],
+        breaks: &["table", "I2", "I3", "I4", "I5", "I8", "I10"],
         hunt: Hunt::Storms,
         flaw: || Box::new(records::ErrorIsSuccess::default()),
     },
@@ -166,7 +166,7 @@ pub const ALL: &[Exhibit] = &[
         name: "conflict-treated-as-success",
         what: "A write that was refused, because the record had changed, is taken for one that was done.",
         had_by: "the original's pod watcher, which drops conflicts",
-        breaks: &["I3", "I5", "I8", "I10"],
+        breaks: &["table", "I3", "I5", "I8", "I10"],
         hunt: Hunt::Storms,
         flaw: || Box::new(records::ConflictIsSuccess::default()),
     },
@@ -199,7 +199,7 @@ pub const ALL: &[Exhibit] = &[
         what: "A node is given up by whoever has not heard of it, though others have.",
         had_by: "failure detectors without a quorum or a compare-and-set",
         breaks: &["I2", "I10"],
-        hunt: Hunt::Storms,
+        hunt: Hunt::Faults(&[Kind::NodeCutOff, Kind::ReplicaPauses]),
         flaw: || Box::new(records::LapsedUnheard),
     },
     Exhibit {
@@ -215,7 +215,7 @@ pub const ALL: &[Exhibit] = &[
         what: "A snapshot is called saved on a disk that had no room for it.",
         had_by: "programs that check neither write nor fsync",
         breaks: &["I4"],
-        hunt: Hunt::Storms,
+        hunt: Hunt::Faults(&[Kind::DiskFull]),
         flaw: || Box::new(snapshots::ShortWrite),
     },
     Exhibit {
@@ -293,7 +293,7 @@ pub const ALL: &[Exhibit] = &[
     Exhibit {
         name: "restart-empties-the-disk",
         what: "A node's daemon that starts again empties its directories first, with the snapshots in them.",
-        had_by: "the original, whose restore begins with a reset",
+        had_by: "daemons that begin with a clean slate",
         breaks: &["I4"],
         hunt: Hunt::Storms,
         flaw: || Box::new(nodes::RestartEmptiesDisk),
@@ -302,7 +302,7 @@ pub const ALL: &[Exhibit] = &[
         name: "nodes-know-no-fences",
         what: "A node carries out whatever it is ordered, however stale.",
         had_by: "the original",
-        breaks: &["I1"],
+        breaks: &["I1", "I10"],
         hunt: Hunt::Storms,
         flaw: || Box::new(nodes::NoFences::default()),
     },
@@ -382,7 +382,7 @@ pub const ALL: &[Exhibit] = &[
         name: "restart-unseen",
         what: "A worker whose daemon was restarted in place looks as it did before, and its actor serves nobody.",
         had_by: "the original",
-        breaks: &["I2", "I3", "I8"],
+        breaks: &["I2", "I3", "I8", "I10"],
         hunt: Hunt::Storms,
         flaw: || Box::new(nodes::RestartUnseen::default()),
     },
@@ -444,10 +444,10 @@ pub const ALL: &[Exhibit] = &[
     },
     Exhibit {
         name: "dead-watch",
-        what: "A watch whose buffer is full drops what comes, and nobody is told.",
+        what: "A watch whose buffer has overflown brings nothing any more, and nobody is told.",
         had_by: "the original",
-        breaks: &["I3", "I8"],
-        hunt: Hunt::Storms,
+        breaks: &["table", "I3", "I8"],
+        hunt: Hunt::Tuned("PodReplaced; one worker, three replicas", one_worker),
         flaw: || Box::new(watchers::WatchIsDead),
     },
     Exhibit {
@@ -485,7 +485,7 @@ pub const ALL: &[Exhibit] = &[
     Exhibit {
         name: "no-deadline",
         what: "A workflow takes as long as it takes, and its caller waits.",
-        had_by: "the original's calls to nodes",
+        had_by: "controllers whose contexts have no end",
         breaks: &["I9"],
         hunt: Hunt::Storms,
         flaw: || Box::new(verdicts::NoDeadline),
@@ -501,7 +501,7 @@ pub const ALL: &[Exhibit] = &[
     Exhibit {
         name: "protocol-coupled-28s",
         what: "A lock of 30 s that nobody renews, a deadline of 28 s for whatever is done under it, and nobody who sees that its holder is dead.",
-        had_by: "the original",
+        had_by: "the original: its lock, its deadline, and peers that wait for both",
         breaks: &["I6", "I7"],
         hunt: Hunt::Storms,
         flaw: protocols::coupled,
@@ -509,7 +509,7 @@ pub const ALL: &[Exhibit] = &[
     Exhibit {
         name: "protocol-heartbeat-cancels",
         what: "The same lock with a heartbeat and a deadline of its own, where any failed renewal cancels the work with an internal error.",
-        had_by: "the original, as proposed",
+        had_by: "the original, as its successor was first proposed",
         breaks: &["I7", "I10", "I12"],
         hunt: Hunt::Storms,
         flaw: protocols::heartbeat,
@@ -549,6 +549,22 @@ fn long_blinks(recipe: &mut Recipe) {
     crowded(recipe);
     recipe.faults = vec![Kind::StoreAway, Kind::RegistryHangs];
     recipe.fault_every = 5 * SECOND;
+}
+
+fn one_worker(recipe: &mut Recipe) {
+    (recipe.replicas, recipe.nodes, recipe.workers_per_node) = (3, 1, 1);
+    recipe.faults = vec![Kind::PodReplaced];
+}
+
+fn rush(recipe: &mut Recipe) {
+    (recipe.replicas, recipe.nodes, recipe.workers_per_node) = (3, 1, 1);
+    recipe.callers = 4;
+    recipe.wish_every = SECOND;
+}
+
+fn naps_over_one_actor(recipe: &mut Recipe) {
+    naps_over_short_leases(recipe);
+    recipe.actors = 1;
 }
 
 fn partitions_at_the_bound(recipe: &mut Recipe) {

@@ -3,7 +3,7 @@
 use super::flaw::{Flaw, Passes};
 use crate::host::{Act, fails};
 use crate::world::World;
-use holdfast_core::id::{EffectId, Fence, OpId, PodUid, ReplicaId};
+use holdfast_core::id::{ActorKey, EffectId, Fence, Incarnation, OpId, PodUid, ReplicaId};
 use holdfast_core::licence::Licensed;
 use holdfast_core::node::{Described, Input, Kept, Memory, Order, Output, Work, WorkFailureKind, WorkResult};
 use holdfast_core::replica;
@@ -12,21 +12,31 @@ use holdfast_core::settings::Settings;
 use holdfast_core::time::Duration;
 use std::collections::BTreeMap;
 
-/// Nodes know no fences.
+/// A node takes every order for the newest that there is: what is below the highest fence that it has seen counts as
+/// if it were that.
 #[derive(Clone, Debug, Default)]
-pub(super) struct NoFences(BTreeMap<OpId, (Fence, Fence)>);
+pub(super) struct NoFences {
+    actors: BTreeMap<(usize, ActorKey, Incarnation), Fence>,
+    workers: BTreeMap<PodUid, Fence>,
+    real: BTreeMap<OpId, (Fence, Fence)>,
+}
 
 impl Flaw for NoFences {
-    fn order_arrives(&mut self, _: &mut World, _: usize, order: &mut Order) {
+    fn order_arrives(&mut self, _: &mut World, node: usize, order: &mut Order) {
         if let Some(op) = order.op {
-            self.0.insert(op, (order.fence, order.worker_fence));
+            self.real.insert(op, (order.fence, order.worker_fence));
         }
-        order.fence = Fence(0);
-        order.worker_fence = Fence(0);
+        let life = (node, order.actor.clone(), order.incarnation);
+        let of_actor = self.actors.entry(life).or_default();
+        *of_actor = order.fence.max(*of_actor);
+        order.fence = *of_actor;
+        let of_worker = self.workers.entry(order.worker.clone()).or_default();
+        *of_worker = order.worker_fence.max(*of_worker);
+        order.worker_fence = *of_worker;
     }
 
     fn fences_of(&self, order: &Order) -> Option<(Fence, Fence)> {
-        self.0.get(&order.op?).copied()
+        self.real.get(&order.op?).copied()
     }
 }
 

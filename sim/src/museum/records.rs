@@ -10,6 +10,9 @@ use holdfast_core::replica::{Input, Output};
 use holdfast_core::worker::Worker;
 use std::collections::BTreeMap;
 
+/// How long a write that nobody waits for stays in a queue, in microseconds.
+const QUEUED: u64 = 200 * MILLI;
+
 /// An actor is written whatever is stored: SET where a compare-and-set should be.
 #[derive(Clone, Debug)]
 pub(super) struct UnfencedWrite;
@@ -226,7 +229,7 @@ impl Flaw for PromiseNotAwaited {
         if worker.hosts.is_none() {
             return Passes::On;
         }
-        world.store_does_in(2 * MILLI, replica, op.clone());
+        world.store_does_in(QUEUED, replica, op.clone());
         let done = Input::Stored(*effect, Ok(StoreReply::Done));
         world.replica_hears_in(0, replica, done);
         Passes::Not
