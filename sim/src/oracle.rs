@@ -189,6 +189,12 @@ impl Oracles {
         }
     }
 
+    /// A machine has panicked: an assertion of its own failed, or what no assertion foresaw.
+    pub fn panicked(&mut self, now: u64, what: String) {
+        self.now = now;
+        self.note("assertion", Err(what));
+    }
+
     /// The first violation.
     pub fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()

@@ -11,6 +11,7 @@ mod queue;
 mod replicas;
 pub(crate) mod stage;
 
+use crate::caught::caught;
 use crate::clock::Clock;
 use crate::fact::{Ending, Fact};
 use crate::host::{Ateom, Host};
@@ -234,8 +235,17 @@ impl World {
         world
     }
 
-    /// Runs it: a storm, a calm, then every actor is asked to serve once more.
+    /// Runs it: a storm, a calm, then every actor is asked to serve once more. A machine that panics is a
+    /// violation like any other.
     pub fn run(mut self) -> Outcome {
+        if let Err(what) = caught(|| self.play()) {
+            let now = self.now;
+            self.oracles.panicked(now, what);
+        }
+        self.outcome()
+    }
+
+    fn play(&mut self) {
         self.run_until(self.plan.storm_us);
         if self.oracles.violation().is_none() {
             self.heal();
@@ -246,6 +256,9 @@ impl World {
             self.serve_everyone();
         }
         self.oracles.end();
+    }
+
+    fn outcome(mut self) -> Outcome {
         Outcome {
             events: self.events,
             micros: self.now,
