@@ -21,6 +21,7 @@
 //!
 //! `cargo run --release -p holdfast-sim --example sim -- run 0..1000` plays many; `replay` tells one's story.
 
+pub mod campaign;
 mod caught;
 pub mod clock;
 pub mod cuts;

@@ -8,6 +8,7 @@
 pub mod document;
 mod durations;
 mod fault;
+mod kinds;
 mod swarm;
 
 use crate::clock::{self, Clock};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 /// The most of anything that a world may have: what is more is a slip of the pen.
-const MANY: usize = 1000;
+pub const MANY: usize = 1000;
 
 /// A document that is no plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
