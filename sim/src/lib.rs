@@ -27,6 +27,7 @@ pub mod clock;
 pub mod cuts;
 pub mod explain;
 pub mod fact;
+pub mod frontier;
 pub mod host;
 pub mod ledger;
 #[cfg(test)]
