@@ -19,7 +19,7 @@
 //!   not blind: known bugs are put into the world, and have to be found. [`ledger`] is what came of
 //!   it all: which transitions were seen.
 //!
-//! `cargo run --release -p holdfast-sim --example sim -- run 0..1000` plays many; `replay` tells one's story.
+//! A [`campaign`] plays many plans over all cores. The command for all of it is `ate sim`.
 
 pub mod campaign;
 mod caught;

@@ -4,7 +4,7 @@
 //! mended: each must still violate the invariant that its name begins with, so that whoever mends one
 //! learns of it here, and moves it up.
 //!
-//! `cargo run --release -p holdfast-sim --example sim -- shrink SEED --out sim/corpus/NAME.json` makes one.
+//! `ate sim shrink SEED --out sim/corpus/NAME.json` makes one.
 
 use holdfast_sim::plan::Plan;
 use holdfast_sim::world::run;

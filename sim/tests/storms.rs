@@ -5,7 +5,7 @@ use holdfast_sim::world::{Outcome, Story, World, run};
 use std::ops::Range;
 use std::process::Command;
 
-/// Which seeds a run of the tests plays. `cargo run -p holdfast-sim --example sim -- run` plays more. Of the 300
+/// Which seeds a run of the tests plays. `ate sim run` plays more. Of the 300
 /// before, 203 finds what `corpus/open/table-*` shows.
 const SEEDS: Range<u64> = 300..600;
 /// Has this program say the digests of some runs, and nothing else.

@@ -301,7 +301,7 @@ fn collect<'a>(command: &'a clap::Command, path: &mut Vec<&'a str>, found: &mut 
         .get_subcommands()
         .filter(|subcommand| subcommand.get_name() != "help")
         .peekable();
-    if subcommands.peek().is_none() || command.get_arguments().any(is_valued) {
+    if subcommands.peek().is_none() || own(command, path).any(is_valued) {
         found.push(path.clone());
     }
     for subcommand in subcommands {

@@ -34,7 +34,7 @@ pub fn command() -> clap::Command {
         .filter(|argument| argument.is_global_set())
         .map(|argument| argument.clone().hide(true))
         .collect();
-    ["dev", "worker", "completion"]
+    ["dev", "sim", "worker", "completion"]
         .into_iter()
         .fold(command, |command, name| {
             command.mut_subcommand(name, |subcommand| subcommand.args(hidden.clone()))
@@ -84,6 +84,9 @@ pub enum Format {
 pub enum Command {
     /// Run a whole cluster on this machine: control plane, node, workers and an HTTP router
     Dev(Box<crate::dev::Dev>),
+    /// Play the control plane in a simulated world of faults: find, replay and shrink what goes wrong
+    #[command(subcommand)]
+    Sim(Box<crate::sim::Sim>),
     /// One worker of `ate dev`, which starts it
     #[command(hide = true)]
     Worker(holdfast_worker::flags::Worker),
@@ -281,7 +284,7 @@ pub struct UsageError {
 }
 
 impl UsageError {
-    fn new(kind: ErrorKind, message: String) -> UsageError {
+    pub fn new(kind: ErrorKind, message: String) -> UsageError {
         UsageError { kind, message }
     }
 

@@ -53,7 +53,10 @@ pub enum Failure {
     /// The result could not be shown.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
-    /// What was given to a cluster makes no sense: settings, manifests.
+    /// What was found could not be kept.
+    #[error("{}", causes::told(.0.as_ref()))]
+    File(anyhow::Error),
+    /// What was given to a cluster, or to the simulator, makes no sense: settings, manifests, plans.
     #[error("{}", causes::told(.0.as_ref()))]
     Input(anyhow::Error),
     /// The cluster, or a worker of it, could not run.

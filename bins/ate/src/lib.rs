@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Exit codes: 0 when it was done, 1 when the control plane said no or could not be asked, 2 when the
-//! command line makes no sense.
+//! command line makes no sense. `ate dev` and `ate sim` ask no control plane; the latter has codes of its own.
 
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
@@ -18,6 +18,7 @@ mod dev;
 mod failure;
 mod output;
 mod protojson;
+mod sim;
 mod table;
 
 use std::process::ExitCode;
@@ -38,7 +39,7 @@ pub fn main() -> ExitCode {
     let matches = cli::command().get_matches();
     let parsed = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match run(parsed) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(Failure::Usage(error)) => error.format(&mut cli::subcommand(&matches)).exit(),
         Err(failure) => {
             failure.tell();
@@ -50,7 +51,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let mut runtime = Builder::new_multi_thread();
     // A server takes what the machine has; one call needs one thread.
     if !matches!(cli.command, Command::Dev(_) | Command::Worker(_)) {

@@ -4,13 +4,13 @@
 use std::net::TcpListener;
 use std::process::Command;
 
-use holdfast_tests::refusals::{Program, Walk};
+use holdfast_tests::refusals::{Bad, Program, Walk};
 use tempfile::TempDir;
 
 const NAMES: &str = "lower case alphanumeric";
 
 /// Each argument of each command, wrong.
-const WALKS: [Walk<'_>; 15] = [
+const WALKS: [Walk<'_>; 20] = [
     Walk {
         path: &[],
         base: &[("<COMMAND>", "get"), ("<KIND>", "workers")],
@@ -78,6 +78,102 @@ const WALKS: [Walk<'_>; 15] = [
             ),
             ("--settle-after", "0", "must be 10ms or longer"),
             ("--collect-after", "1ns", "must be 10ms or longer"),
+        ],
+    },
+    Walk {
+        path: &["sim", "run"],
+        base: &[("--seeds", "1"), ("--shrink", "")],
+        bad: &[
+            ("--seeds", "0", "0 is not in 1.."),
+            ("--seed", "x", "invalid digit"),
+            ("--plan", "no.json", "no.json cannot be read: No such file"),
+            ("--plan", "manifests", "no plan in there"),
+            ("--jobs", "0", "1..=1024"),
+            ("--out", "", "a value is required"),
+            ("--keep", "many", "invalid digit"),
+            ("--runs", "x", "invalid digit"),
+            ("--time", "5", "5 has no unit; write 5s"),
+            ("--time", "1ms", "must be 1s or longer"),
+            ("--time", "25h", "must be 24h or shorter"),
+            ("--replicas", "0", MANY),
+            ("--nodes", "1001", MANY),
+            ("--workers", "x", MANY),
+            ("--actors", "-1", MANY),
+            ("--callers", "", MANY),
+            (
+                "--faults",
+                "rain",
+                "there is no fault \"rain\"; want all, none, or some of replica-dies",
+            ),
+        ],
+    },
+    sim_plan(
+        &["sim", "plan"],
+        &[
+            ("<PLAN>", "no.json", "no.json cannot be read: No such file"),
+            ("--time", "5", "5 has no unit; write 5s"),
+            ("--time", "1ms", "must be 1s or longer"),
+            ("--time", "25h", "must be 24h or shorter"),
+            ("--replicas", "0", MANY),
+            ("--nodes", "1001", MANY),
+            ("--workers", "x", MANY),
+            ("--actors", "-1", MANY),
+            ("--callers", "", MANY),
+            (
+                "--faults",
+                "rain",
+                "there is no fault \"rain\"; want all, none, or some of replica-dies",
+            ),
+        ],
+    ),
+    sim_plan(
+        &["sim", "replay"],
+        &[
+            ("<PLAN>", "no.json", "no.json cannot be read: No such file"),
+            ("--time", "5", "5 has no unit; write 5s"),
+            ("--time", "1ms", "must be 1s or longer"),
+            ("--time", "25h", "must be 24h or shorter"),
+            ("--replicas", "0", MANY),
+            ("--nodes", "1001", MANY),
+            ("--workers", "x", MANY),
+            ("--actors", "-1", MANY),
+            ("--callers", "", MANY),
+            (
+                "--faults",
+                "rain",
+                "there is no fault \"rain\"; want all, none, or some of replica-dies",
+            ),
+            ("--lines", "x", "invalid digit"),
+        ],
+    ),
+    sim_plan(
+        &["sim", "shrink"],
+        &[
+            ("<PLAN>", "no.json", "no.json cannot be read: No such file"),
+            ("--time", "5", "5 has no unit; write 5s"),
+            ("--time", "1ms", "must be 1s or longer"),
+            ("--time", "25h", "must be 24h or shorter"),
+            ("--replicas", "0", MANY),
+            ("--nodes", "1001", MANY),
+            ("--workers", "x", MANY),
+            ("--actors", "-1", MANY),
+            ("--callers", "", MANY),
+            (
+                "--faults",
+                "rain",
+                "there is no fault \"rain\"; want all, none, or some of replica-dies",
+            ),
+            ("--runs", "x", "invalid digit"),
+            ("--out", "", "a value is required"),
+        ],
+    ),
+    Walk {
+        path: &["sim", "frontier"],
+        base: &[("--ttl", "1s")],
+        bad: &[
+            ("--ttl", "1", "1 has no unit; write 1s"),
+            ("--ttl", "1ms", "must be 300ms or longer"),
+            ("--svg", "", "a value is required"),
         ],
     },
     Walk {
@@ -153,7 +249,7 @@ const WALKS: [Walk<'_>; 15] = [
 ];
 
 /// Lines whose parts are right one by one, and what must be said about them.
-const MISFITS: [(&[&str], &[&str]); 20] = [
+const MISFITS: [(&[&str], &[&str]); 24] = [
     (&[], &["Usage: ate", "create", "completion"]),
     (&["frobnicate"], &["unrecognized subcommand 'frobnicate'"]),
     (&["get"], &["Usage: ate get", "actors", "atespaces", "workers"]),
@@ -226,11 +322,37 @@ const MISFITS: [(&[&str], &[&str]); 20] = [
         ],
         &["'--join <ADDRESS,...>' cannot be used with '--listen <ADDRESS>'"],
     ),
+    (&["sim"], &["Usage: ate sim", "run", "replay", "frontier"]),
+    (
+        &["sim", "run", "--plan", "a.json", "--seed", "1"],
+        &["'--plan <FILE>' cannot be used with '--seed <FROM>'"],
+    ),
+    (
+        &["sim", "run", "--runs", "5"],
+        &["required arguments were not provided", "--shrink"],
+    ),
+    (
+        &["sim", "replay", "a.json", "--standard"],
+        &[
+            "a.json is a file with a plan",
+            "leave the options of a world out",
+            "Usage: ate sim replay",
+        ],
+    ),
 ];
 
+const MANY: &str = "want a number from 1 to 1000";
 const LONG: &str = "a-name-that-has-sixty-four-characters-which-is-one-more-than-max";
 const ELEVEN: &str = "a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1,j=1,k=1";
 const TOO_DEEP: &str = "/a-data-directory/that-lies/so-deep-that-no/socket-below-it/could-have-a-path";
+
+const fn sim_plan(path: &'static [&'static str], bad: &'static [Bad<'static>]) -> Walk<'static> {
+    Walk {
+        path,
+        base: &[("<PLAN>", "1")],
+        bad,
+    }
+}
 
 const fn one_actor(path: &'static [&'static str]) -> Walk<'static> {
     Walk {
@@ -333,7 +455,9 @@ fn what_means_nothing_is_not_shown() {
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     };
     for flag in ["--endpoint", "--output", "--timeout"] {
-        assert!(!shown(&["dev", "--help"]).contains(flag), "{flag}");
+        for asks_nobody in [&["dev", "--help"][..], &["sim", "run", "--help"]] {
+            assert!(!shown(asks_nobody).contains(flag), "{flag}");
+        }
         assert!(shown(&["resume", "--help"]).contains(flag), "{flag}");
     }
     assert!(
@@ -359,6 +483,8 @@ fn completion_scripts_know_every_command() {
             "delete",
             "atespace",
             "completion",
+            "sim",
+            "frontier",
         ] {
             assert!(script.contains(word), "{shell}: {word}");
         }

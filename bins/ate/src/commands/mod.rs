@@ -6,6 +6,8 @@ mod delete;
 mod explain;
 mod get;
 
+use std::process::ExitCode;
+
 use crate::cli::{self, Cli, Command, Format, Shell};
 use crate::client::Client;
 use crate::failure::Failure;
@@ -18,12 +20,14 @@ struct Context {
 }
 
 /// Does what the command line says.
-pub async fn run(cli: Cli) -> Result<(), Failure> {
+pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let context = || Context {
         client: Client::new(cli.options.endpoint, cli.options.timeout),
         format: cli.options.output,
     };
-    match cli.command {
+    let done = match cli.command {
+        // Nothing of it is asynchronous, and nothing else is waited for meanwhile.
+        Command::Sim(sim) => return crate::sim::run(*sim),
         Command::Dev(dev) => crate::dev::run(*dev).await,
         Command::Worker(worker) => crate::dev::work(worker).await.map_err(Failure::Cluster),
         Command::Create(what) => create::run(what, &context()).await,
@@ -35,7 +39,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Explain(actor) => explain::run(actor, &context()).await,
         Command::Delete(what) => delete::run(what, &context()).await,
         Command::Completion { shell } => completion(shell),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn completion(shell: Shell) -> Result<(), Failure> {
