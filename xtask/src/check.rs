@@ -10,6 +10,7 @@ use crate::demo;
 use crate::say;
 use crate::setup;
 use crate::step::Step;
+use crate::worlds;
 
 /// The flags that swap the host for the simulator; others who build with them share the artefacts.
 const SIMULATED: (&str, &str) = ("RUSTFLAGS", "--cfg madsim");
@@ -68,6 +69,7 @@ fn test_stages() -> Vec<Stage> {
             Step::cargo("test --quiet --workspace --doc"),
         ),
         stage("simulated transport", simulated),
+        stage("simulated worlds", worlds::step()),
         stage("demo", demo::show()),
     ]
 }

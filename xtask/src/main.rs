@@ -10,6 +10,7 @@ mod mutants;
 mod say;
 mod setup;
 mod step;
+mod worlds;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -48,6 +49,13 @@ enum Task {
     /// `tell SCENE STRIKE..`: the story of one run)
     Cuts {
         /// Options of the cuts
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
+    /// Play the simulated worlds that have to hold: the corpus, 10,000 small ones and 1,000 standard ones, and some in
+    /// two processes that must agree
+    Worlds {
+        /// Options of the worlds
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
@@ -91,6 +99,7 @@ fn main() -> ExitCode {
         Task::Setup(args) => setup::run(&args),
         Task::Demo { options } => demo::run(&options),
         Task::Cuts { options } => cuts::run(&options),
+        Task::Worlds { options } => worlds::run(&options),
         Task::Model { options } => model::run(&options),
         Task::Bench { options } => bench::run(&options),
         Task::Fuzz(args) => fuzz::run(&args),
