@@ -173,6 +173,13 @@ impl Store {
             .map(|(token, _)| *token)
     }
 
+    /// Every lease that is stored, with its end on the store's clock; one that has run out may be among them.
+    pub fn leases(&self) -> impl Iterator<Item = (&ActorKey, LeaseToken, Instant)> {
+        self.leases
+            .iter()
+            .map(|(key, (token, until))| (key, *token, *until))
+    }
+
     fn put_actor(
         &mut self,
         expect: Option<Edition>,

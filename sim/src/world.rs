@@ -8,6 +8,7 @@ mod flawed;
 pub mod knife;
 mod nodes;
 mod queue;
+mod recorded;
 mod replicas;
 pub(crate) mod stage;
 
@@ -20,6 +21,8 @@ use crate::oracle::{Oracles, Violation};
 use crate::plan::{Kind, MILLI, Plan, SECOND};
 use crate::rng::{self, Rng};
 use crate::store::Store;
+use crate::story::line::Line;
+use crate::story::recorder::{Recorder, Window};
 use ateoms::Waiter;
 use callers::{Ask, Caller};
 use holdfast_core::actor::Snapshot;
@@ -89,6 +92,7 @@ enum Telling {
     Dropped,
     Digested(u64),
     Kept(Vec<String>),
+    Recorded(Box<Recorder>),
 }
 
 /// What is under way in the world.
@@ -166,6 +170,8 @@ pub struct Outcome {
 pub enum Story {
     /// It is.
     Kept,
+    /// This part of it is, as a [`crate::story::Record`] instead of lines.
+    Recorded(Window),
     /// Only a digest of all its lines is.
     Digested,
     /// It is not, which is faster.
@@ -175,6 +181,7 @@ pub enum Story {
 impl World {
     /// The world at its beginning.
     pub fn new(plan: Plan, story: Story) -> World {
+        let plan = Arc::new(plan);
         let sizes = &plan.world;
         let settings = plan.settings.settings();
         let hosts = sizes
@@ -210,11 +217,12 @@ impl World {
             began: 0,
             telling: match story {
                 Story::Kept => Telling::Kept(Vec::new()),
+                Story::Recorded(window) => Telling::Recorded(Box::new(Recorder::new(&plan, window))),
                 Story::Digested => Telling::Digested(0),
                 Story::Dropped => Telling::Dropped,
             },
             settings,
-            plan: Arc::new(plan),
+            plan: plan.clone(),
         };
         for replica in 0..world.replicas.len() {
             world.after(MILLI, 100 * MILLI, Event::ReplicaStarts(replica));
@@ -222,7 +230,6 @@ impl World {
         for node in 0..world.hosts.len() {
             world.after(MILLI, 100 * MILLI, Event::NodeStarts(node));
         }
-        let plan = world.plan.clone();
         for (number, wish) in plan.requests.iter().enumerate() {
             world.at(wish.at_us, Event::Wish(number));
         }
@@ -290,7 +297,17 @@ impl World {
         self.now = at;
         self.events += 1;
         self.digest = Rng::new(self.digest ^ at.rotate_left(20) ^ seq).any();
-        match *event {
+        if matches!(self.telling, Telling::Recorded(_)) {
+            self.record_event(seq, &event);
+        }
+        self.perform_event(*event);
+        if matches!(self.telling, Telling::Recorded(_)) {
+            self.record_state();
+        }
+    }
+
+    fn perform_event(&mut self, event: Event) {
+        match event {
             Event::Replica(replica, life, input) => self.deliver_to_replica(replica, life, input),
             Event::ReplicaWake(replica, life) => self.wake_replica(replica, life),
             Event::ReplicaStarts(replica) => self.start_replica(replica),
@@ -342,7 +359,10 @@ impl World {
     }
 
     fn at(&mut self, at: u64, event: Event) {
-        self.queue.put(at, event);
+        let seq = self.queue.put(at, event);
+        if let Telling::Recorded(recorder) = &mut self.telling {
+            recorder.sends(seq);
+        }
     }
 
     fn id(&mut self) -> u64 {
@@ -364,7 +384,7 @@ impl World {
     }
 
     fn fact(&mut self, fact: Fact) {
-        self.tell(|| format!("FACT {fact:?}"));
+        self.tell(Line::Fact(&fact));
         let now = self.now;
         self.oracles.see(now, &fact);
     }
@@ -382,13 +402,14 @@ impl World {
         self.fact(Fact::Wrong { until });
     }
 
-    fn tell(&mut self, line: impl FnOnce() -> String) {
+    fn tell(&mut self, line: Line<'_>) {
         let (secs, micros) = (self.now / SECOND, self.now % SECOND);
-        let line = || format!("{secs:>4}.{micros:06} {}", line());
+        let text = || format!("{secs:>4}.{micros:06} {line}");
         match &mut self.telling {
             Telling::Dropped => {}
-            Telling::Digested(digest) => *digest = rng::digest(*digest, line().as_bytes()),
-            Telling::Kept(lines) => lines.push(line()),
+            Telling::Digested(digest) => *digest = rng::digest(*digest, text().as_bytes()),
+            Telling::Kept(lines) => lines.push(text()),
+            Telling::Recorded(recorder) => recorder.tells(self.now, &line),
         }
     }
 

@@ -6,6 +6,7 @@ use super::{Event, World};
 use crate::fact::{Ending, Fact};
 use crate::host::{Act, Ateom, Live, fails};
 use crate::plan::{MILLI, SECOND};
+use crate::story::line::Line;
 use holdfast_core::effect::Verb;
 use holdfast_core::id::{ActorKey, EffectId, OpId, PodUid};
 use holdfast_core::licence::{Do, Licensed};
@@ -392,6 +393,7 @@ impl World {
             duty: ateom.duty,
             ..Ateom::new(ateom.key.clone(), ateom.run + 1)
         };
+        self.tell(Line::AteomStarts(index, uid));
         self.describe(index, uid);
     }
 }

@@ -5,6 +5,7 @@ use crate::fact::{Ending, Fact};
 use crate::host::Ateom;
 use crate::plan::{Fault, MILLI, SECOND};
 use crate::store::Forgotten;
+use crate::story::line::Line;
 use holdfast_core::actor::Snapshot;
 use holdfast_core::effect::{StoreEvent, StoreOp};
 use holdfast_core::id::{ActorKey, PodUid};
@@ -20,7 +21,7 @@ impl World {
         }
         let plan = self.plan.clone();
         let fault = &plan.faults[number].fault;
-        self.tell(|| format!("FAULT {fault:?}"));
+        self.tell(Line::Fault(fault));
         let lasts = fault.clone().duration().copied().unwrap_or_default();
         self.wrong_for(lasts);
         self.flaw_of_fault(fault);
@@ -156,6 +157,7 @@ impl World {
         };
         ateom.is_up = false;
         ateom.current = None;
+        self.tell(Line::AteomDies(node, uid));
         if is_noticed {
             self.sighted(node, uid, node::Input::WorkerLost(uid.clone()));
         }
@@ -180,6 +182,7 @@ impl World {
         };
         self.sighted(node, uid, node::Input::WorkerLost(uid.clone()));
         let fresh: PodUid = format!("uid-{}", self.id()).into();
+        self.tell(Line::PodReplaced(node, uid, &fresh));
         let mut ateom = Ateom::new(old.key, 0);
         ateom.is_up = false;
         self.hosts[node].ateoms.insert(fresh.clone(), ateom);
@@ -216,7 +219,7 @@ impl World {
     /// From now on nothing goes wrong any more, and what is away comes back; what is paused wakes in its
     /// own time, because what has reached it must be heard in order.
     pub(super) fn heal(&mut self) {
-        self.tell(|| "CALM".into());
+        self.tell(Line::Calm);
         self.calm = true;
         self.store_away_until = 0;
         self.objects_away_until = 0;

@@ -4,6 +4,7 @@
 use super::{Answered, Event, World};
 use crate::fact::Fact;
 use crate::plan::{MILLI, SECOND};
+use crate::story::line::Line;
 use holdfast_core::effect::{StoreError, StoreOp, Verb};
 use holdfast_core::id::{EffectId, OpId, PodUid};
 use holdfast_core::node::{self, Work};
@@ -262,7 +263,7 @@ impl World {
             Mishap::Dies | Mishap::Vanishes if fault.cut != Cut::NotApplied => {}
             _ => self.wrong_for(LATE),
         }
-        self.tell(|| format!("FAULT {fault:?} at effect {number}, {what} of {who:?}"));
+        self.tell(Line::Cut(fault, number, what, who));
         Some(fault)
     }
 

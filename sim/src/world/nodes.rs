@@ -7,6 +7,7 @@ use super::{Event, World};
 use crate::fact::{Fact, Pulling};
 use crate::host::{fails, whereabouts};
 use crate::plan::{MILLI, SECOND};
+use crate::story::line::Line;
 use holdfast_core::effect::{Discard, NodeCall, NodeFailureKind, NodeRow, Place, Verb};
 use holdfast_core::failure::Code;
 use holdfast_core::id::{EffectId, Name, OpId, PodUid, RequestId};
@@ -47,7 +48,7 @@ impl World {
         host.pulls.clear();
         let (life, disk) = (host.life, host.disk.clone());
         let entries = disk.entries.clone();
-        self.tell(|| format!("node {index} starts, life {life}"));
+        self.tell(Line::NodeStarts(index, life));
         self.deliver_to_node(index, life, Input::Start(disk));
         // Workers that the journal knows and that are not there any more, or not now.
         let is_up = |uid: &PodUid| self.hosts[index].ateoms.get(uid).is_some_and(|a| a.is_up);
@@ -67,7 +68,7 @@ impl World {
         if self.hosts[index].atelet.take().is_none() {
             return;
         }
-        self.tell(|| format!("node {index} dies"));
+        self.tell(Line::NodeDies(index));
         self.fact(Fact::NodeDied(index));
         self.wrong_for(5 * SECOND);
         let calls: Vec<u64> = self
@@ -103,7 +104,7 @@ impl World {
         if !self.node_may_hear(index, &mut input) {
             return;
         }
-        self.tell(|| format!("node {index} <- {input:?}"));
+        self.tell(Line::NodeHears(index, &input));
         let now = self.node_clock(index).shows(self.now);
         if let Some(atelet) = &mut self.hosts[index].atelet {
             atelet.handle(now, input);
@@ -122,6 +123,10 @@ impl World {
         self.hosts[index].wake = None;
         if self.hosts[index].paused_until > self.now {
             return self.wake_node_at(index, self.hosts[index].paused_until);
+        }
+        let atelet = self.hosts[index].atelet.as_ref().filter(|_| self.is_told());
+        if let Some((_, timer)) = atelet.and_then(Machine::poll_timeout) {
+            self.tell(Line::NodeWakes(index, &timer));
         }
         let now = self.node_clock(index).shows(self.now);
         if let Some(atelet) = &mut self.hosts[index].atelet {
@@ -172,7 +177,7 @@ impl World {
         if !self.node_may_say(index, &mut output) {
             return;
         }
-        self.tell(|| format!("node {index} -> {output:?}"));
+        self.tell(Line::NodeDoes(index, &output));
         match output {
             Output::Work(effect, work, order) => self.begin_step(index, life, effect, work, order),
             Output::Cancel(effect) => {

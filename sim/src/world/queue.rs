@@ -26,13 +26,15 @@ impl<E> Queue<E> {
         }
     }
 
-    pub(super) fn put(&mut self, at: u64, event: E) {
+    /// The answer is the number of the event.
+    pub(super) fn put(&mut self, at: u64, event: E) -> u64 {
         self.next += 1;
         self.heap.push(Due {
             at,
             seq: self.next,
             event: Box::new(event),
         });
+        self.next
     }
 
     /// When the next event is due.

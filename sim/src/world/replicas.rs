@@ -5,6 +5,7 @@ use super::knife::{Carrier, Message, Who, name_of, name_of_call};
 use super::{Answered, Event, World};
 use crate::fact::Fact;
 use crate::plan::{MILLI, SECOND};
+use crate::story::line::Line;
 use holdfast_core::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
 use holdfast_core::id::{ActorKey, EffectId, LeaseToken, Name, ReplicaId, RequestId, WorkerKey};
 use holdfast_core::lease;
@@ -68,7 +69,7 @@ impl World {
             watch_until,
             ..Process::default()
         };
-        self.tell(|| format!("replica {index} starts as {id}"));
+        self.tell(Line::ReplicaStarts(index, id));
         self.deliver_to_replica(index, life, Input::Start);
     }
 
@@ -77,7 +78,7 @@ impl World {
         if self.replicas[index].machine.take().is_none() {
             return;
         }
-        self.tell(|| format!("replica {index} dies"));
+        self.tell(Line::ReplicaDies(index));
         self.replicas[index].is_ready = false;
         self.fact(Fact::ReplicaDied(index));
         let life = self.replicas[index].life;
@@ -130,7 +131,7 @@ impl World {
         if !self.replica_may_hear(index, &mut input) {
             return;
         }
-        self.tell(|| format!("replica {index} <- {input:?}"));
+        self.tell(Line::ReplicaHears(index, &input));
         let now = self.replica_clock(index).shows(self.now);
         if let Some(machine) = &mut self.replicas[index].machine {
             machine.handle(now, input);
@@ -149,6 +150,10 @@ impl World {
         self.replicas[index].wake = None;
         if self.replicas[index].paused_until > self.now {
             return self.wake_replica_at(index, self.replicas[index].paused_until);
+        }
+        let machine = self.replicas[index].machine.as_ref().filter(|_| self.is_told());
+        if let Some((_, timer)) = machine.and_then(Machine::poll_timeout) {
+            self.tell(Line::ReplicaWakes(index, &timer));
         }
         let now = self.replica_clock(index).shows(self.now);
         if let Some(machine) = &mut self.replicas[index].machine {
@@ -219,7 +224,7 @@ impl World {
         if !self.replica_may_say(index, &mut output) {
             return;
         }
-        self.tell(|| format!("replica {index} -> {output:?}"));
+        self.tell(Line::ReplicaDoes(index, &output));
         match output {
             Output::Store(effect, op) => {
                 match &op {

@@ -246,7 +246,7 @@ impl World {
     pub(crate) fn story(&mut self) -> Vec<String> {
         match &mut self.telling {
             Telling::Kept(lines) => std::mem::take(lines),
-            Telling::Digested(_) | Telling::Dropped => Vec::new(),
+            Telling::Digested(_) | Telling::Recorded(_) | Telling::Dropped => Vec::new(),
         }
     }
 
