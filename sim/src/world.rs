@@ -43,7 +43,7 @@ use holdfast_core::table::Moved;
 use holdfast_core::time::Instant;
 use knife::{Knife, Mishap, Who};
 use queue::Queue;
-
+use recorded::Touched;
 use replicas::{Call, Process};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -297,13 +297,13 @@ impl World {
         self.now = at;
         self.events += 1;
         self.digest = Rng::new(self.digest ^ at.rotate_left(20) ^ seq).any();
-        if matches!(self.telling, Telling::Recorded(_)) {
-            self.record_event(seq, &event);
+        if !matches!(self.telling, Telling::Recorded(_)) {
+            return self.perform_event(*event);
         }
+        let touched = Touched::by(&event);
+        self.record_event(seq, &event);
         self.perform_event(*event);
-        if matches!(self.telling, Telling::Recorded(_)) {
-            self.record_state();
-        }
+        self.record_state(touched);
     }
 
     fn perform_event(&mut self, event: Event) {

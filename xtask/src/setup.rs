@@ -26,7 +26,7 @@ struct Tool {
     needed_for: &'static str,
 }
 
-const TOOLS: [Tool; 3] = [
+const TOOLS: [Tool; 4] = [
     Tool {
         program: "redis-server",
         package: "redis-server",
@@ -41,6 +41,11 @@ const TOOLS: [Tool; 3] = [
         program: "ip",
         package: "iproute2",
         needed_for: "tests: network namespaces",
+    },
+    Tool {
+        program: "chromium",
+        package: "chromium",
+        needed_for: "tests: the story of a run as a page",
     },
 ];
 

@@ -23,7 +23,7 @@ pub struct Record {
     pub from: u64,
     /// Up to when.
     pub until: u64,
-    /// How long the run was.
+    /// How long the run was: to its end, or until it went wrong.
     pub end: u64,
     /// When its faults were over.
     pub calm: Option<u64>,

@@ -11,11 +11,17 @@ use crate::clock::Clock;
 use crate::fact::Fact;
 use crate::oracle::Violation;
 use crate::plan::{Fault, Plan};
+use holdfast_core::actor::Actor;
 use holdfast_core::effect::{StoreOp, StoreReply};
-use holdfast_core::id::{ActorKey, EffectId, LeaseToken, NodeName, PodUid, RequestId};
+use holdfast_core::id::{ActorKey, Edition, EffectId, LeaseToken, NodeName, PodUid, RequestId};
 use holdfast_core::replica::{Input, Output};
+use holdfast_core::table::Kind as _;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+/// The first two lanes.
+const FAULTS: usize = 0;
+const CALLERS: usize = 1;
 
 /// Which part of a run is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +52,12 @@ pub(crate) struct Recorder {
     plan: Arc<Plan>,
     window: Window,
     lanes: Vec<Lane>,
+    replicas: Vec<usize>,
+    store: usize,
+    nodes: Vec<usize>,
+    nodes_named: BTreeMap<NodeName, usize>,
     workers: BTreeMap<PodUid, usize>,
-    nodes: BTreeMap<NodeName, usize>,
+    objects: usize,
     actors: BTreeMap<ActorKey, usize>,
     entries: VecDeque<Entry>,
     next: u32,
@@ -61,6 +71,9 @@ pub(crate) struct Recorder {
     leases: BTreeMap<(usize, EffectId), (LeaseToken, u64)>,
     /// From when on each lease is believed in, once it is.
     granted: BTreeMap<LeaseToken, u64>,
+    /// What the store had when it was last looked at: leases, and records.
+    held: BTreeMap<ActorKey, (LeaseToken, u64)>,
+    stored: BTreeMap<ActorKey, Edition>,
     calm: Option<u64>,
 }
 
@@ -77,7 +90,7 @@ pub(crate) enum Track {
     Session,
     Sandbox,
     Act,
-    State,
+    State(ActorKey),
 }
 
 /// What has been seen while the current event is performed.
@@ -99,8 +112,12 @@ impl Recorder {
             plan: plan.clone(),
             window,
             lanes: Vec::new(),
+            replicas: Vec::new(),
+            store: 0,
+            nodes: Vec::new(),
+            nodes_named: BTreeMap::new(),
             workers: BTreeMap::new(),
-            nodes: BTreeMap::new(),
+            objects: 0,
             actors: BTreeMap::new(),
             entries: VecDeque::new(),
             next: 0,
@@ -112,6 +129,8 @@ impl Recorder {
             asks: BTreeMap::new(),
             leases: BTreeMap::new(),
             granted: BTreeMap::new(),
+            held: BTreeMap::new(),
+            stored: BTreeMap::new(),
             calm: None,
         };
         recorder.lay_out();
@@ -123,13 +142,15 @@ impl Recorder {
         self.lane("faults", Group::Faults, None);
         self.lane("callers", Group::Callers, None);
         for (index, clock) in plan.world.replicas.iter().enumerate() {
-            self.lane(format!("replica-{index}"), Group::Replica, Some(*clock));
+            let lane = self.lane(format!("replica-{index}"), Group::Replica, Some(*clock));
+            self.replicas.push(lane);
         }
-        self.lane("store", Group::Store, Some(plan.world.store));
+        self.store = self.lane("store", Group::Store, Some(plan.world.store));
         for (index, node) in plan.world.nodes.iter().enumerate() {
             let name = format!("node-{index}");
             let lane = self.lane(name.clone(), Group::Node, Some(node.clock));
-            self.nodes.insert(name.into(), lane);
+            self.nodes.push(lane);
+            self.nodes_named.insert(name.into(), lane);
             for worker in 0..node.workers {
                 let lane = self.lane(
                     format!("worker {index}.{worker}"),
@@ -139,7 +160,7 @@ impl Recorder {
                 self.workers.insert(format!("uid-{index}-{worker}").into(), lane);
             }
         }
-        self.lane("objects", Group::Objects, None);
+        self.objects = self.lane("objects", Group::Objects, None);
         for actor in 0..plan.world.actors {
             let key = ActorKey::new("space", format!("actor-{actor}"));
             let lane = self.lane(key.name.as_str(), Group::Actor, None);
@@ -158,20 +179,14 @@ impl Recorder {
 
     /// Where that is.
     pub(crate) fn lane_of(&self, place: &Place) -> Option<usize> {
-        let first = |group| self.lanes.iter().position(|lane| lane.group == group);
-        let nth = |group, index: usize| {
-            let mut lanes = self.lanes.iter().enumerate();
-            let found = lanes.by_ref().filter(|(_, lane)| lane.group == group).nth(index);
-            found.map(|(number, _)| number)
-        };
         match place {
-            Place::Faults => first(Group::Faults),
-            Place::Callers => first(Group::Callers),
-            Place::Store => first(Group::Store),
-            Place::Objects => first(Group::Objects),
-            Place::Replica(index) => nth(Group::Replica, *index),
-            Place::Node(index) => nth(Group::Node, *index),
-            Place::NodeNamed(name) => self.nodes.get(name).copied(),
+            Place::Faults => Some(FAULTS),
+            Place::Callers => Some(CALLERS),
+            Place::Store => Some(self.store),
+            Place::Objects => Some(self.objects),
+            Place::Replica(index) => self.replicas.get(*index).copied(),
+            Place::Node(index) => self.nodes.get(*index).copied(),
+            Place::NodeNamed(name) => self.nodes_named.get(name).copied(),
             Place::Worker(uid) => self.workers.get(uid).copied(),
             Place::Actor(key) => self.actors.get(key).copied(),
             Place::Same => None,
@@ -219,10 +234,10 @@ impl Recorder {
                 };
                 if let Some(lasts) = lasts {
                     let about = self.about_last();
-                    let fault = self.bar(now, 0, Span::Fault, about);
+                    let fault = self.bar(now, FAULTS, Span::Fault, about);
                     let until = Some(now + lasts);
                     self.open
-                        .insert((0, Track::Fault(number)), Bar { until, ..fault });
+                        .insert((FAULTS, Track::Fault(number)), Bar { until, ..fault });
                 }
             }
             Line::ReplicaDoes(
@@ -266,7 +281,7 @@ impl Recorder {
         };
         let parent = cause.and_then(|number| self.entry(number));
         let lane = self.lane_of(&seen.place);
-        let lane = lane.or(parent.map(|entry| entry.lane)).unwrap_or(0);
+        let lane = lane.or(parent.map(|entry| entry.lane)).unwrap_or(FAULTS);
         let mut about = seen.about;
         let asked = seen.request.and_then(|id| self.asks.get(&id));
         about.actor = about.actor.or_else(|| asked.cloned());
@@ -331,9 +346,9 @@ impl Recorder {
                     actor: Some(actor.clone()),
                     ..About::default()
                 };
-                self.lasts(now, 1, Track::Request(*id), Some((Span::Request, about)));
+                self.lasts(now, CALLERS, Track::Request(*id), Some((Span::Request, about)));
             }
-            Fact::Told(id, _) | Fact::Unheard(id) => self.lasts(now, 1, Track::Request(*id), None),
+            Fact::Told(id, _) | Fact::Unheard(id) => self.lasts(now, CALLERS, Track::Request(*id), None),
             Fact::Believes {
                 actor,
                 replica,
@@ -401,30 +416,52 @@ impl Recorder {
 
     /// The leases that the store has, each with its holder and its end in true time.
     pub(crate) fn holds(&mut self, now: u64, held: &BTreeMap<ActorKey, (LeaseToken, u64)>) {
-        let store = self.lane_of(&Place::Store);
         let over = |track: &Track| matches!(track, Track::Lease(key) if !held.contains_key(key));
         self.ends(now, over);
         for (key, (token, until)) in held {
+            if self.held.get(key) == Some(&(*token, *until)) {
+                continue;
+            }
             let about = About {
                 label: key.name.to_string(),
                 detail: format!("lease {token}"),
                 actor: Some(key.clone()),
                 ..About::default()
             };
-            for lane in store.into_iter().chain(self.actors.get(key).copied()) {
+            for lane in [Some(self.store), self.actors.get(key).copied()]
+                .into_iter()
+                .flatten()
+            {
                 let track = Track::Lease(key.clone());
                 self.lasts(now, lane, track.clone(), Some((Span::Lease, about.clone())));
                 self.expires(lane, track, *until);
             }
         }
+        self.held = held.clone();
     }
 
-    /// Every actor, and where it is.
-    pub(crate) fn actors(&self) -> Vec<(ActorKey, usize)> {
-        self.actors
-            .iter()
-            .map(|(key, lane)| (key.clone(), *lane))
-            .collect()
+    /// The records that the store has.
+    pub(crate) fn stores(&mut self, now: u64, actors: &BTreeMap<ActorKey, Actor>) {
+        let gone = |track: &Track| matches!(track, Track::State(key) if !actors.contains_key(key));
+        self.ends(now, gone);
+        self.stored.retain(|key, _| actors.contains_key(key));
+        for (key, actor) in actors {
+            let Some(lane) = self.actors.get(key).copied() else {
+                continue;
+            };
+            if self.stored.get(key) == Some(&actor.edition()) {
+                continue;
+            }
+            self.stored.insert(key.clone(), actor.edition());
+            let about = About {
+                label: actor.status().name().to_string(),
+                actor: Some(key.clone()),
+                worker: actor.assignment().map(|on| on.pod_uid.clone()),
+                op: actor.operation(),
+                ..About::default()
+            };
+            self.lasts(now, lane, Track::State(key.clone()), Some((Span::State, about)));
+        }
     }
 
     fn ends(&mut self, now: u64, is_it: impl Fn(&Track) -> bool) {
@@ -478,6 +515,8 @@ impl Recorder {
         verdicts: &BTreeMap<String, u64>,
         violation: Option<&Violation>,
     ) -> Record {
+        // Nothing is played any more after that.
+        let end = violation.map_or(end, |violation| violation.at);
         let mut violated = None;
         if let Some(violation) = violation.filter(|violation| violation.at <= self.window.until) {
             let about = About {

@@ -3,7 +3,7 @@
 use super::callers::AskedBy;
 use super::knife::name_of_step;
 use super::{Event, Story, Telling, World};
-use crate::host::Ateom;
+use crate::host::{Ateom, Host};
 use crate::oracle::Violation;
 use crate::plan::Plan;
 use crate::story::line::Line;
@@ -11,14 +11,51 @@ use crate::story::recorder::{Recorder, Track, Window};
 use crate::story::seen::{Place, Seen};
 use crate::story::{About, Kind, Record, Span};
 use holdfast_core::licence::Hold;
-use holdfast_core::table::Kind as _;
 use std::any::Any;
+use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
+
+/// Whose state an event may have changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Touched {
+    Replica(usize),
+    /// An atelet, and the workers beside it.
+    Node(usize),
+    Store,
+    Anybody,
+}
+
+impl Touched {
+    pub(super) fn by(event: &Event) -> Touched {
+        match event {
+            Event::Replica(index, ..) | Event::ReplicaWake(index, _) | Event::ReplicaStarts(index) => {
+                Touched::Replica(*index)
+            }
+            Event::Node(index, ..)
+            | Event::NodeWake(index, _)
+            | Event::NodeStarts(index)
+            | Event::Step(index, ..)
+            | Event::AtAteom(index, ..)
+            | Event::AteomAsked(index, ..)
+            | Event::AteomDone(index, ..)
+            | Event::AteomJoined(index, ..)
+            | Event::AteomStarts(index, _)
+            | Event::AteomTended(index, ..)
+            | Event::AteomWakes(index, _)
+            | Event::Kept(index, ..)
+            | Event::PullMoves(index, ..)
+            | Event::PodEnds(index, _) => Touched::Node(*index),
+            Event::AtStore(..) => Touched::Store,
+            _ => Touched::Anybody,
+        }
+    }
+}
 
 impl World {
     /// Plays a plan to its end, or until a machine panics, and keeps this part of it.
     pub(crate) fn record(plan: Plan, window: Window) -> Record {
         let mut world = World::new(plan, Story::Recorded(window));
+        world.record_state(Touched::Anybody);
         let played = panic::catch_unwind(AssertUnwindSafe(|| world.play()));
         let violation = match played {
             Ok(()) => world.oracles.violation().cloned(),
@@ -137,20 +174,28 @@ impl World {
         }
     }
 
-    /// An event has been performed: this is how things are now.
-    pub(super) fn record_state(&mut self) {
+    /// An event has been performed: this is how things are now with those whom it may have changed.
+    pub(super) fn record_state(&mut self, touched: Touched) {
         let Telling::Recorded(mut recorder) = std::mem::replace(&mut self.telling, Telling::Dropped) else {
             return;
         };
-        self.record_processes(&mut recorder);
-        self.record_workers(&mut recorder);
-        self.record_store(&mut recorder);
+        match touched {
+            Touched::Replica(index) => self.record_replicas(&mut recorder, index..index + 1),
+            Touched::Node(index) => self.record_nodes(&mut recorder, index..index + 1),
+            Touched::Store => self.record_store(&mut recorder),
+            Touched::Anybody => {
+                self.record_replicas(&mut recorder, 0..self.replicas.len());
+                self.record_nodes(&mut recorder, 0..self.hosts.len());
+                self.record_store(&mut recorder);
+            }
+        }
         self.telling = Telling::Recorded(recorder);
     }
 
-    fn record_processes(&self, recorder: &mut Recorder) {
+    fn record_replicas(&self, recorder: &mut Recorder, indices: Range<usize>) {
         let now = self.now;
-        for (index, process) in self.replicas.iter().enumerate() {
+        for index in indices {
+            let process = &self.replicas[index];
             let Some(lane) = recorder.lane_of(&Place::Replica(index)) else {
                 continue;
             };
@@ -164,7 +209,13 @@ impl World {
                 process.machine.is_some(),
             );
         }
-        for (index, host) in self.hosts.iter().enumerate() {
+    }
+
+    fn record_nodes(&self, recorder: &mut Recorder, indices: Range<usize>) {
+        let now = self.now;
+        for index in indices {
+            let host = &self.hosts[index];
+            self.record_workers(recorder, host);
             let Some(lane) = recorder.lane_of(&Place::Node(index)) else {
                 continue;
             };
@@ -189,8 +240,8 @@ impl World {
         }
     }
 
-    fn record_workers(&self, recorder: &mut Recorder) {
-        for (uid, ateom) in self.hosts.iter().flat_map(|host| &host.ateoms) {
+    fn record_workers(&self, recorder: &mut Recorder, host: &Host) {
+        for (uid, ateom) in &host.ateoms {
             let Some(lane) = recorder.lane_of(&Place::Worker(uid.clone())) else {
                 continue;
             };
@@ -231,20 +282,7 @@ impl World {
         let until = |shown| self.plan.world.store.moment(shown);
         let held = leases.map(|(key, token, shown)| (key, (token, until(shown))));
         recorder.holds(now, &held.filter(|(_, (_, until))| now < *until).collect());
-        for lane in recorder.actors() {
-            let (key, lane) = lane;
-            let state = self.store.actors.get(&key).map(|actor| {
-                let about = About {
-                    label: actor.status().name().to_string(),
-                    actor: Some(key.clone()),
-                    worker: actor.assignment().map(|on| on.pod_uid.clone()),
-                    op: actor.operation(),
-                    ..About::default()
-                };
-                (Span::State, about)
-            });
-            recorder.lasts(now, lane, Track::State, state);
-        }
+        recorder.stores(now, &self.store.actors);
     }
 }
 
@@ -317,4 +355,49 @@ fn words_of(why: &(dyn Any + Send)) -> String {
     let text = why.downcast_ref::<&str>().map(|text| text.to_string());
     let text = text.or_else(|| why.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "a machine panicked, and did not say why".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Fault, Recipe, SECOND, Strike};
+
+    #[test]
+    fn a_panic_is_what_went_wrong_and_follows_from_what_was_seen_before_it() {
+        let mut plan = Recipe::small(1).plan();
+        // Nobody checks a plan that is made by hand: there is no such node.
+        plan.faults = vec![Strike {
+            at_us: 5 * SECOND,
+            fault: Fault::NodeDies {
+                node: 99,
+                after_outputs: 0,
+            },
+        }];
+        let record = World::record(plan, Window::WHOLE);
+        let violation = record.violation.as_ref().expect("it panics");
+        assert_eq!((violation.invariant, violation.at), ("panic", 5 * SECOND));
+        assert!(violation.what.contains("99"), "{}", violation.what);
+        let number = record.violated.expect("the entry is there");
+        let entry = record.entry(number).expect("the entry is there");
+        assert_eq!((entry.kind, entry.at), (Kind::Violation, 5 * SECOND));
+        assert_eq!(record.end, 5 * SECOND);
+        let last = entry
+            .cause
+            .and_then(|cause| record.entry(cause))
+            .expect("the strike");
+        assert_eq!(last.kind, Kind::Fault);
+    }
+
+    #[test]
+    fn who_is_never_looked_at_again_runs_on_in_the_record() {
+        let record = World::record(Recipe::small(3).plan(), Window::WHOLE);
+        let runs = |lane| {
+            let mut bars = record.bars.iter();
+            bars.any(|bar| bar.lane == lane && bar.span == Span::Runs && bar.until.is_none())
+        };
+        for (number, lane) in record.lanes.iter().enumerate() {
+            let is_process = lane.clock.is_some() && lane.name != "store";
+            assert_eq!(runs(number), is_process, "{lane:?}");
+        }
+    }
 }

@@ -2,8 +2,8 @@
 // The picture: lanes over true time, on two canvases. Whatever is narrower than a pixel is counted, and the rarest
 // kind in a pixel gives it its colour, so that nothing rare disappears.
 
-const GUTTER = 176, AXIS = 26, ENTRIES = 20, ROW = 13, PAD = 7;
-const FLIGHTS_MAX = 1500;
+const GUTTER = 176, AXIS = 26, ENTRIES = 20, ROW = 15, PAD = 6;
+const FLIGHTS_MAX = 1200, CHAIN_MAX = 40;
 const RARE_FIRST = ["violation", "fault", "lost", "process", "wakes", "fact", "done", "arrives", "does", "hears"];
 const BACKGROUND = new Set(["runs", "sleeps", "away"]);
 // In which order bars lie below the entries of their lane, and on how many rows each kind at most.
@@ -148,7 +148,7 @@ function draw() {
   if (view.scroll > highest) { view.scroll = highest; placeLanes(); }
   pen.fillStyle = paint.color.page;
   pen.fillRect(0, 0, w, h);
-  pen.font = "11px system-ui, 'DejaVu Sans', sans-serif";
+  pen.font = "10.5px system-ui, 'DejaVu Sans', sans-serif";
   pen.textBaseline = "middle";
   const seen = lanes.filter((lane) => lane.y + lane.height > AXIS && lane.y < h);
   pen.save();
@@ -220,7 +220,7 @@ function drawBars(pen, lane, w) {
     // Of bars that share a pixel one is drawn.
     if (end - x < 1 && lastX[row] !== undefined && x - lastX[row] < 1) continue;
     lastX[row] = x;
-    const wide = Math.max(1.5, end - x), y = lane.y + ENTRIES + row * ROW;
+    const wide = Math.max(1.5, end - x), y = lane.y + ENTRIES - 1 + row * ROW;
     const isMatch = filter.barMatches[i], number = bars.actor[i];
     pen.globalAlpha = isMatch ? 1 : 0.14;
     let color = paint.actor[number], ink = paint.color.page;
@@ -257,7 +257,7 @@ function drawBars(pen, lane, w) {
       pen.fillRect(x, y + 1, wide, ROW - 3);
     }
     pen.globalAlpha = isMatch ? 1 : 0.3;
-    if (wide > 26) label(pen, barText(i), x + 4, y + ROW / 2 - 0.5, wide - 8, ink);
+    if (wide > 26) label(pen, barText(i), x + 5, y + ROW / 2, wide - 9, ink);
     if (view.selected?.bar === i) {
       pen.globalAlpha = 1;
       pen.strokeStyle = paint.color.text;
@@ -274,8 +274,8 @@ function barText(i) {
   const span = record.spanOf(i), text = record.labelOf(record.bars, i);
   const isActors = record.lanes[record.bars.lane[i]].group === "actor";
   const actor = record.actorOf(record.bars, i).split("/").at(-1);
-  if (span === "belief") return isActors ? `believed by ${text}` : `believes: ${actor}`;
-  if (span === "lease") return isActors ? `lease, ${record.detailOf(record.bars, i).slice(6)}` : `lease ${text}`;
+  if (span === "belief") return isActors ? `${text} believes` : actor;
+  if (span === "lease") return isActors ? record.detailOf(record.bars, i) : actor;
   if (span === "request") return `${text} ${actor}`;
   return text;
 }
@@ -296,7 +296,7 @@ function drawEntries(pen, lane) {
     // What happens at one moment is set side by side.
     shift = record.at[i] === before ? Math.min(shift + 8, 96) : 0;
     before = record.at[i];
-    const kind = record.kindOf(i), x = toX(record.at[i]) + shift;
+    const kind = record.kindOf(i), x = toX(record.at[i]) + (kind === "violation" ? 0 : shift);
     const from = record.cause[i];
     pen.fillStyle = pen.strokeStyle = paint.color[kind];
     pen.globalAlpha = filter.matches[i] ? 1 : 0.15;
@@ -379,8 +379,10 @@ function drawFlights(pen) {
     flights.push(i);
   }
   if (flights.length > FLIGHTS_MAX) return;
-  const strength = Math.max(0.12, 0.6 - flights.length / 900);
-  for (const i of flights) flight(pen, i, paint.color[record.kindOf(i)], strength, 1);
+  const strength = Math.max(0.1, 0.6 - flights.length / 600);
+  // What comes about at once, elsewhere, takes no time: a line straight down, of which few are enough.
+  const isCrowded = flights.length > 200;
+  for (const i of flights) if (!isCrowded || record.at[record.cause[i]] < record.at[i]) flight(pen, i, paint.color[record.kindOf(i)], strength, 1);
 }
 
 function flight(pen, i, color, alpha, thick) {
@@ -406,7 +408,7 @@ function flight(pen, i, color, alpha, thick) {
 function drawChain(pen) {
   const entry = view.selected?.entry;
   if (entry === undefined) return;
-  for (const i of causesOf(entry)) {
+  for (const i of causesOf(entry).slice(0, CHAIN_MAX)) {
     if (record.cause[i] >= 0) flight(pen, i, paint.color.accent, 0.95, 2);
   }
   for (const i of record.consequences(entry).subarray(0, 200)) flight(pen, i, paint.color.good, 0.95, 2);
@@ -524,7 +526,7 @@ function drawGutter(pen, lanes, h) {
     pen.fillStyle = paint.color.faint;
     if (shown !== null) {
       // Below the name, where the lane has room for it; beside it otherwise.
-      const clock = seconds(shown, 3) + (lane.gain ? ` ${lane.gain > 0 ? "+" : "−"}${Math.abs(lane.gain)}ppm` : "");
+      const clock = seconds(shown, 3) + " s" + (lane.gain ? ` ${lane.gain > 0 ? "+" : "−"}${Math.abs(lane.gain)} ppm` : "");
       if (lane.height > 34) pen.fillText(clock, 12, lane.y + ENTRIES + 6);
       else pen.fillText(seconds(shown, 3), 84, lane.y + ENTRIES / 2);
     }
@@ -534,7 +536,7 @@ function drawGutter(pen, lanes, h) {
   pen.fillStyle = paint.color.edge;
   pen.fillRect(GUTTER - 1, AXIS, 1, h - AXIS);
   pen.restore();
-  pen.font = "11px system-ui, 'DejaVu Sans', sans-serif";
+  pen.font = "10.5px system-ui, 'DejaVu Sans', sans-serif";
   pen.fillStyle = paint.color.faint;
   pen.fillText("true time →", 12, AXIS / 2);
 }
@@ -547,9 +549,9 @@ function drawOverview() {
   pen.fillRect(0, 0, w, h);
   if (!paint.density || paint.density.width !== w) paint.density = densityOf(w);
   const { all, likes } = paint.density;
-  const most = Math.log2(2 + Math.max(...all));
+  const most = Math.max(1, ...all);
   for (let column = 0; column < all.length; column++) {
-    const tall = (count) => (Math.log2(1 + count) / most) * (h - 12);
+    const tall = (count) => Math.sqrt(count / most) * (h - 12);
     pen.fillStyle = paint.color.edge;
     pen.fillRect(GUTTER + column * 2, h - 8 - tall(all[column]), 2, tall(all[column]));
     pen.fillStyle = paint.color.accent;
@@ -570,7 +572,7 @@ function drawOverview() {
   pen.globalAlpha = 1;
   pen.strokeStyle = paint.color.accent;
   pen.strokeRect(left + 0.5, 0.5, Math.max(2, right - left - 1), h - 1);
-  pen.font = "11px system-ui, 'DejaVu Sans', sans-serif";
+  pen.font = "10.5px system-ui, 'DejaVu Sans', sans-serif";
   pen.textBaseline = "middle";
   pen.fillStyle = paint.color.faint;
   pen.fillText("all of it", 12, h / 2 - 6);

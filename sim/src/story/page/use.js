@@ -191,14 +191,15 @@ function describe() {
   if (!isBar && raw.violation?.entry === i) aside.append(make("h3", "The oracle says"));
   else if (record.detailOf(of, i)) aside.append(make("h3", "All of it"));
   if (record.detailOf(of, i)) aside.append(make("pre", record.detailOf(of, i)));
-  const ago = (entry) => (isBar ? `${seconds(record.at[entry])} s` : `${seconds(record.at[entry] - record.at[i])} s`);
+  const ago = (entry) => (isBar ? `${seconds(record.at[entry])} s` : `${seconds(record.at[i] - record.at[entry])} s before`);
+  const later = (entry) => `${seconds(record.at[entry] - record.at[i])} s later`;
   if (isBar) {
     if (of.cause[i] >= 0) aside.append(...list("Began with", [of.cause[i]], ago));
   } else {
     const causes = causesOf(i).slice(1);
     aside.append(...list("Follows from", causes, ago, 20));
     if (record.cause[causes.at(-1) ?? i] === -2) aside.append(make("small", "what that follows from is before this record"));
-    aside.append(...list("What follows", [...record.consequences(i)], (entry) => `+${ago(entry)}`));
+    aside.append(...list("What follows", [...record.consequences(i)], later));
   }
   element("where").setAttribute("aria-live", "polite");
 }
@@ -243,11 +244,13 @@ function address() {
   for (const which of ["actor", "worker", "op"]) {
     if (filter[which]) at.set(which, raw[which + "s"][filter[which] - 1]);
   }
+  if (isThemeChosen) at.set("theme", document.documentElement.dataset.theme);
   return at.toString();
 }
 
 function goTo(fragment) {
   const at = new URLSearchParams(fragment.replace(/^#/, ""));
+  if (["dark", "light"].includes(at.get("theme"))) theme(at.get("theme"));
   filter.text = at.get("q") ?? "";
   for (const which of ["actor", "worker", "op"]) filter[which] = raw[which + "s"].indexOf(at.get(which)) + 1;
   const entry = Number(at.get("e") ?? NaN) - raw.first, bar = Number(at.get("b") ?? NaN);
@@ -399,20 +402,24 @@ function toConsequence() {
   if (next !== undefined) select(next);
 }
 
-function theme() {
-  const isDark = document.documentElement.dataset.theme === "dark";
-  document.documentElement.dataset.theme = isDark ? "light" : "dark";
+let isThemeChosen = false;
+function theme(wanted) {
+  isThemeChosen = true;
+  document.documentElement.dataset.theme = wanted;
   readTheme();
   legend();
   describe();
+  remember();
   redraw();
 }
+
+const otherTheme = () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
 
 const KEYS = {
   v: goToViolation, "/": () => element("search").focus(), n: () => stepMatch(1), N: () => stepMatch(-1),
   ".": () => step(1), ",": () => step(-1), "[": toCause, "]": toConsequence,
   ArrowLeft: () => move(-0.15), ArrowRight: () => move(0.15), ArrowUp: () => scroll(-60), ArrowDown: () => scroll(60),
-  "+": () => zoom(0.5), "=": () => zoom(0.5), "-": () => zoom(2), f: fit, a: onlyActor, d: theme, Escape: escape,
+  "+": () => zoom(0.5), "=": () => zoom(0.5), "-": () => zoom(2), f: fit, a: onlyActor, d: otherTheme, Escape: escape,
   "?": () => element("keys").showModal(), Home: () => show(raw.from, raw.from + view.t1 - view.t0),
   End: () => show(raw.until - (view.t1 - view.t0), raw.until),
 };
@@ -441,8 +448,10 @@ function options(select, title, table) {
 }
 
 const KIND_TITLES = {
-  hears: "a machine hears", does: "a machine asks for", wakes: "a timer", arrives: "a message comes", done: "work is done",
-  lost: "it comes to nobody", fact: "it is so", process: "a process begins or ends", fault: "a fault", violation: "the violation",
+  hears: "a machine is told something", does: "a machine asks for something", wakes: "a timer of a machine goes off",
+  arrives: "a message comes", done: "what took a while is done", lost: "a message comes to nobody",
+  fact: "this is so, whoever knows of it", process: "a process begins or ends", fault: "the outside goes wrong",
+  violation: "what must never be",
 };
 
 function legend() {
@@ -450,10 +459,10 @@ function legend() {
   box.replaceChildren();
   raw.kinds.forEach((kind, number) => {
     if (!record.kind.includes(number)) return;
-    const button = make("button", undefined, { type: "button", "aria-pressed": String(!filter.hidden.has(number)), "data-kind": kind });
+    const button = make("button", undefined, { type: "button", "aria-pressed": String(!filter.hidden.has(number)), title: `${KIND_TITLES[kind] ?? kind}. Press to hide` });
     const dot = make("i");
     dot.style.background = paint.color[kind];
-    button.append(dot, KIND_TITLES[kind] ?? kind);
+    button.append(dot, kind);
     button.addEventListener("click", () => {
       if (!filter.hidden.delete(number)) filter.hidden.add(number);
       button.setAttribute("aria-pressed", String(!filter.hidden.has(number)));
@@ -467,9 +476,9 @@ function legend() {
     span.append(sample, text);
     box.append(span);
   };
-  key("lease, as the store has it", `background:${paint.actor[1] ?? paint.color.accent}`);
-  key("as it is believed", `border:1px solid ${paint.actor[1] ?? paint.color.accent}`);
-  key("no longer covered", `background:repeating-linear-gradient(135deg,${paint.color.bad} 0 2px,transparent 2px 5px)`);
+  key("lease in the store", `background:${paint.actor[1] ?? paint.color.accent}`);
+  key("believed", `border:1px solid ${paint.actor[1] ?? paint.color.accent}`);
+  key("believed too long", `background:repeating-linear-gradient(135deg,${paint.color.bad} 0 2px,transparent 2px 5px)`);
 }
 
 function sentence() {
@@ -508,7 +517,7 @@ function begin() {
   element("in").addEventListener("click", () => zoom(0.5));
   element("out").addEventListener("click", () => zoom(2));
   element("fit").addEventListener("click", fit);
-  element("theme").addEventListener("click", theme);
+  element("theme").addEventListener("click", otherTheme);
   element("help").addEventListener("click", () => element("keys").showModal());
   element("before").addEventListener("click", () => stepMatch(-1));
   element("after").addEventListener("click", () => stepMatch(1));
