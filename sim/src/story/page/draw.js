@@ -174,13 +174,16 @@ function drawBackground(pen, lane, w) {
   const top = lane.y, tall = lane.height - 1;
   if (["replica", "node", "worker"].includes(lane.group)) {
     // Where nothing says that it runs, it does not.
-    hatched(pen, GUTTER, top, w - GUTTER, tall, paint.color.edge);
-    pen.fillStyle = paint.color.page;
+    let since = GUTTER;
+    const gap = (until) => {
+      if (until - since > 0.5) hatched(pen, since, top, until - since, tall, paint.color.edge);
+    };
     for (const i of lane.background) {
-      if (record.spanOf(i) !== "runs") continue;
-      const x = Math.max(GUTTER, toX(bars.from[i])), end = Math.min(w, toX(bars.until[i]));
-      if (end > x) pen.fillRect(x, top, end - x, tall);
+      if (record.spanOf(i) !== "runs" || bars.until[i] < view.t0 || bars.from[i] > view.t1) continue;
+      gap(toX(bars.from[i]));
+      since = Math.max(since, Math.min(w, toX(bars.until[i])));
     }
+    gap(w);
   }
   for (const i of lane.background) {
     const span = record.spanOf(i);
@@ -228,7 +231,9 @@ function drawBars(pen, lane, w) {
     if (span === "fault") color = paint.color.fault;
     if (span === "session") color = paint.color.faint;
     pen.fillStyle = pen.strokeStyle = color;
-    if (span === "belief" || span === "session" || span === "request") {
+    if (wide < 3 && !Number.isFinite(bars.covered[i])) {
+      pen.fillRect(x, y + 1, wide, ROW - 3);
+    } else if (span === "belief" || span === "session" || span === "request") {
       const safe = Math.min(end, toX(bars.covered[i]));
       pen.save();
       pen.globalAlpha *= 0.28;
@@ -281,7 +286,7 @@ function barText(i) {
 }
 
 function isDrawn(i) {
-  return !filter.hidden.has(record.kind[i]);
+  return !filter.isHidden[record.kind[i]];
 }
 
 function drawEntries(pen, lane) {
@@ -342,14 +347,16 @@ function drawDensity(pen, lane, first, last, y) {
   const counts = new Uint32Array(columns), likes = new Uint32Array(columns), rarest = new Uint8Array(columns).fill(99);
   const rank = record.raw.kinds.map((kind) => RARE_FIRST.indexOf(kind));
   const scale = width() / (view.t1 - view.t0) / wide;
+  // The one loop that goes over everything in view.
+  const { at, kind } = record, { entries } = lane, { matches, isHidden } = filter, { t0 } = view;
   for (let n = first; n < last; n++) {
-    const i = lane.entries[n];
-    if (!isDrawn(i)) continue;
-    const column = ((record.at[i] - view.t0) * scale) | 0;
+    const i = entries[n], k = kind[i];
+    if (isHidden[k]) continue;
+    const column = ((at[i] - t0) * scale) | 0;
     counts[column]++;
-    if (!filter.matches[i]) continue;
+    if (!matches[i]) continue;
     likes[column]++;
-    rarest[column] = Math.min(rarest[column], rank[record.kind[i]]);
+    if (rank[k] < rarest[column]) rarest[column] = rank[k];
   }
   for (let column = 0; column < columns; column++) {
     if (!counts[column]) continue;
@@ -550,13 +557,17 @@ function drawOverview() {
   if (!paint.density || paint.density.width !== w) paint.density = densityOf(w);
   const { all, likes } = paint.density;
   const most = Math.max(1, ...all);
-  for (let column = 0; column < all.length; column++) {
-    const tall = (count) => Math.sqrt(count / most) * (h - 12);
-    pen.fillStyle = paint.color.edge;
-    pen.fillRect(GUTTER + column * 2, h - 8 - tall(all[column]), 2, tall(all[column]));
-    pen.fillStyle = paint.color.accent;
-    pen.fillRect(GUTTER + column * 2, h - 8 - tall(likes[column]), 2, tall(likes[column]));
-  }
+  const columns = (counts, color) => {
+    pen.fillStyle = color;
+    pen.beginPath();
+    counts.forEach((count, column) => {
+      const tall = Math.sqrt(count / most) * (h - 12);
+      if (count) pen.rect(GUTTER + column * 2, h - 8 - tall, 2, tall);
+    });
+    pen.fill();
+  };
+  columns(all, paint.color.edge);
+  columns(likes, paint.color.accent);
   const { bars } = record;
   pen.fillStyle = paint.color.fault;
   for (let i = 0; i < bars.count; i++) {

@@ -85,7 +85,7 @@ function seconds(micros, digits = 6) {
 
 // What is asked for, and which entries and bars are like that.
 const filter = {
-  text: "", actor: 0, worker: 0, op: 0, hidden: new Set(),
+  text: "", actor: 0, worker: 0, op: 0, isHidden: new Uint8Array(record.raw.kinds.length),
   isOn: false, matches: new Uint8Array(record.count), barMatches: new Uint8Array(record.bars.count), hits: new Int32Array(0),
 
   apply() {
@@ -109,7 +109,7 @@ const filter = {
         || found.worker[of.worker[i]] || found.op[of.op[i]] || found.lane[of.lane[i]]);
     const hits = [];
     for (let i = 0; i < record.count; i++) {
-      const is = !this.hidden.has(record.kind[i]) && isLike(record, i);
+      const is = !this.isHidden[record.kind[i]] && isLike(record, i);
       this.matches[i] = is ? 1 : 0;
       if (is && this.isOn) hits.push(i);
     }

@@ -459,13 +459,13 @@ function legend() {
   box.replaceChildren();
   raw.kinds.forEach((kind, number) => {
     if (!record.kind.includes(number)) return;
-    const button = make("button", undefined, { type: "button", "aria-pressed": String(!filter.hidden.has(number)), title: `${KIND_TITLES[kind] ?? kind}. Press to hide` });
+    const button = make("button", undefined, { type: "button", "aria-pressed": String(!filter.isHidden[number]), title: `${KIND_TITLES[kind] ?? kind}. Press to hide` });
     const dot = make("i");
     dot.style.background = paint.color[kind];
     button.append(dot, kind);
     button.addEventListener("click", () => {
-      if (!filter.hidden.delete(number)) filter.hidden.add(number);
-      button.setAttribute("aria-pressed", String(!filter.hidden.has(number)));
+      filter.isHidden[number] ^= 1;
+      button.setAttribute("aria-pressed", String(!filter.isHidden[number]));
       filtered();
     });
     box.append(button);
