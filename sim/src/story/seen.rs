@@ -409,7 +409,10 @@ fn of_fact(fact: &Fact) -> Option<Seen> {
         | Fact::Wrong { .. }
         | Fact::Moved(_) => None,
         // One that has no words of its own is shown where it came about.
-        _ => seen(Place::Same, about(&name(fact))),
+        _ => Some(Seen {
+            inherits: true,
+            ..seen(Place::Same, about(&name(fact)))?
+        }),
     }
 }
 
