@@ -5,7 +5,7 @@
 
 use holdfast_sim::campaign::{Campaign, Tally};
 use holdfast_sim::plan::{Plan, Recipe};
-use holdfast_sim::world::Story;
+use holdfast_sim::world::{Story, World};
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -119,6 +119,7 @@ fn play(name: &str, plans: u64, plan: Draw<'_>, wish: &Wish) -> u64 {
     let campaign = Campaign {
         plans: (plans + of - nth) / of,
         plan: &|played| plan(number(played)),
+        world: &World::new,
         jobs: wish.jobs,
         story: Story::Dropped,
         failures_max: TOLD_MAX,
@@ -189,6 +190,7 @@ fn digests() -> Vec<String> {
             let campaign = Campaign {
                 plans: 1,
                 plan: &|_| plan(seed),
+                world: &World::new,
                 jobs: NonZeroUsize::MIN,
                 story: Story::Digested,
                 failures_max: 0,

@@ -24,6 +24,8 @@ pub struct Campaign<'a> {
     pub plans: u64,
     /// The one of that number, counted from 0: always the same.
     pub plan: &'a (dyn Fn(u64) -> Plan + Sync),
+    /// The world that plays it: [`World::new`], or one with a bug of the museum in it.
+    pub world: &'a (dyn Fn(Plan, Story) -> World + Sync),
     /// How many threads play them.
     pub jobs: NonZeroUsize,
     /// Whether all that machines hear and do becomes part of the digest, which is slower.
@@ -104,7 +106,7 @@ impl Campaign<'_> {
     fn play_one(&self, number: u64) -> Played {
         let plan = (self.plan)(number);
         let kinds = plan.kinds();
-        let outcome = World::new(plan.clone(), self.story).run();
+        let outcome = (self.world)(plan.clone(), self.story).run();
         let failure = |violation| Failure { plan, violation };
         Played {
             number,
@@ -154,6 +156,7 @@ mod tests {
         Campaign {
             plans: 12,
             plan,
+            world: &World::new,
             jobs: NonZeroUsize::new(jobs).unwrap(),
             story: Story::Digested,
             failures_max: 2,

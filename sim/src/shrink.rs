@@ -7,7 +7,6 @@
 
 use crate::clock::Clock;
 use crate::plan::{Fault, Plan, Target};
-use crate::world::run;
 use std::cell::Cell;
 
 /// With how many seeds of its noise a plan is tried.
@@ -15,14 +14,8 @@ const SEEDS: u64 = 3;
 /// The shortest gap or duration that is worth halving, in microseconds.
 const SHORT: u64 = 1_000;
 
-/// Says how a plan goes wrong, if it does: such as [`how`].
+/// Says how a plan goes wrong, if it does: such as by [`crate::oracle::Violation::gist`].
 pub type Judge<'a> = &'a dyn Fn(&Plan) -> Option<String>;
-
-/// How the machines of this version go wrong when they play the plan.
-pub fn how(plan: &Plan) -> Option<String> {
-    let violation = run(plan.clone()).violation?;
-    Some(violation.gist())
-}
 
 /// How far a plan could be shrunk.
 #[derive(Clone, Debug)]

@@ -245,11 +245,15 @@ impl World {
     /// Runs it: a storm, a calm, then every actor is asked to serve once more. A machine that panics is a
     /// violation like any other.
     pub fn run(mut self) -> Outcome {
+        self.play_out();
+        self.outcome()
+    }
+
+    fn play_out(&mut self) {
         if let Err(what) = caught(|| self.play()) {
             let now = self.now;
             self.oracles.panicked(now, what);
         }
-        self.outcome()
     }
 
     fn play(&mut self) {

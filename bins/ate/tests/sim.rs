@@ -137,3 +137,64 @@ fn the_frontier_is_measured_drawn_and_nowhere_inside_the_formula() {
     assert_eq!(code, Some(0));
     assert!(text.contains("\n30s   1.00 %   999.0 ms"), "{text}");
 }
+
+#[test]
+fn a_known_bug_is_found_kept_played_again_and_told_as_a_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (code, text) = run(
+        directory,
+        "run --protocol lease-for-everybody --seeds 20 --keep 1 --json",
+    );
+    assert_eq!(code, Some(1), "{text}");
+    let document = json(&text);
+    let found = &document["violations"][0];
+    let (invariant, at) = (found["invariant"].as_str().unwrap(), &found["at_us"]);
+    let again = found["replay"].as_str().unwrap();
+    let again = again.strip_prefix("ate sim ").unwrap();
+    let (code, text) = run(directory, again);
+    let last = text.lines().last().unwrap();
+    assert_eq!(code, Some(1));
+    let seconds = at.as_u64().unwrap() as f64 / 1e6;
+    assert!(
+        last.starts_with(&format!("{invariant} at {seconds:.6}s: ")),
+        "{last}"
+    );
+    // The same plan holds without it.
+    let (code, text) = run(directory, again.split(" --").next().unwrap());
+    assert_eq!(code, Some(0), "{text}");
+
+    let story = again.replace("replay", "story");
+    let (code, text) = run(directory, &story);
+    assert_eq!(code, Some(1));
+    assert_eq!(text.lines().next(), Some(last));
+    let page = std::fs::read_to_string(directory.join("story.html")).unwrap();
+    assert!(page.contains("<html"));
+}
+
+#[test]
+fn the_museum_says_who_had_which_bug_and_how_soon_it_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let (code, list) = run(directory.path(), "museum --list");
+    assert_eq!(code, Some(0));
+    assert!(list.lines().count() > 30, "{list}");
+    assert!(list.contains("\nlease-for-everybody "), "{list}");
+    let (code, text) = run(
+        directory.path(),
+        "museum lease-for-everybody told-twice --starts 1 --json",
+    );
+    assert_eq!(code, Some(0), "{text}");
+    let document = json(&text);
+    let names = document["exhibits"].as_array().unwrap().iter().map(|exhibit| {
+        assert!(
+            exhibit["found"]["median_plans"].as_u64().unwrap() > 0,
+            "{exhibit}"
+        );
+        exhibit["name"].as_str().unwrap()
+    });
+    assert_eq!(names.collect::<Vec<_>>(), ["lease-for-everybody", "told-twice"]);
+    // One plan is too few for some bug or other.
+    let (code, text) = run(directory.path(), "museum --starts 1 --most 1");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("nothing, from seed 0 on"), "{text}");
+}

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 const NAMES: &str = "lower case alphanumeric";
 
 /// Each argument of each command, wrong.
-const WALKS: [Walk<'_>; 20] = [
+const WALKS: [Walk<'_>; 22] = [
     Walk {
         path: &[],
         base: &[("<COMMAND>", "get"), ("<KIND>", "workers")],
@@ -105,6 +105,11 @@ const WALKS: [Walk<'_>; 20] = [
                 "rain",
                 "there is no fault \"rain\"; want all, none, or some of replica-dies",
             ),
+            (
+                "--protocol",
+                "paxos",
+                "there is no bug \"paxos\" in the museum; want one of",
+            ),
         ],
     },
     sim_plan(
@@ -123,6 +128,11 @@ const WALKS: [Walk<'_>; 20] = [
                 "--faults",
                 "rain",
                 "there is no fault \"rain\"; want all, none, or some of replica-dies",
+            ),
+            (
+                "--protocol",
+                "paxos",
+                "there is no bug \"paxos\" in the museum; want one of",
             ),
         ],
     ),
@@ -143,9 +153,56 @@ const WALKS: [Walk<'_>; 20] = [
                 "rain",
                 "there is no fault \"rain\"; want all, none, or some of replica-dies",
             ),
+            (
+                "--protocol",
+                "paxos",
+                "there is no bug \"paxos\" in the museum; want one of",
+            ),
             ("--lines", "x", "invalid digit"),
         ],
     ),
+    sim_plan(
+        &["sim", "story"],
+        &[
+            ("<PLAN>", "no.json", "no.json cannot be read: No such file"),
+            ("--time", "5", "5 has no unit; write 5s"),
+            ("--time", "1ms", "must be 1s or longer"),
+            ("--time", "25h", "must be 24h or shorter"),
+            ("--replicas", "0", MANY),
+            ("--nodes", "1001", MANY),
+            ("--workers", "x", MANY),
+            ("--actors", "-1", MANY),
+            ("--callers", "", MANY),
+            (
+                "--faults",
+                "rain",
+                "there is no fault \"rain\"; want all, none, or some of replica-dies",
+            ),
+            (
+                "--protocol",
+                "paxos",
+                "there is no bug \"paxos\" in the museum; want one of",
+            ),
+            ("--out", "", "a value is required"),
+            ("--from", "5", "5 has no unit; write 5s"),
+            ("--to", "0s", "longer than zero"),
+            ("--entries", "x", "invalid digit"),
+        ],
+    ),
+    Walk {
+        path: &["sim", "museum"],
+        base: &[("--list", "")],
+        bad: &[
+            (
+                "<NAME>",
+                "paxos",
+                "there is no bug \"paxos\" in the museum; want one of",
+            ),
+            ("--starts", "0", "1..=1000"),
+            ("--most", "1001", "1..=1000"),
+            ("--jobs", "0", "1..=1024"),
+        ],
+    },
     sim_plan(
         &["sim", "shrink"],
         &[
@@ -162,6 +219,11 @@ const WALKS: [Walk<'_>; 20] = [
                 "--faults",
                 "rain",
                 "there is no fault \"rain\"; want all, none, or some of replica-dies",
+            ),
+            (
+                "--protocol",
+                "paxos",
+                "there is no bug \"paxos\" in the museum; want one of",
             ),
             ("--runs", "x", "invalid digit"),
             ("--out", "", "a value is required"),

@@ -2,18 +2,14 @@
 
 use super::callers::AskedBy;
 use super::knife::name_of_step;
-use super::{Event, Story, Telling, World};
+use super::{Event, Telling, World};
 use crate::host::{Ateom, Host};
-use crate::oracle::Violation;
-use crate::plan::Plan;
 use crate::story::line::Line;
-use crate::story::recorder::{Recorder, Track, Window};
+use crate::story::recorder::{Recorder, Track};
 use crate::story::seen::{Place, Seen};
 use crate::story::{About, Kind, Record, Span};
 use holdfast_core::licence::Hold;
-use std::any::Any;
 use std::ops::Range;
-use std::panic::{self, AssertUnwindSafe};
 
 /// Whose state an event may have changed.
 #[derive(Clone, Copy, Debug)]
@@ -52,25 +48,20 @@ impl Touched {
 }
 
 impl World {
-    /// Plays a plan to its end, or until a machine panics, and keeps this part of it.
-    pub(crate) fn record(plan: Plan, window: Window) -> Record {
-        let mut world = World::new(plan, Story::Recorded(window));
-        world.record_state(Touched::Anybody);
-        let played = panic::catch_unwind(AssertUnwindSafe(|| world.play()));
-        let violation = match played {
-            Ok(()) => world.oracles.violation().cloned(),
-            Err(why) => Some(Violation {
-                at: world.now,
-                invariant: "panic",
-                what: words_of(&*why),
-            }),
-        };
-        let telling = std::mem::replace(&mut world.telling, Telling::Dropped);
+    /// Plays it to its end, or until a machine panics, and gives the part of it that was recorded.
+    ///
+    /// # Panics
+    /// It does not record.
+    pub(crate) fn record(mut self) -> Record {
+        self.record_state(Touched::Anybody);
+        self.play_out();
+        let violation = self.oracles.violation().cloned();
+        let telling = std::mem::replace(&mut self.telling, Telling::Dropped);
         let Telling::Recorded(recorder) = telling else {
-            unreachable!("a world tells in the way that it was told to");
+            panic!("this world does not record");
         };
-        let verdicts = world.oracles.verdicts();
-        recorder.end(world.now, world.events, verdicts, violation.as_ref())
+        let verdicts = self.oracles.verdicts();
+        recorder.end(self.now, self.events, verdicts, violation.as_ref())
     }
 
     /// Whether anybody listens to what is told.
@@ -348,56 +339,4 @@ fn sandbox(ateom: &Ateom, uid: &holdfast_core::id::PodUid) -> Option<(Span, Abou
         ..About::default()
     };
     Some((span, about))
-}
-
-/// What a panic has said.
-fn words_of(why: &(dyn Any + Send)) -> String {
-    let text = why.downcast_ref::<&str>().map(|text| text.to_string());
-    let text = text.or_else(|| why.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "a machine panicked, and did not say why".to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::{Fault, Recipe, SECOND, Strike};
-
-    #[test]
-    fn a_panic_is_what_went_wrong_and_follows_from_what_was_seen_before_it() {
-        let mut plan = Recipe::small(1).plan();
-        // Nobody checks a plan that is made by hand: there is no such node.
-        plan.faults = vec![Strike {
-            at_us: 5 * SECOND,
-            fault: Fault::NodeDies {
-                node: 99,
-                after_outputs: 0,
-            },
-        }];
-        let record = World::record(plan, Window::WHOLE);
-        let violation = record.violation.as_ref().expect("it panics");
-        assert_eq!((violation.invariant, violation.at), ("panic", 5 * SECOND));
-        assert!(violation.what.contains("99"), "{}", violation.what);
-        let number = record.violated.expect("the entry is there");
-        let entry = record.entry(number).expect("the entry is there");
-        assert_eq!((entry.kind, entry.at), (Kind::Violation, 5 * SECOND));
-        assert_eq!(record.end, 5 * SECOND);
-        let last = entry
-            .cause
-            .and_then(|cause| record.entry(cause))
-            .expect("the strike");
-        assert_eq!(last.kind, Kind::Fault);
-    }
-
-    #[test]
-    fn who_is_never_looked_at_again_runs_on_in_the_record() {
-        let record = World::record(Recipe::small(3).plan(), Window::WHOLE);
-        let runs = |lane| {
-            let mut bars = record.bars.iter();
-            bars.any(|bar| bar.lane == lane && bar.span == Span::Runs && bar.until.is_none())
-        };
-        for (number, lane) in record.lanes.iter().enumerate() {
-            let is_process = lane.clock.is_some() && lane.name != "store";
-            assert_eq!(runs(number), is_process, "{lane:?}");
-        }
-    }
 }

@@ -7,12 +7,14 @@
 
 mod found;
 mod frontier;
+mod museum;
 mod options;
 mod progress;
 mod replay;
 mod report;
 mod run;
 mod shrink;
+mod story;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,6 +37,10 @@ pub enum Sim {
     Replay(replay::Replay),
     /// Find the smallest plan that goes wrong in the same way
     Shrink(shrink::Shrink),
+    /// Write the story of one plan as a page for a browser
+    Story(story::Tell),
+    /// Hunt known bugs, built in one by one: the simulator has to find each of them
+    Museum(museum::Museum),
     /// Measure how far clocks may drift and how long processes may pause until two hold one lease, beside the formula
     Frontier(frontier::Frontier),
 }
@@ -69,6 +75,8 @@ pub fn run(sim: Sim) -> Result<ExitCode, Failure> {
         Sim::Plan(args) => args.run(),
         Sim::Replay(args) => args.run(),
         Sim::Shrink(args) => args.run(&stop),
+        Sim::Story(args) => args.run(),
+        Sim::Museum(args) => args.run(&stop),
         Sim::Frontier(args) => args.run(),
     }?;
     Ok(match stop.load(Ordering::Relaxed) {

@@ -6,9 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use clap::error::ErrorKind;
 use holdfast_runtime::duration;
+use holdfast_sim::museum::{self, Exhibit};
 use holdfast_sim::plan::document::MANY;
 use holdfast_sim::plan::{Kind, Plan, Recipe};
+use holdfast_sim::world::Story;
 
+use super::found;
 use crate::cli::UsageError;
 use crate::failure::Failure;
 
@@ -105,12 +108,60 @@ impl World {
     }
 }
 
+/// What plays.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Players {
+    /// Build this known bug in, or this whole protocol: one of those that `ate sim museum --list` names
+    #[arg(long, value_name = "NAME", value_parser = exhibit)]
+    protocol: Option<&'static Exhibit>,
+}
+
+impl Players {
+    /// The world that plays a plan.
+    pub fn world(&self, plan: Plan, story: Story) -> holdfast_sim::world::World {
+        match self.protocol {
+            Some(exhibit) => exhibit.world(plan, story),
+            None => holdfast_sim::world::World::new(plan, story),
+        }
+    }
+
+    /// The plan of a seed: a bug is hunted with plans of its own, unless a world is asked for.
+    pub fn plan(&self, world: &World, seed: u64) -> Plan {
+        match self.protocol {
+            Some(exhibit) if !world.is_said() => exhibit.plan(seed),
+            _ => world.recipe(seed).plan(),
+        }
+    }
+
+    /// The command that plays a plan again.
+    pub fn replay(&self, path: &Path) -> String {
+        let replay = found::replay(path);
+        match self.protocol {
+            Some(exhibit) => format!("{replay} --protocol {}", exhibit.name),
+            None => replay,
+        }
+    }
+}
+
+/// The one of that name.
+pub fn exhibit(name: &str) -> Result<&'static Exhibit, String> {
+    Exhibit::named(name).ok_or_else(|| {
+        let names: Vec<&str> = museum::ALL.iter().map(|exhibit| exhibit.name).collect();
+        format!(
+            "there is no bug {name:?} in the museum; want one of {}",
+            names.join(", ")
+        )
+    })
+}
+
 /// One plan.
 #[derive(Args, Clone, Debug)]
 pub struct OnePlan {
     /// A file with a plan; or a seed, with the options of its world
     #[arg(value_name = "PLAN")]
     plan: String,
+    #[command(flatten)]
+    pub players: Players,
     #[command(flatten)]
     world: World,
 }
@@ -119,7 +170,7 @@ impl OnePlan {
     /// The plan.
     pub fn plan(&self) -> Result<Plan, Failure> {
         if let Ok(seed) = self.plan.parse() {
-            return Ok(self.world.recipe(seed).plan());
+            return Ok(self.players.plan(&self.world, seed));
         }
         if self.world.is_said() {
             let message = format!(

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use holdfast_sim::world::{Story, World};
+use holdfast_sim::world::Story;
 
 use super::ended;
 use super::options::OnePlan;
@@ -36,7 +36,7 @@ pub struct Replay {
 impl Replay {
     pub fn run(self) -> Result<ExitCode, Failure> {
         let plan = self.one.plan()?;
-        let outcome = World::new(plan, Story::Kept).run();
+        let outcome = self.one.players.world(plan, Story::Kept).run();
         let story = &outcome.timeline;
         let mut text = String::new();
         for line in story.iter().skip(story.len().saturating_sub(self.lines)) {

@@ -13,7 +13,7 @@ use holdfast_sim::campaign::{Campaign, Failure as Wrong, Tally};
 use holdfast_sim::plan::Plan;
 use holdfast_sim::world::Story;
 
-use super::options::{World, from_files, stem};
+use super::options::{Players, World, from_files, stem};
 use super::progress::Progress;
 use super::report::{Found, Origin, Report};
 use super::{Stop, ended, found};
@@ -62,13 +62,20 @@ pub struct Run {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    players: Players,
+    #[command(flatten)]
     world: World,
 }
 
 /// Where plans come from.
 enum Source {
     /// Worlds that seeds draw.
-    Seeds { world: World, first: u64, seeds: u64 },
+    Seeds {
+        players: Players,
+        world: World,
+        first: u64,
+        seeds: u64,
+    },
     /// Plans, each with so many seeds of its noise.
     Files {
         plans: Vec<(PathBuf, Plan)>,
@@ -87,7 +94,12 @@ impl Source {
 
     fn plan(&self, number: u64) -> Plan {
         match self {
-            Source::Seeds { world, first, .. } => world.recipe(first.wrapping_add(number)).plan(),
+            Source::Seeds {
+                players,
+                world,
+                first,
+                ..
+            } => players.plan(world, first.wrapping_add(number)),
             Source::Files { plans, noises } => {
                 let mut plan = self.file(plans, number / noises).1.clone();
                 plan.noise.seed = plan.noise.seed.wrapping_add(number % noises);
@@ -133,7 +145,9 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Seeds { world, first, seeds } => {
+            Source::Seeds {
+                world, first, seeds, ..
+            } => {
                 let last = first.wrapping_add(seeds - 1);
                 write!(f, "{} worlds, seeds {first} to {last}", world.name())
             }
@@ -156,6 +170,7 @@ impl Run {
     fn source(&self) -> Result<Source, Failure> {
         if self.plan.is_empty() {
             return Ok(Source::Seeds {
+                players: self.players.clone(),
                 world: self.world.clone(),
                 first: self.seed,
                 seeds: self.seeds.unwrap_or(SEEDS),
@@ -178,6 +193,7 @@ impl Run {
         let campaign = Campaign {
             plans,
             plan: &|number| source.plan(number),
+            world: &|plan, story| self.players.world(plan, story),
             jobs,
             story: match self.digest {
                 true => Story::Digested,
@@ -215,7 +231,7 @@ impl Run {
             let mut violation = wrong.violation.clone();
             let mut shrunk = None;
             if self.shrink && !stop.load(Ordering::Relaxed) {
-                let smaller = super::shrink::smallest(&plan, self.runs, stop);
+                let smaller = super::shrink::smallest(&self.players, &plan, self.runs, stop);
                 if let Some((smaller, how)) = smaller {
                     shrunk = Some(super::shrink::Saved::new(&plan, &smaller));
                     (plan, violation) = (smaller.plan, how);
@@ -226,7 +242,7 @@ impl Run {
             Ok(Found {
                 origin: source.origin(*number),
                 violation: wrong.violation.clone(),
-                replay: found::replay(&path),
+                replay: self.players.replay(&path),
                 path,
                 shrunk,
             })
@@ -329,6 +345,7 @@ mod tests {
     #[test]
     fn a_number_is_a_seed_or_a_file_with_a_seed_of_its_noise() {
         let seeds = Source::Seeds {
+            players: Players::default(),
             world: World::default(),
             first: 7,
             seeds: 3,

@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use clap::Args;
 use holdfast_sim::oracle::Violation;
 use holdfast_sim::plan::Plan;
-use holdfast_sim::shrink::{Shrunk, how, shrink};
-use holdfast_sim::world::run;
+use holdfast_sim::shrink::{Shrunk, shrink};
+use holdfast_sim::world::Story;
 use serde::Serialize;
 
-use super::options::OnePlan;
+use super::options::{OnePlan, Players};
 use super::{Stop, ended, found};
 use crate::failure::Failure;
 use crate::output;
@@ -78,21 +78,22 @@ impl std::fmt::Display for Saved {
 }
 
 /// The smallest plan that could be found before it was to stop, and how it goes wrong; none if it does not.
-pub fn smallest(plan: &Plan, runs: u64, stop: &Stop) -> Option<(Shrunk, Violation)> {
+pub fn smallest(players: &Players, plan: &Plan, runs: u64, stop: &Stop) -> Option<(Shrunk, Violation)> {
+    let play = |plan: &Plan| players.world(plan.clone(), Story::Dropped).run().violation;
     // What is not played does not go wrong: then nothing becomes smaller any more.
     let judge = |plan: &Plan| match stop.load(Ordering::Relaxed) {
         true => None,
-        false => how(plan),
+        false => play(plan).map(|violation| violation.gist()),
     };
     let shrunk = shrink(plan, &judge, runs)?;
-    let violation = run(shrunk.plan.clone()).violation?;
+    let violation = play(&shrunk.plan)?;
     Some((shrunk, violation))
 }
 
 impl Shrink {
     pub fn run(self, stop: &Stop) -> Result<ExitCode, Failure> {
         let plan = self.one.plan()?;
-        let Some((shrunk, violation)) = smallest(&plan, self.runs, stop) else {
+        let Some((shrunk, violation)) = smallest(&self.one.players, &plan, self.runs, stop) else {
             output::show("it holds: there is nothing to shrink\n")?;
             return Ok(ended(true));
         };
@@ -108,7 +109,10 @@ impl Shrink {
                 found::keep(".".as_ref(), &name, &shrunk.plan, &violation).map_err(Failure::File)?
             }
         };
-        output::show(&format!("{violation}\n{saved}\n{}\n", found::replay(&path)))?;
+        output::show(&format!(
+            "{violation}\n{saved}\n{}\n",
+            self.one.players.replay(&path)
+        ))?;
         Ok(ended(false))
     }
 }
