@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{available_parallelism, scope};
 
 use clap::Args;
-use holdfast_sim::museum::{ALL, Exhibit, Measure, measure};
+use holdfast_sim::museum::{ALL, Exhibit, Measure, Unfounded, measure};
 use serde_json::json;
 
 use super::options::exhibit;
@@ -38,7 +38,7 @@ pub struct Museum {
 }
 
 /// What has become of one of them; none if it was not hunted any more.
-type Hunted = Option<Result<Measure, u64>>;
+type Hunted = Option<Result<Measure, Unfounded>>;
 
 impl Museum {
     pub fn run(self, stop: &Stop) -> Result<ExitCode, Failure> {
@@ -109,11 +109,7 @@ fn table(all: &[&Exhibit], hunted: &[Hunted]) -> String {
                 measure.median().to_string(),
                 measure.worst().to_string(),
             ],
-            Some(Err(start)) => [
-                format!("nothing, from seed {start} on"),
-                String::new(),
-                String::new(),
-            ],
+            Some(Err(why)) => [why.to_string(), String::new(), String::new()],
             None => ["not hunted".to_owned(), String::new(), String::new()],
         };
         [
