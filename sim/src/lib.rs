@@ -30,6 +30,7 @@ pub mod explain;
 pub mod fact;
 pub mod frontier;
 pub mod host;
+pub mod latency;
 pub mod ledger;
 #[cfg(test)]
 mod made_up;

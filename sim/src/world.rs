@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::fact::{Ending, Fact};
 use crate::host::{Ateom, Host};
 use crate::museum::flaw::Flaw;
+use crate::latency::Span;
 use crate::oracle::{Oracles, Violation};
 use crate::plan::{Kind, MILLI, Plan, SECOND};
 use crate::rng::{self, Rng};
@@ -360,6 +361,16 @@ impl World {
     fn after(&mut self, low: u64, high: u64, event: Event) {
         let at = self.now + self.rng.between(low, high);
         self.at(at, event);
+    }
+
+    /// Schedules an event as far from now as such a message takes.
+    fn within(&mut self, span: Span, event: Event) {
+        self.after(span.least, span.most, event);
+    }
+
+    /// How long such a message takes.
+    fn drawn(&mut self, span: Span) -> u64 {
+        self.rng.between(span.least, span.most)
     }
 
     fn at(&mut self, at: u64, event: Event) {

@@ -3,6 +3,7 @@
 use super::{Event, World, actor_key};
 use crate::fact::{Asked, Fact};
 use crate::host::{Host, Live};
+use crate::latency::REQUEST;
 use crate::plan::{MILLI, SECOND};
 use holdfast_core::actor::{Actor, Boot, Snapshot, State};
 use holdfast_core::catalog::Selector;
@@ -174,11 +175,7 @@ impl World {
                 selector: Selector::default(),
             },
         };
-        self.after(
-            MILLI,
-            10 * MILLI,
-            Event::Replica(replica, life, Input::Request(id, request)),
-        );
+        self.within(REQUEST, Event::Replica(replica, life, Input::Request(id, request)));
         id
     }
 
@@ -189,11 +186,7 @@ impl World {
         ask.is_open = false;
         let (replica, life, by) = (ask.replica, ask.life, ask.by);
         self.fact(Fact::Unheard(id));
-        self.after(
-            MILLI,
-            10 * MILLI,
-            Event::Replica(replica, life, Input::CallerGone(id)),
-        );
+        self.within(REQUEST, Event::Replica(replica, life, Input::CallerGone(id)));
         if let AskedBy::Caller(caller) = by {
             self.callers[caller].wish = None;
             self.after(100 * MILLI, SECOND, Event::Caller(caller));

@@ -3,6 +3,7 @@
 
 use super::{Answered, Event, World};
 use crate::fact::Fact;
+use crate::latency::STORE_SILENT;
 use crate::plan::{MILLI, SECOND};
 use crate::story::line::Line;
 use holdfast_core::effect::{StoreError, StoreOp, Verb};
@@ -317,7 +318,7 @@ impl World {
             }
             (Mishap::Unheard, cut) => {
                 if let Some(answer) = self.no_answer(&who, life, effect, &event) {
-                    self.after(50 * MILLI, 2 * SECOND, answer);
+                    self.within(STORE_SILENT, answer);
                 }
                 match cut {
                     Cut::NotSent => {}

@@ -6,6 +6,7 @@ use super::replicas::unreachable;
 use super::{Event, World};
 use crate::fact::{Fact, Pulling};
 use crate::host::{fails, whereabouts};
+use crate::latency;
 use crate::plan::{MILLI, SECOND};
 use crate::story::line::Line;
 use holdfast_core::effect::{Discard, NodeCall, NodeFailureKind, NodeRow, Place, Verb};
@@ -233,7 +234,7 @@ impl World {
                 self.answer_call(call, reply);
             }
             Output::Report(report) => {
-                let arrives = self.now + self.rng.between(MILLI, 20 * MILLI);
+                let arrives = self.now + self.drawn(latency::REPORT);
                 self.send(Message {
                     who: Who::Node(index),
                     life,

@@ -4,6 +4,7 @@ use super::callers::AskedBy;
 use super::knife::{Carrier, Message, Who, name_of, name_of_call};
 use super::{Answered, Event, World};
 use crate::fact::Fact;
+use crate::latency::{CALL, REQUEST, STORE, STORE_LATE, STORE_SILENT, WATCH};
 use crate::plan::{MILLI, SECOND};
 use crate::story::line::Line;
 use holdfast_core::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
@@ -278,7 +279,7 @@ impl World {
                     let result = verdict.as_ref().map(|_| ()).map_err(Clone::clone);
                     self.fact(Fact::Told(id, result));
                 }
-                self.after(MILLI, 10 * MILLI, Event::Told(id, Some(Box::new(verdict))));
+                self.within(REQUEST, Event::Told(id, Some(Box::new(verdict))));
             }
             Output::Ready => {
                 self.replicas[index].is_ready = true;
@@ -323,25 +324,17 @@ impl World {
         let away = StoreError::Unavailable("the store does not answer".into());
         if self.now < self.store_away_until {
             let answer = Input::Stored(effect, Err(away));
-            return self.after(50 * MILLI, 2 * SECOND, Event::Replica(index, life, answer));
+            return self.within(STORE_SILENT, Event::Replica(index, life, answer));
         }
         if self.rng.permille(self.plan.noise.store_deaf) && !self.calm {
             let answer = Input::Stored(effect, Err(away));
             self.wrong_for(5 * SECOND);
-            self.after(50 * MILLI, 2 * SECOND, Event::Replica(index, life, answer));
+            self.within(STORE_SILENT, Event::Replica(index, life, answer));
             // Before its sender gives up, or, rarely, long after.
-            let latest = if self.rng.permille(200) {
-                5 * SECOND
-            } else {
-                50 * MILLI
-            };
-            return self.after(
-                300,
-                latest,
-                Event::AtStore(index, life, effect, op, Answered::Lost),
-            );
+            let late = STORE_LATE[usize::from(self.rng.permille(200))];
+            return self.within(late, Event::AtStore(index, life, effect, op, Answered::Lost));
         }
-        let arrives = self.now + self.rng.between(300, 3 * MILLI);
+        let arrives = self.now + self.drawn(STORE);
         let what = name_of(&op);
         let event = Event::AtStore(index, life, effect, op, Answered::Heard);
         match what {
@@ -426,11 +419,8 @@ impl World {
         }
         self.flaw_of_answer(asked, &mut reply);
         if answered == Answered::Heard {
-            self.after(
-                300,
-                3 * MILLI,
-                Event::Replica(index, life, Input::Stored(effect, Ok(reply))),
-            );
+            let answer = Input::Stored(effect, Ok(reply));
+            self.within(STORE, Event::Replica(index, life, answer));
         }
     }
 
@@ -462,7 +452,7 @@ impl World {
             } else {
                 event.clone()
             };
-            let at = (self.now + self.rng.between(MILLI, 30 * MILLI)).max(self.replicas[index].watch_until);
+            let at = (self.now + self.drawn(WATCH)).max(self.replicas[index].watch_until);
             self.replicas[index].watch_until = at;
             let life = self.replicas[index].life;
             self.at(at, Event::Replica(index, life, Input::Watched(event)));
@@ -505,7 +495,7 @@ impl World {
                 self.after(500 * MILLI, 8 * SECOND, Event::OrderArrives(call, order));
             }
             _ => {
-                let arrives = self.now + self.rng.between(MILLI, 20 * MILLI);
+                let arrives = self.now + self.drawn(CALL);
                 self.send(Message {
                     who: Who::Replica(replica),
                     life,
@@ -542,7 +532,7 @@ impl World {
         if is_lost {
             self.after(100 * MILLI, 3 * SECOND, Event::CallEnds(call, unreachable()));
         } else {
-            self.after(MILLI, 20 * MILLI, Event::CallEnds(call, reply));
+            self.within(CALL, Event::CallEnds(call, reply));
         }
     }
 
