@@ -32,6 +32,8 @@ pub enum Bound {
     Frozen,
     /// The actors of a silent node cannot be run elsewhere, from its last report in the store.
     Elsewhere,
+    /// What a silent node was doing stands still if nobody asks, from its last report in the store.
+    ElsewhereUnasked,
     /// A pull that moves nothing has not failed.
     PullHung,
     /// A pull that nobody waits for goes on.
@@ -72,7 +74,7 @@ pub enum Count {
 
 impl Bound {
     /// Every bound, in the order of the documentation.
-    pub const ALL: [Bound; 12] = [
+    pub const ALL: [Bound; 13] = [
         Bound::LeaseBelieved,
         Bound::FailoverAsked,
         Bound::FailoverUnasked,
@@ -82,6 +84,7 @@ impl Bound {
         Bound::Stale,
         Bound::Frozen,
         Bound::Elsewhere,
+        Bound::ElsewhereUnasked,
         Bound::PullHung,
         Bound::PullAbandoned,
         Bound::Settled,
@@ -102,6 +105,9 @@ impl Bound {
             }
             Bound::Elsewhere => {
                 "until another node may run an actor of a silent one, from its last report in the store"
+            }
+            Bound::ElsewhereUnasked => {
+                "until what a silent node was doing is done or undone without it, unasked, from its last report in the store"
             }
             Bound::PullHung => "a pull that hangs, until it has failed",
             Bound::PullAbandoned => "a pull that nobody wants",
@@ -127,6 +133,7 @@ impl Bound {
             Bound::Stale => Times(Count::Set(Setting::StaleAfter), &Of(Setting::HeartbeatEvery)),
             Bound::Frozen => Believed(&NODE_SESSION),
             Bound::Elsewhere => SurelyOver(&NODE_SESSION),
+            Bound::ElsewhereUnasked => Formula::Sum(&[SurelyOver(&NODE_SESSION), SWEEP]),
             Bound::PullHung => Formula::Sum(&[
                 Times(Count::Set(Setting::PullAttempts), &STALL),
                 Times(Count::LessOne(Setting::PullAttempts), &PULL_RETRY),
@@ -230,8 +237,8 @@ mod tests {
         assert_eq!(
             millis,
             [
-                28_700, 6_000, 18_500, 30_000, 300_000, 12_500, 90_000, 88_100, 91_900, 92_500, 60_000,
-                698_150
+                28_700, 6_000, 18_500, 30_000, 300_000, 12_500, 90_000, 88_100, 91_900, 104_400, 92_500,
+                60_000, 698_150
             ]
         );
     }

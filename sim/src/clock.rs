@@ -70,6 +70,12 @@ pub fn longest(micros: u64, clocks: &[Clock]) -> u64 {
     saturated((u128::from(micros) * MILLION).div_ceil(slow.min(MILLION)))
 }
 
+/// How long it takes in true time, at least, until this much has passed on any of these clocks.
+pub fn shortest(micros: u64, clocks: &[Clock]) -> u64 {
+    let fast = clocks.iter().map(|clock| clock.pace()).max().unwrap_or(MILLION);
+    saturated(u128::from(micros) * MILLION / fast.max(MILLION))
+}
+
 /// How far the clocks of one world are apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Spread {
@@ -143,6 +149,17 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_time_is_longest_on_a_slow_clock_and_shortest_on_a_fast_one() {
+        let gains = |gain_ppm| Clock {
+            offset_us: 0,
+            gain_ppm,
+        };
+        let clocks = [gains(250_000), Clock::TRUE, gains(-200_000)];
+        assert_eq!((longest(1_000, &clocks), shortest(1_000, &clocks)), (1_250, 800));
+        assert_eq!((longest(1_000, &[]), shortest(1_000, &[])), (1_000, 1_000));
     }
 
     #[test]

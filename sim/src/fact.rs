@@ -3,7 +3,9 @@
 use crate::store::Forgotten;
 use holdfast_core::actor::Actor;
 use holdfast_core::failure::Failure;
-use holdfast_core::id::{ActorKey, Fence, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, RequestId};
+use holdfast_core::id::{
+    ActorKey, Fence, Incarnation, LeaseToken, Name, NodeName, OpId, PodUid, ReplicaId, RequestId,
+};
 use holdfast_core::pull::Attempt;
 use holdfast_core::table::Moved;
 use holdfast_core::worker::Worker;
@@ -53,10 +55,14 @@ pub enum Fact {
     /// An actor came to harm without its sandbox being killed: its checkpoint failed, or the ateom that
     /// took it died, so that whoever has not heard of it will not hear of it any more.
     Harmed(ActorKey),
+    /// The store has noted that a node with a session has reported.
+    Heard(NodeName),
     /// A node's session was declared over.
     Lapsed {
         /// The node.
         node: NodeName,
+        /// The number of that session.
+        session: u64,
         /// Whether the node believed in it then.
         is_believed: bool,
     },
@@ -79,6 +85,13 @@ pub enum Fact {
         /// The acquisition.
         token: LeaseToken,
     },
+    /// It could not renew it, and takes it for lost by its own clock: it doubts it from now on.
+    Expired {
+        /// The actor.
+        actor: ActorKey,
+        /// The replica.
+        replica: usize,
+    },
     /// It has given it back, or takes it for lost.
     Doubts {
         /// The actor.
@@ -88,15 +101,23 @@ pub enum Fact {
     },
     /// A lease is to be renewed.
     Renews(LeaseToken),
-    /// The store has given this lease to somebody else before it had run out.
-    Taken(LeaseToken),
-    /// The store has granted a lease of this actor.
+    /// The store has given the lease of an actor to this acquisition, which did not have it before.
     Granted {
         /// The actor.
         actor: ActorKey,
+        /// The replica that asked for it.
+        replica: usize,
         /// The acquisition.
         token: LeaseToken,
+        /// The acquisition that it was taken from, if one had it and it had not run out.
+        from: Option<LeaseToken>,
+        /// Whether it was asked for as that one's.
+        is_named: bool,
+        /// Whether the process that asked for it has ended meanwhile.
+        is_orphan: bool,
     },
+    /// The store has said that the session of this replica is over.
+    SessionOver(ReplicaId),
     /// The store has told somebody that the lease of this actor is held by another acquisition.
     TurnedAway {
         /// The actor.
@@ -144,7 +165,8 @@ pub enum Fact {
         /// How many.
         outputs: usize,
     },
-    /// Something is not as it should be until then: a fault, or an answer that got lost.
+    /// The store, or the way to it, is not as it should be until then: by then whoever has asked in vain has
+    /// been told so, and what comes late has come.
     Wrong {
         /// Until when.
         until: u64,
@@ -224,6 +246,8 @@ pub enum Fact {
     },
     /// A caller asked a replica.
     Asked(RequestId, ActorKey, Asked),
+    /// This is the replica that it asked.
+    Addressed(RequestId, usize),
     /// A caller was told.
     Told(RequestId, Result<(), Failure>),
     /// The replica died before it told the caller, or the caller left.

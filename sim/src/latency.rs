@@ -31,6 +31,8 @@ pub const STORE: Span = Span::new(300, 3 * MILLI);
 pub const STORE_SILENT: Span = Span::new(50 * MILLI, 2 * SECOND);
 /// An operation whose sender has been told so, until it is performed all the same: mostly, and now and then.
 pub const STORE_LATE: [Span; 2] = [Span::new(300, 50 * MILLI), Span::new(300, 5 * SECOND)];
+/// The store counts the time of leases and sessions in such steps, in microseconds.
+pub const STORE_STEP: u64 = MILLI;
 /// A change in the store, until a watcher hears of it.
 pub const WATCH: Span = Span::new(MILLI, 30 * MILLI);
 /// A replica's call to a node, or its answer.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use durations::Durations;
 pub(crate) use fault::Target;
-pub use fault::{Fault, Kind};
+pub use fault::{Fault, Ill, Kind, Way};
 pub use swarm::Recipe;
 
 /// Microseconds per second.

@@ -7,6 +7,7 @@ mod faults;
 mod flawed;
 pub mod knife;
 mod nodes;
+mod outside;
 mod queue;
 mod recorded;
 mod replicas;
@@ -17,8 +18,8 @@ use crate::clock::Clock;
 use crate::fact::{Ending, Fact};
 use crate::host::{Ateom, Host};
 use crate::museum::flaw::Flaw;
-use crate::latency::Span;
-use crate::oracle::{Oracles, Violation};
+use crate::latency::{STORE_SILENT, STORE_STEP, Span};
+use crate::oracle::{Nearness, Oracles, Violation};
 use crate::plan::{Kind, MILLI, Plan, SECOND};
 use crate::rng::{self, Rng};
 use crate::store::Store;
@@ -27,6 +28,7 @@ use crate::story::recorder::{Recorder, Window};
 use ateoms::Waiter;
 use callers::{Ask, Caller};
 use holdfast_core::actor::Snapshot;
+use holdfast_core::bounds::Bound;
 use holdfast_core::catalog::{
     Catalog, ConfigRole, Container, LabelSelector, Pool, SandboxConfig, Scope, Template, Workload,
 };
@@ -43,14 +45,12 @@ use holdfast_core::settings::Settings;
 use holdfast_core::table::Moved;
 use holdfast_core::time::Instant;
 use knife::{Knife, Mishap, Who};
+use outside::Outside;
 use queue::Queue;
 use recorded::Touched;
 use replicas::{Call, Process};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// How long it takes at most until somebody whom something wrong has hindered tries again, in microseconds.
-const COMES_ROUND: u64 = 10 * SECOND;
 
 /// The world of one run.
 #[derive(Clone)]
@@ -79,6 +79,7 @@ pub struct World {
     /// Snapshots that nobody has to collect: the store has forgotten that it knew of them, or they were
     /// written after they had been collected.
     excused: BTreeSet<Name>,
+    outside: Outside,
     knife: Knife,
     /// What does not keep its contract, in a world of the museum.
     flaw: Option<Box<dyn Flaw>>,
@@ -102,6 +103,7 @@ enum Event {
     Replica(usize, u32, replica::Input),
     ReplicaWake(usize, u32),
     ReplicaStarts(usize),
+    WatchHeals(usize),
     AtStore(usize, u32, EffectId, StoreOp, Answered),
     Node(usize, u32, node::Input),
     NodeWake(usize, u32),
@@ -154,12 +156,14 @@ pub struct Outcome {
     pub digest: u64,
     /// How many requests of callers were answered, by what they were told.
     pub verdicts: BTreeMap<String, u64>,
-    /// How near a failover came to what it may take, in thousandths.
-    pub tightness: u64,
+    /// How near it came to each bound that was put to the test.
+    pub nearness: BTreeMap<Bound, Nearness>,
     /// The transitions that records have made.
     pub moves: BTreeSet<Moved>,
     /// What went wrong.
     pub violation: Option<Violation>,
+    /// What went wrong as it is known to, and not mended yet: see `sim/corpus/open`.
+    pub known: Option<Violation>,
     /// A digest of the whole story, of all that machines heard and did, if that was asked for.
     pub told: u64,
     /// The whole story, if it was asked for.
@@ -212,6 +216,7 @@ impl World {
             next_id: 1,
             calm: false,
             excused: BTreeSet::new(),
+            outside: Outside::default(),
             oracles: Oracles::new(&plan),
             knife: Knife::default(),
             flaw: None,
@@ -276,9 +281,10 @@ impl World {
             micros: self.now,
             digest: self.digest,
             verdicts: self.oracles.verdicts().clone(),
-            tightness: self.oracles.tightness(),
+            nearness: self.oracles.nearness(),
             moves: self.oracles.moves().clone(),
             violation: self.oracles.violation().cloned(),
+            known: self.oracles.known().cloned(),
             told: match self.telling {
                 Telling::Digested(digest) => digest,
                 _ => 0,
@@ -316,6 +322,7 @@ impl World {
             Event::Replica(replica, life, input) => self.deliver_to_replica(replica, life, input),
             Event::ReplicaWake(replica, life) => self.wake_replica(replica, life),
             Event::ReplicaStarts(replica) => self.start_replica(replica),
+            Event::WatchHeals(replica) => self.watch_heals(replica),
             Event::AtStore(replica, life, effect, op, answered) => {
                 self.at_store(replica, life, effect, &op, answered)
             }
@@ -395,7 +402,8 @@ impl World {
     }
 
     fn store_now(&self) -> Instant {
-        self.plan.world.store.shows(self.now)
+        let shown = self.plan.world.store.shows(self.now).as_micros();
+        Instant::from_micros(shown - shown % STORE_STEP)
     }
 
     fn fact(&mut self, fact: Fact) {
@@ -411,9 +419,9 @@ impl World {
         }
     }
 
-    /// Something is wrong from now on for so long, and whoever was in its way comes round in his own time.
+    /// The store is not as it should be from now on for so long, and who asks it meanwhile may be told later.
     fn wrong_for(&mut self, micros: u64) {
-        let until = self.now + micros + COMES_ROUND;
+        let until = self.now + micros + STORE_SILENT.most;
         self.fact(Fact::Wrong { until });
     }
 

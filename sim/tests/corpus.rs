@@ -39,7 +39,8 @@ fn what_is_known_to_be_wrong_still_is() {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let violation = run(plan).violation;
+        let outcome = run(plan);
+        let violation = outcome.violation.or(outcome.known);
         let invariant = name.split('-').next().unwrap_or_default();
         assert_eq!(
             violation.as_ref().map(|violation| violation.invariant),
@@ -52,7 +53,10 @@ fn what_is_known_to_be_wrong_still_is() {
 
 #[test]
 fn every_plan_says_what_it_shows_and_is_written_as_it_would_be() {
-    for (path, plan) in plans("corpus").into_iter().chain(plans("corpus/open")) {
+    for (path, plan) in ["corpus", "corpus/open"]
+        .into_iter()
+        .flat_map(plans)
+    {
         assert!(!plan.about.is_empty(), "{}", path.display());
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(plan.to_json(), text, "{}", path.display());

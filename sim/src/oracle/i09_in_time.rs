@@ -1,96 +1,158 @@
 //! I9: no workflow runs past its deadline, and nothing that hangs is waited for longer than a stall.
 //!
-//! Formally: a request that is made at true time *t* is answered by *t* plus [`Bound::Verdict`] and a grace of ten
-//! seconds, for the attempts at reading the record before a workflow begins, unless its caller or its
-//! replica is gone; and an attempt at pulling an image ends by the stall timeout, and as much again, after its last
-//! progress, with the same grace. Both are measured on the slowest clock, and the time
-//! in which a process was not scheduled is not counted.
+//! Formally: a request that is made at true time *t* is answered by *t*, the way to its replica, [`Bound::Verdict`]
+//! and an ending later, unless its caller or its replica is gone; and an attempt at pulling an image ends by
+//! `pull.stall_after` after its last progress. Both on the slowest clock.
+//!
+//! * The deadline is a timer of its own, set when the request arrives: whatever the workflow waits for is let go.
+//! * The ending is two answers of the store: a lease that has been asked for is waited for, so that it can be given
+//!   back, and then it is. They take a round trip each, or, where the store is not as it should be, as long as it
+//!   takes to be told that nobody answers.
+//! * The progress of a pull is a timer, too, and nothing has to be asked for to cancel it.
+//! * A process that is not scheduled when a timer is due, or when a request or progress arrives, takes note of it when
+//!   it wakes. Sleep that is over by then, or another process's, excuses nothing: clocks go on.
 
-use super::{Oracle, moment};
+use super::{Nearness, Oracle, moment};
 use crate::clock::{self, Clock};
 use crate::fact::{Fact, Pulling};
+use crate::latency::{REQUEST, STORE, STORE_SILENT};
 use holdfast_core::bounds::Bound;
 use holdfast_core::id::{ActorKey, RequestId};
 use holdfast_core::pull::Attempt;
 use holdfast_core::settings::Settings;
 use std::collections::BTreeMap;
 
-/// See the module, in microseconds.
-const GRACE: u64 = 10_000_000;
+/// The last two answers that a workflow waits for.
+const ENDING: u64 = 2 * STORE.round_trip();
+/// The same where nobody answers.
+const ENDING_IN_SILENCE: u64 = 2 * STORE_SILENT.most;
+/// A clock is read in whole microseconds, when a timer is set and when it is due.
+const CLOCK_STEPS: u64 = 2;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct InTime {
-    verdict_bound: u64,
-    stall_bound: u64,
-    /// When a request for an actor was made, and how long processes had slept by then.
-    open: BTreeMap<RequestId, (ActorKey, u64, u64)>,
-    /// When an attempt of a node moved last.
-    pulls: BTreeMap<(usize, Attempt), (u64, u64)>,
-    /// How long processes have slept, all in all, as far as that is over.
-    slept: u64,
-    /// From when until when others sleep.
-    asleep: Vec<(u64, u64)>,
+    deadline: u64,
+    stall: u64,
+    open: BTreeMap<RequestId, Open>,
+    /// When an attempt of a node has stalled.
+    pulls: BTreeMap<(usize, Attempt), Due>,
+    /// Until when a replica is not scheduled.
+    replicas: BTreeMap<usize, u64>,
+    /// Until when an atelet is not scheduled.
+    nodes: BTreeMap<usize, u64>,
+    /// When something was last wrong with the store, or will be.
+    store_until: u64,
+    worst: u64,
+}
+
+/// A request that has not been answered.
+#[derive(Clone, Debug)]
+struct Open {
+    actor: ActorKey,
+    at: u64,
+    replica: Option<usize>,
+    /// When its replica has taken note of it.
+    arrives: u64,
+    due: Due,
+    /// Whether sleep has changed any of that.
+    has_slept: bool,
+}
+
+/// When a timer is due, and has been taken note of.
+#[derive(Clone, Copy, Debug)]
+struct Due(u64);
+
+impl Due {
+    /// The process is not scheduled from now until then; what may still follow the timer takes so long.
+    fn sleeps(&mut self, now: u64, until: u64, ending: u64) -> bool {
+        let is_late = now <= self.0 + ending && self.0 < until;
+        if is_late {
+            self.0 = until;
+        }
+        is_late
+    }
 }
 
 impl InTime {
     /// For worlds with these settings and clocks.
     pub fn new(settings: &Settings, clocks: &[Clock]) -> InTime {
-        let bound = |micros: u128| clock::longest(micros as u64, clocks) + GRACE;
+        let longest = |micros: u128| clock::longest(micros as u64, clocks) + CLOCK_STEPS;
         InTime {
-            verdict_bound: bound(Bound::Verdict.of(settings).as_micros()),
-            stall_bound: bound(2 * settings.pull.stall_after.as_micros()),
+            deadline: longest(Bound::Verdict.of(settings).as_micros()),
+            stall: longest(settings.pull.stall_after.as_micros()),
             ..InTime::default()
         }
     }
 
-    /// How long processes had slept by now.
-    fn slept_by(&self, now: u64) -> u64 {
-        let asleep = self.asleep.iter().map(|(from, until)| now.min(*until) - from);
-        self.slept + asleep.sum::<u64>()
-    }
-
-    fn sleeps(&mut self, now: u64, until: u64) {
-        let is_over = |(_, until): &(u64, u64)| *until <= now;
-        let over = self.asleep.iter().filter(|sleep| is_over(sleep));
-        self.slept += over.map(|(from, until)| until - from).sum::<u64>();
-        self.asleep.retain(|sleep| !is_over(sleep));
-        if until > now {
-            self.asleep.push((now, until));
+    /// How long what follows the deadline may take.
+    fn ending(&self, due: Due) -> u64 {
+        if due.0 <= self.store_until {
+            ENDING_IN_SILENCE
+        } else {
+            ENDING
         }
     }
 
-    fn answered(&self, now: u64, id: RequestId) -> Result<(), String> {
-        let Some((actor, at, slept)) = self.open.get(&id) else {
-            return Ok(());
-        };
-        let took = now.saturating_sub(*at + (self.slept_by(now) - slept));
-        if took <= self.verdict_bound {
+    fn answered(&self, now: u64, id: RequestId, open: &Open) -> Result<(), String> {
+        let Due(due) = open.due;
+        if now <= due + self.ending(open.due) {
             return Ok(());
         }
         Err(format!(
-            "request {id} for {actor}, made at {}, had no answer for {}, which may be {}",
-            moment(*at),
-            moment(took),
-            moment(self.verdict_bound)
+            "request {id} for {}, made at {}, had no answer until {}; its deadline was at {}, and what follows may take {}",
+            open.actor,
+            moment(open.at),
+            moment(now),
+            moment(due),
+            moment(self.ending(open.due))
         ))
     }
 
     fn moved(&self, now: u64, pull: &(usize, Attempt)) -> Result<(), String> {
-        let Some((at, slept)) = self.pulls.get(pull) else {
-            return Ok(());
-        };
-        let took = now.saturating_sub(*at + (self.slept_by(now) - slept));
-        if took <= self.stall_bound {
-            return Ok(());
+        match self.pulls.get(pull) {
+            Some(Due(due)) if now > *due => Err(format!(
+                "a pull on node {} that stalled at {} was waited for until {}",
+                pull.0,
+                moment(*due),
+                moment(now)
+            )),
+            _ => Ok(()),
         }
-        Err(format!(
-            "a pull on node {} that last moved at {} was waited for {}, which may be {}",
-            pull.0,
-            moment(*at),
-            moment(took),
-            moment(self.stall_bound)
-        ))
+    }
+
+    fn addressed(&mut self, now: u64, id: RequestId, replica: usize) {
+        let awake = self.replicas.get(&replica).copied().unwrap_or_default();
+        if let Some(open) = self.open.get_mut(&id) {
+            open.replica = Some(replica);
+            open.has_slept = awake > now;
+            open.arrives = (now + REQUEST.most).max(awake);
+            open.due = Due(open.arrives + self.deadline);
+        }
+    }
+
+    fn replica_sleeps(&mut self, now: u64, replica: usize, until: u64) {
+        self.replicas.insert(replica, until);
+        for open in self
+            .open
+            .values_mut()
+            .filter(|open| open.replica == Some(replica))
+        {
+            if now <= open.arrives {
+                open.arrives = open.arrives.max(until);
+                open.due = Due(open.arrives + self.deadline);
+                open.has_slept = true;
+            } else {
+                open.has_slept |= open.due.sleeps(now, until, ENDING_IN_SILENCE);
+            }
+        }
+    }
+
+    fn node_sleeps(&mut self, now: u64, node: usize, until: u64) {
+        self.nodes.insert(node, until);
+        for (_, due) in self.pulls.iter_mut().filter(|((on, _), _)| *on == node) {
+            due.sleeps(now, until, 0);
+        }
     }
 }
 
@@ -98,16 +160,33 @@ impl Oracle for InTime {
     fn see(&mut self, now: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Asked(id, actor, _) => {
-                self.open.insert(*id, (actor.clone(), now, self.slept_by(now)));
+                let arrives = now + REQUEST.most;
+                let open = Open {
+                    actor: actor.clone(),
+                    at: now,
+                    replica: None,
+                    arrives,
+                    due: Due(arrives + self.deadline),
+                    has_slept: false,
+                };
+                self.open.insert(*id, open);
             }
+            Fact::Addressed(id, replica) => self.addressed(now, *id, *replica),
             Fact::Told(id, _) => {
-                self.answered(now, *id)?;
-                self.open.remove(id);
+                let Some(open) = self.open.remove(id) else {
+                    return Ok(());
+                };
+                self.answered(now, *id, &open)?;
+                if !open.has_slept && open.due.0 > self.store_until {
+                    self.worst = self.worst.max(now - open.at);
+                }
             }
             Fact::Unheard(id) => {
                 self.open.remove(id);
             }
-            Fact::Slept { until, .. } | Fact::NodeSlept { until, .. } => self.sleeps(now, *until),
+            Fact::Wrong { until } => self.store_until = self.store_until.max(*until),
+            Fact::Slept { replica, until } => self.replica_sleeps(now, *replica, *until),
+            Fact::NodeSlept { node, until } => self.node_sleeps(now, *node, *until),
             Fact::NodeDied(node) => self.pulls.retain(|(on, _), _| on != node),
             Fact::Pulled {
                 node,
@@ -116,18 +195,28 @@ impl Oracle for InTime {
             } => {
                 let pull = (*node, *attempt);
                 self.moved(now, &pull)?;
+                let awake = self.nodes.get(node).copied().unwrap_or_default();
                 match pulling {
-                    Pulling::Moves => self.pulls.insert(pull, (now, self.slept_by(now))),
+                    Pulling::Moves => self.pulls.insert(pull, Due(now.max(awake) + self.stall)),
                     Pulling::Over => self.pulls.remove(&pull),
                 };
             }
             Fact::Calm(_) => {
-                self.open.keys().try_for_each(|id| self.answered(now, *id))?;
+                let mut open = self.open.iter();
+                open.try_for_each(|(id, open)| self.answered(now, *id, open))?;
                 return self.pulls.keys().try_for_each(|pull| self.moved(now, pull));
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn nearness(&self) -> Vec<(Bound, Nearness)> {
+        let nearness = Nearness {
+            worst_us: self.worst,
+            bound_us: REQUEST.most + self.deadline + ENDING,
+        };
+        vec![(Bound::Verdict, nearness)]
     }
 }
 
@@ -137,27 +226,65 @@ mod tests {
     use crate::fact::Asked;
 
     const SECOND: u64 = 1_000_000;
+    /// When a request that is made at five seconds is due.
+    const DUE: u64 = 305 * SECOND + REQUEST.most + CLOCK_STEPS;
 
     fn oracle() -> InTime {
         InTime::new(&Settings::DEFAULT, &[Clock::TRUE])
     }
 
+    fn slept(replica: usize, until: u64) -> Fact {
+        Fact::Slept { replica, until }
+    }
+
+    /// A request is made at five seconds, something happens then, and it is answered.
+    fn answered(meanwhile: &[(u64, Fact)], at: u64) -> Result<(), String> {
+        let mut oracle = oracle();
+        let id = RequestId(1);
+        oracle.see(
+            5 * SECOND,
+            &Fact::Asked(id, ActorKey::new("s", "a"), Asked::Resume),
+        )?;
+        oracle.see(5 * SECOND, &Fact::Addressed(id, 0))?;
+        meanwhile
+            .iter()
+            .try_for_each(|(now, fact)| oracle.see(*now, fact))?;
+        oracle.see(at, &Fact::Told(id, Ok(())))
+    }
+
     #[test]
-    fn a_verdict_that_comes_too_late_is_seen_and_sleep_does_not_count() {
-        let asked = Fact::Asked(RequestId(1), ActorKey::new("s", "a"), Asked::Resume);
-        let told = Fact::Told(RequestId(1), Ok(()));
-        let mut awake = oracle();
-        awake.see(5 * SECOND, &asked).unwrap();
-        let mut asleep = awake.clone();
-        assert_eq!(awake.clone().see(315 * SECOND, &told), Ok(()));
-        let what = awake.see(316 * SECOND, &told).unwrap_err();
+    fn a_verdict_that_comes_too_late_is_seen() {
+        assert_eq!(answered(&[], DUE + ENDING), Ok(()));
+        let what = answered(&[], DUE + ENDING + 1).unwrap_err();
         assert!(what.contains("made at 5.000000s"), "{what}");
-        let slept = Fact::Slept {
-            replica: 0,
-            until: 11 * SECOND,
-        };
-        asleep.see(10 * SECOND, &slept).unwrap();
-        assert_eq!(asleep.see(316 * SECOND, &told), Ok(()));
+        let wrong = Fact::Wrong { until: DUE };
+        let meanwhile = [(9 * SECOND, wrong)];
+        assert_eq!(answered(&meanwhile, DUE + ENDING_IN_SILENCE), Ok(()));
+        assert!(answered(&meanwhile, DUE + ENDING_IN_SILENCE + 1).is_err());
+    }
+
+    #[test]
+    fn only_sleep_of_the_replica_that_was_asked_counts_and_only_where_it_is_in_the_way() {
+        let cases = [
+            // Over before the deadline, and somebody else's.
+            ((10 * SECOND, slept(0, 60 * SECOND)), 0),
+            ((DUE - 1, slept(1, DUE + 9 * SECOND)), 0),
+            // When the request arrives, when it is due, and when its lease is given back.
+            (
+                (5 * SECOND + 1, slept(0, 60 * SECOND)),
+                55 * SECOND - REQUEST.most,
+            ),
+            ((DUE - 1, slept(0, DUE + 9 * SECOND)), 9 * SECOND),
+            ((DUE + ENDING - 1, slept(0, DUE + 9 * SECOND)), 9 * SECOND),
+        ];
+        for (sleep, later) in cases {
+            let last = DUE + later + ENDING;
+            assert_eq!(answered(std::slice::from_ref(&sleep), last), Ok(()), "{sleep:?}");
+            assert!(
+                answered(std::slice::from_ref(&sleep), last + 1).is_err(),
+                "{sleep:?}"
+            );
+        }
     }
 
     #[test]
@@ -167,17 +294,20 @@ mod tests {
             attempt: Attempt(1),
             pulling,
         };
+        let stalled = 90 * SECOND + CLOCK_STEPS;
         let mut oracle = oracle();
-        oracle.see(0, &pulled(Pulling::Moves)).unwrap();
+        oracle.see(30 * SECOND, &pulled(Pulling::Moves)).unwrap();
         oracle.see(60 * SECOND, &pulled(Pulling::Moves)).unwrap();
-        assert!(
-            oracle
-                .clone()
-                .see(131 * SECOND, &pulled(Pulling::Over))
-                .unwrap_err()
-                .contains("last moved at 60.000000s")
-        );
-        let calm = Fact::Calm(Box::default());
-        assert!(oracle.see(500 * SECOND, &calm).is_err());
+        assert_eq!(oracle.clone().see(stalled, &pulled(Pulling::Over)), Ok(()));
+        for late in [pulled(Pulling::Over), Fact::Calm(Box::default())] {
+            let what = oracle.clone().see(stalled + 1, &late).unwrap_err();
+            assert!(what.contains("stalled at 90.000002s"), "{what}");
+        }
+        let sleeps = Fact::NodeSlept {
+            node: 0,
+            until: 99 * SECOND,
+        };
+        oracle.see(80 * SECOND, &sleeps).unwrap();
+        assert_eq!(oracle.see(99 * SECOND, &pulled(Pulling::Over)), Ok(()));
     }
 }

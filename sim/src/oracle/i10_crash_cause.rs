@@ -68,9 +68,9 @@ impl Oracle for CrashCause {
                 self.unheard.extend(forgotten.nodes.iter().cloned());
                 Ok(())
             }
-            Fact::Lapsed { node, is_believed }
-                if !is_believed || !self.is_by_time || self.unheard.remove(node) =>
-            {
+            Fact::Lapsed {
+                node, is_believed, ..
+            } if !is_believed || !self.is_by_time || self.unheard.remove(node) => {
                 self.silent.insert(node.clone());
                 Ok(())
             }
@@ -147,6 +147,7 @@ mod tests {
     fn a_node_that_is_given_up_while_it_believes_in_its_session_is_seen() {
         let lapsed = |is_believed| Fact::Lapsed {
             node: "n".into(),
+            session: 1,
             is_believed,
         };
         assert_eq!(

@@ -36,7 +36,7 @@ impl Oracle for OneVerdict {
                     return is_helpful(*id, failure);
                 }
             }
-            Fact::Granted { actor, token } => {
+            Fact::Granted { actor, token, .. } => {
                 if let Some(before) = self.last.insert(actor.clone(), *token) {
                     self.leases.remove(&before);
                 }
@@ -113,7 +113,11 @@ mod tests {
         let mut oracle = OneVerdict::default();
         let granted = Fact::Granted {
             actor: actor("a"),
+            replica: 0,
             token,
+            from: None,
+            is_named: false,
+            is_orphan: false,
         };
         oracle.see(0, &granted).unwrap();
         assert_eq!(oracle.see(1, &turned_away("a")), Ok(()));

@@ -59,6 +59,55 @@ pub enum Fault {
     DiskFull { node: usize, for_us: u64 },
     /// A node's disk refuses the next writes of the journal.
     DiskRefuses { node: usize, writes: u32 },
+    /// The machine of a replica is gone, and another replica starts only when it is back.
+    ReplicaLost { replica: usize, for_us: u64 },
+    /// A node's machine is gone with all that runs on it, and comes back with its disk.
+    NodeLost { node: usize, for_us: u64 },
+    /// What a replica asks of the store does not get there, or what it is answered does not come back, for a while.
+    ReplicaCut { replica: usize, way: Way, for_us: u64 },
+    /// What replicas send does not get to a node, or what it sends does not come back, for a while.
+    NodeCutOneWay { node: usize, way: Way, for_us: u64 },
+    /// What a replica's watch of the store has to tell is lost, comes late, or comes once more when it is old, for a
+    /// while. Then the replica is told that it may have missed something.
+    WatchIll { replica: usize, ill: Ill, for_us: u64 },
+    /// The store takes up to so much longer for everything, for a while.
+    StoreSlow { takes_us: u64, for_us: u64 },
+    /// The store's memory is full for a while: it refuses what needs room, and reads, deletes and renews.
+    StoreFull { for_us: u64 },
+    /// The store reads its data for a while, and says at once that it cannot be asked.
+    StoreLoading { for_us: u64 },
+    /// The object store takes up to so much longer for everything, for a while.
+    ObjectsSlow { takes_us: u64, for_us: u64 },
+    /// The object store hangs up after it has stored what it was given, for a while.
+    ObjectsLie { for_us: u64 },
+    /// The image registry hangs up in the middle, comes in drops, or ends with what has another digest, for a while,
+    /// and no node has an image.
+    RegistryIll { ill: Ill, for_us: u64 },
+    /// What runsc is told to do on a node hangs for a while. Then it has been done, or not, or it has and nobody hears
+    /// of it.
+    RunscHangs { node: usize, for_us: u64 },
+}
+
+/// One of the two ways of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// What is asked.
+    There,
+    /// What is answered.
+    Back,
+}
+
+/// What is wrong with something that comes bit by bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ill {
+    /// It ends before its end.
+    Cuts,
+    /// It comes slowly.
+    Trickles,
+    /// What comes is not what should.
+    Garbles,
 }
 
 /// What kind of fault.
@@ -102,11 +151,35 @@ pub enum Kind {
     DiskFull,
     /// See [`Fault::DiskRefuses`].
     DiskRefuses,
+    /// See [`Fault::ReplicaLost`].
+    ReplicaLost,
+    /// See [`Fault::NodeLost`].
+    NodeLost,
+    /// See [`Fault::ReplicaCut`].
+    ReplicaCut,
+    /// See [`Fault::NodeCutOneWay`].
+    NodeCutOneWay,
+    /// See [`Fault::WatchIll`].
+    WatchIll,
+    /// See [`Fault::StoreSlow`].
+    StoreSlow,
+    /// See [`Fault::StoreFull`].
+    StoreFull,
+    /// See [`Fault::StoreLoading`].
+    StoreLoading,
+    /// See [`Fault::ObjectsSlow`].
+    ObjectsSlow,
+    /// See [`Fault::ObjectsLie`].
+    ObjectsLie,
+    /// See [`Fault::RegistryIll`].
+    RegistryIll,
+    /// See [`Fault::RunscHangs`].
+    RunscHangs,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 31] = [
         Kind::ReplicaDies,
         Kind::ReplicaPauses,
         Kind::ReplicaLeaves,
@@ -124,13 +197,29 @@ impl Kind {
         Kind::SnapshotDamaged,
         Kind::DiskFull,
         Kind::DiskRefuses,
+        Kind::ReplicaLost,
+        Kind::NodeLost,
+        Kind::ReplicaCut,
+        Kind::NodeCutOneWay,
+        Kind::WatchIll,
+        Kind::StoreSlow,
+        Kind::StoreLoading,
+        Kind::ObjectsSlow,
+        Kind::ObjectsLie,
+        Kind::RegistryIll,
+        Kind::RunscHangs,
+        Kind::StoreFull,
         Kind::StoreFailsOver,
         Kind::StoreFlushed,
     ];
 
-    /// What a swarm draws from: every kind but the last two, under which the core is known to go wrong: the plans
+    /// What a swarm draws from: every kind but the last three, under which the core is known to go wrong: the plans
     /// in `sim/corpus/open`.
-    pub const SWARM: &[Kind] = Kind::ALL.split_at(17).0;
+    pub const SWARM: &[Kind] = Kind::ALL.split_at(28).0;
+
+    /// Those of them that are drawn apart from the others, so that a plan that has none of them is what it was before
+    /// there were any.
+    pub const OUTSIDE: &[Kind] = Kind::SWARM.split_at(17).1;
 }
 
 /// Somebody that a fault strikes, as the fault counts them.
@@ -165,6 +254,18 @@ impl Fault {
             Fault::SnapshotDamaged { .. } => Kind::SnapshotDamaged,
             Fault::DiskFull { .. } => Kind::DiskFull,
             Fault::DiskRefuses { .. } => Kind::DiskRefuses,
+            Fault::ReplicaLost { .. } => Kind::ReplicaLost,
+            Fault::NodeLost { .. } => Kind::NodeLost,
+            Fault::ReplicaCut { .. } => Kind::ReplicaCut,
+            Fault::NodeCutOneWay { .. } => Kind::NodeCutOneWay,
+            Fault::WatchIll { .. } => Kind::WatchIll,
+            Fault::StoreSlow { .. } => Kind::StoreSlow,
+            Fault::StoreFull { .. } => Kind::StoreFull,
+            Fault::StoreLoading { .. } => Kind::StoreLoading,
+            Fault::ObjectsSlow { .. } => Kind::ObjectsSlow,
+            Fault::ObjectsLie { .. } => Kind::ObjectsLie,
+            Fault::RegistryIll { .. } => Kind::RegistryIll,
+            Fault::RunscHangs { .. } => Kind::RunscHangs,
         }
     }
 
@@ -187,7 +288,19 @@ impl Fault {
             | Fault::ObjectsAway { for_us }
             | Fault::DiskFull { for_us, .. }
             | Fault::PodLeaves { grace_us: for_us, .. }
-            | Fault::StoreFailsOver { lag_us: for_us, .. } => Some(for_us),
+            | Fault::StoreFailsOver { lag_us: for_us, .. }
+            | Fault::ReplicaLost { for_us, .. }
+            | Fault::NodeLost { for_us, .. }
+            | Fault::ReplicaCut { for_us, .. }
+            | Fault::NodeCutOneWay { for_us, .. }
+            | Fault::WatchIll { for_us, .. }
+            | Fault::StoreSlow { for_us, .. }
+            | Fault::StoreFull { for_us, .. }
+            | Fault::StoreLoading { for_us, .. }
+            | Fault::ObjectsSlow { for_us, .. }
+            | Fault::ObjectsLie { for_us, .. }
+            | Fault::RegistryIll { for_us, .. }
+            | Fault::RunscHangs { for_us, .. } => Some(for_us),
             _ => None,
         }
     }
@@ -197,12 +310,18 @@ impl Fault {
         match self {
             Fault::ReplicaDies { replica, .. }
             | Fault::ReplicaPauses { replica, .. }
-            | Fault::ReplicaLeaves { replica } => Target::Replica(replica),
+            | Fault::ReplicaLeaves { replica }
+            | Fault::ReplicaLost { replica, .. }
+            | Fault::ReplicaCut { replica, .. }
+            | Fault::WatchIll { replica, .. } => Target::Replica(replica),
             Fault::NodeDies { node, .. }
             | Fault::NodePauses { node, .. }
             | Fault::NodeCutOff { node, .. }
             | Fault::DiskFull { node, .. }
-            | Fault::DiskRefuses { node, .. } => Target::Node(node),
+            | Fault::DiskRefuses { node, .. }
+            | Fault::NodeLost { node, .. }
+            | Fault::NodeCutOneWay { node, .. }
+            | Fault::RunscHangs { node, .. } => Target::Node(node),
             Fault::AteomDies { node, worker, .. }
             | Fault::PodReplaced { node, worker }
             | Fault::PodLeaves { node, worker, .. }
@@ -212,7 +331,13 @@ impl Fault {
             | Fault::StoreFailsOver { .. }
             | Fault::StoreFlushed {}
             | Fault::RegistryHangs { .. }
-            | Fault::ObjectsAway { .. } => Target::Everybody,
+            | Fault::ObjectsAway { .. }
+            | Fault::StoreSlow { .. }
+            | Fault::StoreFull { .. }
+            | Fault::StoreLoading { .. }
+            | Fault::ObjectsSlow { .. }
+            | Fault::ObjectsLie { .. }
+            | Fault::RegistryIll { .. } => Target::Everybody,
         }
     }
 

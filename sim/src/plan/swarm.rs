@@ -3,7 +3,7 @@
 //! A recipe has a random subset of faults (swarm testing: faults that are always armed together hide each
 //! other), random weights, sizes and clocks.
 
-use super::{Durations, Fault, Kind, MILLI, NodeSize, Noise, Plan, SECOND, Sizes, Strike, Wish};
+use super::{Durations, Fault, Ill, Kind, MILLI, NodeSize, Noise, Plan, SECOND, Sizes, Strike, Way, Wish};
 use crate::clock::Spread;
 use crate::fact::Asked;
 use crate::rng::Rng;
@@ -15,6 +15,8 @@ const PAUSE_MAX: u64 = 50 * SECOND;
 /// Begins the numbers that a recipe is drawn from, and those that a plan is.
 const RECIPE: u64 = 0x7265_6369_7065;
 const PLAN: u64 = 0x706c_616e;
+/// Begins the numbers that what is wrong outside is drawn from.
+const OUTSIDE: u64 = 0x6f75_7473_6964;
 
 /// What a plan is made of.
 #[derive(Clone, Debug)]
@@ -76,8 +78,13 @@ impl Recipe {
                 0
             }
         };
+        let is_apart = |kind: &Kind| Kind::OUTSIDE.contains(kind);
         let mut faults: Vec<Kind> = Kind::SWARM.to_vec();
-        faults.retain(|_| rng.permille(appetite));
+        faults.retain(|kind| !is_apart(kind) && rng.permille(appetite));
+        let mut outside = Rng::new(seed ^ OUTSIDE);
+        if outside.permille(500) {
+            faults.extend(Kind::OUTSIDE.iter().filter(|_| outside.permille(appetite)));
+        }
         // A disk that refuses what a restarted atelet takes up again lost a checkpoint: `sim/corpus/I10-*`. Drawn
         // apart until many seeds have shown that nothing else is lost so.
         if faults.contains(&Kind::DiskFull) || faults.contains(&Kind::DiskRefuses) {
@@ -255,7 +262,35 @@ impl Recipe {
                 node,
                 writes: rng.between(1, 3) as u32,
             },
+            _ => return Some(self.fault_outside(rng, kind, replica, node)),
         })
+    }
+
+    /// A fault of the kinds that are drawn apart.
+    fn fault_outside(&self, rng: &mut Rng, kind: Kind, replica: usize, node: usize) -> Fault {
+        let way = [Way::There, Way::Back][rng.index(2)];
+        let ill = [Ill::Cuts, Ill::Trickles, Ill::Garbles][rng.index(3)];
+        let for_us = rng.between(100 * MILLI, 40 * SECOND);
+        // Up to what a lease, or a session, does not survive.
+        let takes_us = rng.between(10 * MILLI, 10 * SECOND);
+        match kind {
+            Kind::ReplicaLost => Fault::ReplicaLost { replica, for_us },
+            Kind::NodeLost => Fault::NodeLost {
+                node,
+                for_us: rng.between(SECOND, 200 * SECOND),
+            },
+            Kind::ReplicaCut => Fault::ReplicaCut { replica, way, for_us },
+            Kind::NodeCutOneWay => Fault::NodeCutOneWay { node, way, for_us },
+            Kind::WatchIll => Fault::WatchIll { replica, ill, for_us },
+            Kind::StoreSlow => Fault::StoreSlow { takes_us, for_us },
+            Kind::StoreFull => Fault::StoreFull { for_us },
+            Kind::StoreLoading => Fault::StoreLoading { for_us },
+            Kind::ObjectsSlow => Fault::ObjectsSlow { takes_us, for_us },
+            Kind::ObjectsLie => Fault::ObjectsLie { for_us },
+            Kind::RegistryIll => Fault::RegistryIll { ill, for_us },
+            Kind::RunscHangs => Fault::RunscHangs { node, for_us },
+            _ => unreachable!("{kind:?} is not drawn apart"),
+        }
     }
 
     fn wishes(&self, rng: &mut Rng) -> Vec<Wish> {

@@ -2,6 +2,7 @@
 
 use super::knife::{Cut, Trap, Who};
 use super::nodes::op_of;
+use super::outside::Trap as Hung;
 use super::{Event, World};
 use crate::fact::{Ending, Fact};
 use crate::host::{Act, Ateom, Live, fails};
@@ -101,9 +102,10 @@ impl World {
         } else {
             600 * MILLI
         };
+        let hangs = self.runsc_hangs(index, &order.worker, op);
         self.after(
-            20 * MILLI,
-            longest,
+            20 * MILLI + hangs,
+            longest + hangs,
             Event::AteomDone(index, (run, op, life, effect), order),
         );
     }
@@ -149,8 +151,9 @@ impl World {
                 Event::Node(index, life, Input::Worked(effect, gone)),
             );
         }
-        let is_unlucky = self.is_unlucky();
-        let is_deaf = self.is_unlucky();
+        let trap = self.runsc_trap(uid, op);
+        let is_unlucky = self.is_unlucky() || trap == Hung::NoEffect;
+        let is_deaf = self.is_unlucky() || trap == Hung::NoExit;
         let Some(ateom) = self.hosts[index].ateoms.get_mut(uid) else {
             return;
         };
@@ -386,6 +389,9 @@ impl World {
     }
 
     pub(super) fn start_ateom(&mut self, index: usize, uid: &PodUid) {
+        if self.is_node_lost(index, Event::AteomStarts(index, uid.clone())) {
+            return;
+        }
         let Some(ateom) = self.hosts[index].ateoms.get_mut(uid).filter(|a| !a.is_up) else {
             return;
         };

@@ -157,6 +157,7 @@ impl World {
             },
         );
         self.fact(Fact::Asked(id, key.clone(), what));
+        self.fact(Fact::Addressed(id, replica));
         let key = key.clone();
         let request = match what {
             Asked::Resume => Request::Resume(key, boot),
@@ -175,7 +176,10 @@ impl World {
                 selector: Selector::default(),
             },
         };
-        self.within(REQUEST, Event::Replica(replica, life, Input::Request(id, request)));
+        self.within(
+            REQUEST,
+            Event::Replica(replica, life, Input::Request(id, request)),
+        );
         id
     }
 

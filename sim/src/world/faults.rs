@@ -22,8 +22,17 @@ impl World {
         let plan = self.plan.clone();
         let fault = &plan.faults[number].fault;
         self.tell(Line::Fault(fault));
-        let lasts = fault.clone().duration().copied().unwrap_or_default();
-        self.wrong_for(lasts);
+        match fault {
+            Fault::StoreAway { for_us } => self.wrong_for(*for_us),
+            Fault::StoreFailsOver { away_us, .. } => self.wrong_for(*away_us),
+            Fault::StoreFlushed {} => self.wrong_for(0),
+            Fault::StoreSlow { takes_us, for_us } => self.wrong_for(*takes_us + *for_us),
+            Fault::StoreFull { for_us }
+            | Fault::StoreLoading { for_us }
+            | Fault::ReplicaCut { for_us, .. }
+            | Fault::WatchIll { for_us, .. } => self.wrong_for(*for_us),
+            _ => {}
+        }
         self.flaw_of_fault(fault);
         self.inflict(fault);
     }
@@ -95,6 +104,7 @@ impl World {
             Fault::SnapshotDamaged { actor } => self.damage(&actor_key(actor)),
             Fault::DiskFull { node, for_us } => self.hosts[node].disk_full_until = self.now + for_us,
             Fault::DiskRefuses { node, writes } => self.hosts[node].refusals += writes,
+            _ => self.inflict_outside(fault),
         }
     }
 
@@ -224,6 +234,7 @@ impl World {
         self.store_away_until = 0;
         self.objects_away_until = 0;
         self.registry_hung_until = 0;
+        self.heal_outside();
         for process in &mut self.replicas {
             process.fuse = None;
             process.pause_after = None;

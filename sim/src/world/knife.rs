@@ -259,9 +259,10 @@ impl World {
         }
         let armed = self.knife.armed.iter().position(|(at, _)| *at == number)?;
         let (_, fault) = self.knife.armed.remove(armed);
-        // A message that lands late is the last of what is wrong.
+        // What lands late at the store is the last of what is wrong there.
         match fault.mishap {
             Mishap::Dies | Mishap::Vanishes if fault.cut != Cut::NotApplied => {}
+            _ if carrier != Carrier::Store => {}
             _ => self.wrong_for(LATE),
         }
         self.tell(Line::Cut(fault, number, what, who));

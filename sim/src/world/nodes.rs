@@ -7,7 +7,7 @@ use super::{Event, World};
 use crate::fact::{Fact, Pulling};
 use crate::host::{fails, whereabouts};
 use crate::latency;
-use crate::plan::{MILLI, SECOND};
+use crate::plan::{Ill, MILLI, SECOND, Way};
 use crate::story::line::Line;
 use holdfast_core::effect::{Discard, NodeCall, NodeFailureKind, NodeRow, Place, Verb};
 use holdfast_core::failure::Code;
@@ -29,7 +29,7 @@ const REPORT: EffectId = EffectId(0);
 
 impl World {
     pub(super) fn start_node(&mut self, index: usize) {
-        if self.hosts[index].atelet.is_some() {
+        if self.hosts[index].atelet.is_some() || self.is_node_lost(index, Event::NodeStarts(index)) {
             return;
         }
         let settings = self.settings_of_nodes();
@@ -71,7 +71,6 @@ impl World {
         }
         self.tell(Line::NodeDies(index));
         self.fact(Fact::NodeDied(index));
-        self.wrong_for(5 * SECOND);
         let calls: Vec<u64> = self
             .calls
             .iter()
@@ -260,7 +259,7 @@ impl World {
         let Some(node) = self.calls.get(&call).map(|c| c.node) else {
             return;
         };
-        if self.hosts[node].atelet.is_none() || self.now < self.hosts[node].cut_until {
+        if self.hosts[node].atelet.is_none() || self.is_cut(node, Way::There) {
             return self.after(MILLI, 2 * SECOND, Event::CallEnds(call, unreachable()));
         }
         if self.hosts[node].paused_until > self.now {
@@ -304,7 +303,7 @@ impl World {
         let index = self.hosts.iter().position(|host| host.name == *address);
         let index = index.filter(|index| {
             let host = &self.hosts[*index];
-            host.atelet.is_some() && self.now >= host.cut_until && self.now >= host.paused_until
+            host.atelet.is_some() && !self.is_cut(*index, Way::There) && self.now >= host.paused_until
         });
         let is_deaf = self.is_unlucky();
         let is_away = self.now < self.objects_away_until;
@@ -360,7 +359,7 @@ impl World {
         let ready: Vec<usize> = (0..self.replicas.len())
             .filter(|r| self.replicas[*r].is_ready || self.replicas[*r].machine.is_some())
             .collect();
-        if ready.is_empty() || self.now < self.hosts[node].cut_until {
+        if ready.is_empty() || self.is_cut(node, Way::Back) {
             let answer = Input::Reported(Err("no replica answers".into()));
             return self.after(MILLI, SECOND, Event::Node(node, life, answer));
         }
@@ -470,7 +469,9 @@ impl World {
             let until = self.registry_hung_until;
             return self.at(until, Event::PullMoves(index, life, attempt, image, left));
         }
-        if self.is_unlucky() {
+        let ill = self.registry_ill().filter(|_| left > 0);
+        let is_cut = ill == Some(Ill::Garbles) && left == 1 || ill == Some(Ill::Cuts) && left < 4;
+        if self.is_unlucky() || is_cut {
             self.hosts[index].pulls.remove(&attempt);
             self.pulled(index, attempt, Pulling::Over);
             let failure = self.pull_failure();
@@ -482,13 +483,14 @@ impl World {
             self.hosts[index].images.insert(image);
             self.deliver_to_node(index, life, Input::Pull(pull::Input::Ended(attempt, Ok(()))));
         } else {
-            let bytes = 5 - left;
+            let bytes = self.trickled(5 - left);
+            let left = left - u64::from(ill != Some(Ill::Trickles));
             self.pulled(index, attempt, Pulling::Moves);
             self.deliver_to_node(index, life, Input::Pull(pull::Input::Progress(attempt, bytes)));
             self.after(
                 200 * MILLI,
                 3 * SECOND,
-                Event::PullMoves(index, life, attempt, image, left - 1),
+                Event::PullMoves(index, life, attempt, image, left),
             );
         }
     }
@@ -550,7 +552,7 @@ impl World {
                 (at, Event::Step(index, life, effect, work, order))
             }
             Work::Fetch | Work::Save(_) | Work::Upload => {
-                let at = self.now + self.rng.between(10 * MILLI, 400 * MILLI);
+                let at = self.now + self.rng.between(10 * MILLI, 400 * MILLI) + self.objects_take();
                 (at, Event::Step(index, life, effect, work, order))
             }
         };
@@ -567,11 +569,7 @@ impl World {
 
     pub(super) fn is_unlucky(&mut self) -> bool {
         let chance = self.plan.noise.steps_fail;
-        let is_unlucky = !self.calm && self.rng.permille(chance);
-        if is_unlucky {
-            self.wrong_for(0);
-        }
-        is_unlucky
+        !self.calm && self.rng.permille(chance)
     }
 
     /// A step that the atelet performs itself is done.
@@ -680,6 +678,9 @@ impl World {
             node,
             count,
         });
+        if !is_local && self.objects_lie() {
+            return fails(WorkFailureKind::Transient, "the object store hung up");
+        }
         Ok(Vec::new())
     }
 }

@@ -2,10 +2,11 @@
 
 use super::callers::AskedBy;
 use super::knife::{Carrier, Message, Who, name_of, name_of_call};
+use super::outside::OnItsWay;
 use super::{Answered, Event, World};
 use crate::fact::Fact;
 use crate::latency::{CALL, REQUEST, STORE, STORE_LATE, STORE_SILENT, WATCH};
-use crate::plan::{MILLI, SECOND};
+use crate::plan::{MILLI, SECOND, Way};
 use crate::story::line::Line;
 use holdfast_core::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
 use holdfast_core::id::{ActorKey, EffectId, LeaseToken, Name, ReplicaId, RequestId, WorkerKey};
@@ -57,7 +58,7 @@ pub struct Call {
 
 impl World {
     pub(super) fn start_replica(&mut self, index: usize) {
-        if self.replicas[index].machine.is_some() {
+        if self.replicas[index].machine.is_some() || self.is_replica_lost(index) {
             return;
         }
         let id = ReplicaId(self.rng.any());
@@ -314,6 +315,12 @@ impl World {
                         .into_iter()
                         .for_each(|token| self.fact(Fact::GivenUp(token)));
                 }
+                if moved.event == lease::Event::Expiry.name() {
+                    self.fact(Fact::Expired {
+                        actor: actor.clone(),
+                        replica,
+                    });
+                }
                 self.fact(Fact::Doubts { actor, replica });
             }
             _ => {}
@@ -328,13 +335,21 @@ impl World {
         }
         if self.rng.permille(self.plan.noise.store_deaf) && !self.calm {
             let answer = Input::Stored(effect, Err(away));
-            self.wrong_for(5 * SECOND);
+            self.wrong_for(STORE_LATE[1].most);
             self.within(STORE_SILENT, Event::Replica(index, life, answer));
             // Before its sender gives up, or, rarely, long after.
             let late = STORE_LATE[usize::from(self.rng.permille(200))];
             return self.within(late, Event::AtStore(index, life, effect, op, Answered::Lost));
         }
-        let arrives = self.now + self.drawn(STORE);
+        let longer = match self.on_its_way(index, &op) {
+            OnItsWay::Goes(longer) => longer,
+            OnItsWay::Unheard => return self.unheard(index, life, effect, op),
+            OnItsWay::Refused(error, span) => {
+                let answer = Input::Stored(effect, Err(error));
+                return self.within(span, Event::Replica(index, life, answer));
+            }
+        };
+        let arrives = self.now + self.drawn(STORE) + longer;
         let what = name_of(&op);
         let event = Event::AtStore(index, life, effect, op, Answered::Heard);
         match what {
@@ -375,12 +390,19 @@ impl World {
             _ => None,
         };
         let (mut reply, event) = self.store.perform(self.store_now(), op);
-        if let (StoreOp::AcquireLease { token, steal, .. }, Some(holder), StoreReply::Acquired(_)) =
-            (op, holder, &reply)
-            && holder != *token
-            && *steal == Some(holder)
-        {
-            self.fact(Fact::Taken(holder));
+        match (op, &reply) {
+            (StoreOp::AcquireLease { key, token, steal, .. }, StoreReply::Acquired(_)) if holder != Some(*token) => {
+                self.fact(Fact::Granted {
+                    actor: key.clone(),
+                    replica: index,
+                    token: *token,
+                    from: holder,
+                    is_named: holder.is_some() && *steal == holder,
+                    is_orphan: is_dead,
+                });
+            }
+            (StoreOp::GetSession(replica), StoreReply::Missing) => self.fact(Fact::SessionOver(*replica)),
+            _ => {}
         }
         self.note_lease(asked, &reply);
         if let Some(key) = key {
@@ -411,8 +433,16 @@ impl World {
             });
             self.fact(Fact::Lapsed {
                 node: name.clone(),
+                session: number,
                 is_believed,
             });
+        }
+        // An older report changes nothing.
+        if let (StoreOp::PutNode(heard), Some(StoreEvent::Node(row))) = (op, &event)
+            && row.has_session()
+            && (&heard.incarnation, heard.sequence) == (&row.incarnation, row.sequence)
+        {
+            self.fact(Fact::Heard(row.name.clone()));
         }
         if let Some(event) = event {
             self.publish(&event);
@@ -427,10 +457,6 @@ impl World {
     /// What the store has said of a lease.
     fn note_lease(&mut self, asked: &StoreOp, reply: &StoreReply) {
         match (asked, reply) {
-            (StoreOp::AcquireLease { key, token, .. }, StoreReply::Acquired(_)) => self.fact(Fact::Granted {
-                actor: key.clone(),
-                token: *token,
-            }),
             (StoreOp::AcquireLease { key, .. }, StoreReply::Held(token)) => self.fact(Fact::TurnedAway {
                 actor: key.clone(),
                 token: *token,
@@ -453,6 +479,10 @@ impl World {
                 event.clone()
             };
             let at = (self.now + self.drawn(WATCH)).max(self.replicas[index].watch_until);
+            let Some(event) = self.watched_by(index, event, at) else {
+                continue;
+            };
+            let at = at.max(self.replicas[index].watch_until);
             self.replicas[index].watch_until = at;
             let life = self.replicas[index].life;
             self.at(at, Event::Replica(index, life, Input::Watched(event)));
@@ -473,9 +503,6 @@ impl World {
         let call = self.id();
         let is_lossy = self.rng.permille(self.plan.noise.calls_lost) && !self.calm;
         let fate = if is_lossy { self.rng.below(3) } else { 3 };
-        if is_lossy {
-            self.wrong_for(8 * SECOND);
-        }
         self.calls.insert(
             call,
             Call {
@@ -528,7 +555,7 @@ impl World {
         let Some(known) = self.calls.get(&call) else {
             return;
         };
-        let is_lost = known.is_deaf || self.now < self.hosts[known.node].cut_until;
+        let is_lost = known.is_deaf || self.is_cut(known.node, Way::Back);
         if is_lost {
             self.after(100 * MILLI, 3 * SECOND, Event::CallEnds(call, unreachable()));
         } else {
