@@ -9,6 +9,7 @@ pub mod document;
 mod durations;
 mod fault;
 mod kinds;
+mod shapes;
 mod swarm;
 
 use crate::clock::{self, Clock};
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use durations::Durations;
 pub(crate) use fault::Target;
 pub use fault::{Fault, Ill, Kind, Way};
+pub use shapes::Shape;
 pub use swarm::Recipe;
 
 /// Microseconds per second.

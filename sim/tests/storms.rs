@@ -1,6 +1,6 @@
 //! Many small storms, and the promise that a plan tells everything.
 
-use holdfast_sim::plan::{Kind, Plan, Recipe};
+use holdfast_sim::plan::{Kind, Plan, Recipe, Shape};
 use holdfast_sim::world::{Outcome, Story, World, run};
 use std::ops::Range;
 use std::process::Command;
@@ -42,6 +42,15 @@ fn each_kind_of_fault_alone_is_weathered() {
                 ..Recipe::small(seed)
             };
             weathered(recipe.plan());
+        }
+    }
+}
+
+#[test]
+fn each_shape_of_trouble_is_weathered() {
+    for shape in Shape::ALL {
+        for seed in 0..15 {
+            weathered(shape.plan(seed));
         }
     }
 }
