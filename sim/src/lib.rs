@@ -15,10 +15,10 @@
 //! * What is *true* is told as [`fact::Fact`]s, and the [`oracle`]s see nothing else: neither the machines nor
 //!   what they believe.
 //! * A [`story`] is a run, or a part of it, as one HTML page for people.
-//! * [`shrink`] makes a plan that goes wrong as small as it can be. [`cuts`] are another way to use the
-//!   world: no noise, and every effect of every workflow is cut at all four places. The [`museum`] shows that it is
-//!   not blind: known bugs are put into the world, and have to be found. [`ledger`] is what came of
-//!   it all: which transitions were seen.
+//! * [`search`] looks for the plan that comes nearest to a bound. [`shrink`] makes a plan that goes wrong as small as
+//!   it can be. [`cuts`] are another way to use the world: no noise, and every effect of every workflow is cut at all
+//!   four places. The [`museum`] shows that it is not blind: known bugs are put into the world, and have to be found.
+//!   [`ledger`] is what came of it all: which transitions were seen.
 //!
 //! A [`campaign`] plays many plans over all cores. The command for all of it is `ate sim`.
 
@@ -38,6 +38,7 @@ pub mod museum;
 pub mod oracle;
 pub mod plan;
 pub mod rng;
+pub mod search;
 pub mod shrink;
 pub mod store;
 pub mod story;

@@ -4,9 +4,13 @@
 //! mended: each must still violate the invariant that its name begins with, so that whoever mends one
 //! learns of it here, and moves it up.
 //!
+//! `corpus/near/` holds for each bound that is searched the plan that comes nearest to it: the bound holds, and is not
+//! much higher than what can be seen.
+//!
 //! `ate sim shrink SEED --out sim/corpus/NAME.json` makes one.
 
 use holdfast_sim::plan::Plan;
+use holdfast_sim::search::SEARCHED;
 use holdfast_sim::world::run;
 use std::path::{Path, PathBuf};
 
@@ -51,9 +55,41 @@ fn what_is_known_to_be_wrong_still_is() {
     }
 }
 
+/// How near the nearest plan comes to its bound at least, in thousandths.
+const NEAR: u64 = 900;
+
+#[test]
+fn each_bound_is_nearly_reached_by_a_plan_and_passed_by_none() {
+    let plans = plans("corpus/near");
+    assert_eq!(plans.len(), SEARCHED.len());
+    for bound in SEARCHED {
+        let is_its = |(path, _): &&(PathBuf, Plan)| {
+            path.file_stem()
+                .is_some_and(|stem| *stem == *format!("{bound:?}"))
+        };
+        let (path, plan) = plans
+            .iter()
+            .find(is_its)
+            .unwrap_or_else(|| panic!("there is no plan for {bound:?}"));
+        let outcome = run(plan.clone());
+        let path = path.display();
+        assert_eq!(outcome.violation, None, "{path}");
+        assert_eq!(outcome.known, None, "{path}");
+        let near = outcome
+            .nearness
+            .get(&bound)
+            .map(|nearness| nearness.thousandths());
+        assert!(
+            near.is_some_and(|near| (NEAR..=1000).contains(&near)),
+            "{path} comes as near to {bound:?} as {near:?} thousandths; \
+             `search {bound:?}` looks for one that comes nearer, and if there is none the bound is too high"
+        );
+    }
+}
+
 #[test]
 fn every_plan_says_what_it_shows_and_is_written_as_it_would_be() {
-    for (path, plan) in ["corpus", "corpus/open"]
+    for (path, plan) in ["corpus", "corpus/near", "corpus/open"]
         .into_iter()
         .flat_map(plans)
     {
