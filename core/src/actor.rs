@@ -3,8 +3,10 @@
 //! A state carries what it needs: an actor that is RUNNING has a worker because there is no way to
 //! write one that has not, and a snapshot pointer moves only along [`Change`].
 
+mod garbage;
 mod setback;
 
+pub use self::garbage::{GARBAGE_MAX, Garbage};
 pub use self::setback::{Crash, Loss, Setback, Transition};
 use crate::catalog::{Selector, Template};
 use crate::effect::Grave;
@@ -53,22 +55,6 @@ pub struct Actor {
     /// Snapshots that this record has let go of and that have not been collected yet, oldest first.
     pub garbage: Vec<Garbage>,
 }
-
-/// A snapshot that a record has let go of, and the writing that did. A store that loses that writing may see the
-/// snapshot let go of once more, by another.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Garbage {
-    /// The snapshot.
-    pub snapshot: Snapshot,
-    /// The version of the record that does not point at it any more.
-    pub since: Version,
-    /// The last claim in that record.
-    pub by: Option<LeaseToken>,
-}
-
-/// How many snapshots a record remembers to have let go of. A node or an object store that stays away for
-/// longer than it takes to let go of so many leaves the oldest behind.
-pub const GARBAGE_MAX: usize = 32;
 
 /// The workflow that last wrote a record: who holds, or held, the lease, and its fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

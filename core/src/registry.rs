@@ -460,6 +460,27 @@ impl Registry {
         }
     }
 
+    /// The store has another last report of a node than this one, and so its session was not declared over. One
+    /// before it, in the same run, is the last that was answered: the store has not heard what this replica has, so
+    /// nothing has come of that.
+    pub fn not_lapsed(&mut self, now: Instant, sequence: u64, stored: NodeRow) {
+        let is_unheard = self.nodes.get(&stored.name).is_some_and(|node| {
+            let known = &node.row;
+            known.incarnation == stored.incarnation
+                && known.sequence == sequence
+                && stored.sequence < sequence
+        });
+        if is_unheard {
+            self.wishes.push_back(Wish::Lapse {
+                node: stored.name,
+                incarnation: stored.incarnation,
+                sequence: stored.sequence,
+            });
+        } else {
+            self.heard(now, stored);
+        }
+    }
+
     /// The row of a worker.
     pub fn row(&self, key: &WorkerKey) -> Option<&Worker> {
         self.workers.get(key)?.row.as_ref()

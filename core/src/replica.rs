@@ -490,7 +490,7 @@ impl Replica {
             }
             Origin::Lapse(node, incarnation, sequence) => match answer {
                 Ok(StoreReply::Done) => self.registry.lapsed(now, &node, &incarnation, sequence),
-                Ok(StoreReply::NodeConflict(Some(stored))) => self.registry.heard(now, stored),
+                Ok(StoreReply::NodeConflict(Some(stored))) => self.registry.not_lapsed(now, sequence, stored),
                 // The registry wishes for it again.
                 _ => {}
             },

@@ -68,15 +68,6 @@ fn pass(c: &mut Cluster, time: Duration) {
     }
 }
 
-/// Let go of by a writing that nobody has lost.
-fn since_long_ago(snapshot: Snapshot) -> Garbage {
-    Garbage {
-        snapshot,
-        since: Version::FIRST,
-        by: None,
-    }
-}
-
 /// What an actor has let go of.
 fn garbage(c: &Cluster, key: &ActorKey) -> Vec<Snapshot> {
     c.store.actors[key].let_go().cloned().collect()
@@ -87,6 +78,8 @@ fn let_go(c: &mut Cluster, name: &str, garbage: Vec<Snapshot>) -> ActorKey {
     let key = c.asleep(name, Some("mem://kept"));
     let actor = c.store.actors.get_mut(&key).unwrap();
     actor.state = State::Paused;
+    let (since, by) = (Version::FIRST, None);
+    let since_long_ago = |snapshot| Garbage { snapshot, since, by };
     actor.garbage = garbage.into_iter().map(since_long_ago).collect();
     c.ask(0, Request::Revert(key.clone()));
     c.run(0);

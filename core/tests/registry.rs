@@ -748,3 +748,36 @@ fn a_row_of_another_pod_or_run_tells_that_a_worker_was_restarted_unless_it_has_t
         assert_eq!(fact(&promised(row("w", 11), 11, 0)), restarted, "{on:?}");
     }
 }
+
+/// A replica has heard a report that the store has not: it was never answered.
+#[test]
+fn a_session_is_declared_over_by_the_last_report_that_the_store_has() {
+    let mut ear = Ear::listed(&[]);
+    let stored = ear.next("n1").clone();
+    ear.reports("n1", &[]);
+    let heard = stored.sequence + 1;
+    let mut wishes = |asked, sequence, run: &str| {
+        let (name, incarnation) = ("n1".into(), run.into());
+        let stored = NodeRow {
+            sequence,
+            incarnation,
+            name,
+            ..stored.clone()
+        };
+        ear.registry.not_lapsed(ear.now, asked, stored);
+        ear.wishes()
+    };
+    let lapse = Wish::Lapse {
+        node: "n1".into(),
+        incarnation: "atelet".into(),
+        sequence: heard - 1,
+    };
+    assert_eq!(wishes(heard, heard - 1, "atelet"), [lapse]);
+    assert_eq!(
+        wishes(heard - 1, heard - 2, "atelet"),
+        [],
+        "it is asked in vain once"
+    );
+    assert_eq!(wishes(heard, heard - 1, "another"), [], "that is another run");
+    assert_eq!(wishes(heard, heard + 1, "atelet"), [], "it lives");
+}

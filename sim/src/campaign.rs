@@ -6,10 +6,11 @@
 
 mod coverage;
 
-use crate::oracle::Violation;
+use crate::oracle::{Nearness, Violation};
 use crate::plan::{Kind, Plan};
 use crate::rng::Rng;
 use crate::world::{Outcome, Story, World};
+use holdfast_core::bounds::Bound;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,8 +50,8 @@ pub struct Tally {
     pub digest: u64,
     /// How many requests of callers were answered, by what they were told.
     pub verdicts: BTreeMap<String, u64>,
-    /// How near a failover came to what it may take, in thousandths.
-    pub tightness: u64,
+    /// How near any of them came to each bound.
+    pub nearness: BTreeMap<Bound, Nearness>,
     /// What has been made to happen.
     pub coverage: Coverage,
     /// How plans went wrong, by their numbers: the first ones.
@@ -135,7 +136,12 @@ impl Tally {
         for (verdict, count) in outcome.verdicts {
             *self.verdicts.entry(verdict).or_default() += count;
         }
-        self.tightness = self.tightness.max(outcome.tightness);
+        for (bound, nearness) in outcome.nearness {
+            let nearest = self.nearness.entry(bound).or_default();
+            if nearness.thousandths() > nearest.thousandths() {
+                *nearest = nearness;
+            }
+        }
         self.coverage.add(outcome.moves, &kinds);
         if let Some(failure) = failure {
             self.violated += 1;

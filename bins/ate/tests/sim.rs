@@ -196,5 +196,5 @@ fn the_museum_says_who_had_which_bug_and_how_soon_it_is_found() {
     // One plan is too few for some bug or other.
     let (code, text) = run(directory.path(), "museum --starts 1 --most 1");
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("nothing, from seed 0 on"), "{text}");
+    assert!(text.contains("not found from seed 0 on"), "{text}");
 }

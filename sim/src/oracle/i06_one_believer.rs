@@ -195,7 +195,8 @@ impl Oracle for OneBeliever {
                     let all = self.beliefs.get(actor).into_iter().flatten();
                     self.taken.extend(all.map(|belief| belief.token));
                     // Whoever has it may not have heard so yet.
-                    self.taken.extend(self.granted.get(actor).map(|(token, _)| *token));
+                    self.taken
+                        .extend(self.granted.get(actor).map(|(token, _)| *token));
                     self.expired.remove(actor);
                 }
             }

@@ -391,7 +391,12 @@ impl World {
         };
         let (mut reply, event) = self.store.perform(self.store_now(), op);
         match (op, &reply) {
-            (StoreOp::AcquireLease { key, token, steal, .. }, StoreReply::Acquired(_)) if holder != Some(*token) => {
+            (
+                StoreOp::AcquireLease {
+                    key, token, steal, ..
+                },
+                StoreReply::Acquired(_),
+            ) if holder != Some(*token) => {
                 self.fact(Fact::Granted {
                     actor: key.clone(),
                     replica: index,

@@ -13,6 +13,7 @@ mod progress;
 mod replay;
 mod report;
 mod run;
+mod search;
 mod shrink;
 mod story;
 
@@ -37,6 +38,8 @@ pub enum Sim {
     Replay(replay::Replay),
     /// Find the smallest plan that goes wrong in the same way
     Shrink(shrink::Shrink),
+    /// Look for the plan that comes nearest to a bound
+    Search(search::Search),
     /// Write the story of one plan as a page for a browser
     Story(story::Tell),
     /// Hunt known bugs, built in one by one: the simulator has to find each of them
@@ -75,6 +78,7 @@ pub fn run(sim: Sim) -> Result<ExitCode, Failure> {
         Sim::Plan(args) => args.run(),
         Sim::Replay(args) => args.run(),
         Sim::Shrink(args) => args.run(&stop),
+        Sim::Search(args) => args.run(),
         Sim::Story(args) => args.run(),
         Sim::Museum(args) => args.run(&stop),
         Sim::Frontier(args) => args.run(),

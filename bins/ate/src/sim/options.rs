@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use holdfast_runtime::duration;
 use holdfast_sim::museum::{self, Exhibit};
 use holdfast_sim::plan::document::MANY;
-use holdfast_sim::plan::{Kind, Plan, Recipe};
+use holdfast_sim::plan::{Kind, Plan, Recipe, Shape};
 use holdfast_sim::world::Story;
 
 use super::found;
@@ -44,6 +44,10 @@ pub struct World {
     /// How many callers at once
     #[arg(long, value_name = "N", value_parser = many)]
     pub callers: Option<usize>,
+    /// A named shape of trouble instead, such as zombie-returns
+    #[arg(long, value_name = "SHAPE", value_parser = shape,
+        conflicts_with_all = ["standard", "time", "replicas", "nodes", "workers", "actors", "callers", "faults"])]
+    pub shape: Option<Shape>,
     /// The kinds of faults that may strike: all, none, or names such as disk-full,node-dies
     #[arg(long, value_name = "KIND,...", value_parser = faults)]
     pub faults: Option<Faults>,
@@ -83,11 +87,20 @@ impl World {
         }
     }
 
+    /// The plan that a seed makes.
+    pub fn plan(&self, seed: u64) -> Plan {
+        match self.shape {
+            Some(shape) => shape.plan(seed),
+            None => self.recipe(seed).plan(),
+        }
+    }
+
     /// What it is called.
     pub fn name(&self) -> &'static str {
-        match self.standard {
-            true => "standard",
-            false => "small",
+        match (self.shape, self.standard) {
+            (Some(shape), _) => shape.name(),
+            (None, true) => "standard",
+            (None, false) => "small",
         }
     }
 
@@ -101,10 +114,16 @@ impl World {
             workers,
             actors,
             callers,
+            shape,
             faults,
         } = self;
         let sizes = [replicas, nodes, workers, actors, callers];
-        *small || *standard || time.is_some() || faults.is_some() || sizes.iter().any(|size| size.is_some())
+        *small
+            || *standard
+            || shape.is_some()
+            || time.is_some()
+            || faults.is_some()
+            || sizes.iter().any(|size| size.is_some())
     }
 }
 
@@ -129,7 +148,7 @@ impl Players {
     pub fn plan(&self, world: &World, seed: u64) -> Plan {
         match self.protocol {
             Some(exhibit) if !world.is_said() => exhibit.plan(seed),
-            _ => world.recipe(seed).plan(),
+            _ => world.plan(seed),
         }
     }
 
@@ -255,6 +274,14 @@ fn storm(text: &str) -> Result<Duration, String> {
 fn many(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| (1..=MANY).contains(number));
     number.ok_or_else(|| format!("want a number from 1 to {MANY}"))
+}
+
+fn shape(name: &str) -> Result<Shape, String> {
+    let found = Shape::ALL.into_iter().find(|shape| shape.name() == name);
+    found.ok_or_else(|| {
+        let names = Shape::ALL.map(Shape::name).join(", ");
+        format!("there is no shape {name:?}; want one of {names}")
+    })
 }
 
 fn faults(text: &str) -> Result<Faults, String> {

@@ -6,12 +6,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use holdfast_core::bounds::Bound;
 use holdfast_sim::campaign::{Coverage, Tally, transitions};
-use holdfast_sim::oracle::Violation;
+use holdfast_sim::oracle::{Nearness, Violation};
 use holdfast_sim::plan::Kind;
 use serde::Serialize;
 use serde_json::json;
 
+use super::search;
 use super::shrink::Saved;
 
 /// Which plan it was.
@@ -124,6 +126,12 @@ pub struct Report<'a> {
     pub is_interrupted: bool,
 }
 
+/// How near it came to each bound, in thousandths.
+fn nearness(tally: &Tally) -> impl Iterator<Item = (String, u64)> {
+    let near = |(bound, nearness): (&Bound, &Nearness)| (search::name(*bound), nearness.thousandths());
+    tally.nearness.iter().map(near)
+}
+
 impl Report<'_> {
     /// For programs. Fields are only ever added.
     pub fn json(&self) -> String {
@@ -161,7 +169,7 @@ impl Report<'_> {
             "simulated_us": tally.micros,
             "digest": format!("{:016x}", tally.digest),
             "verdicts": tally.verdicts,
-            "failover_permille": tally.tightness,
+            "nearness_permille": nearness(tally).collect::<BTreeMap<_, _>>(),
             "coverage": {
                 "transitions": {
                     "made": coverage.moves.len(),
@@ -222,10 +230,11 @@ impl Report<'_> {
                 ),
             ),
             ("verdicts", verdicts(&tally.verdicts)),
-            (
-                "failover",
-                format!("{:.3} of its bound at worst", tally.tightness as f64 / 1e3),
-            ),
+            ("of bounds", {
+                let nearness =
+                    nearness(tally).map(|(bound, near)| format!("{bound} {:.3}", near as f64 / 1e3));
+                nearness.collect::<Vec<_>>().join(", ")
+            }),
             ("covered", covered(coverage)),
             ("transitions", records.join(", ")),
         ];
