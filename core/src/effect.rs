@@ -421,6 +421,8 @@ pub enum NodeFailureKind {
     Occupied,
     /// The call did not reach the node, or its answer was lost: it may have happened.
     Unreachable,
+    /// The checkpoint has not begun, and is refused from now on: what was to be captured is as it was.
+    NotBegun,
     /// The operation ended, and failed, and nothing is lost.
     Failed,
 }

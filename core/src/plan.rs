@@ -263,6 +263,7 @@ fn upload(actor: &Actor, facts: &Facts<'_>) -> Next {
             | NodeFailureKind::SessionOver
             | NodeFailureKind::Occupied
             | NodeFailureKind::StaleFence { .. }
+            | NodeFailureKind::NotBegun
             | NodeFailureKind::Failed => refuse(Failure::node(failure)),
         },
         Some((CallOf::Recorded(_) | CallOf::Stop | CallOf::Thaw(_), _)) | None => Next::Call {
@@ -376,7 +377,9 @@ fn thaw(on: &Assignment, session: u64, actor: &Actor, facts: &Facts<'_>) -> Opti
         NodeFailureKind::SessionOver | NodeFailureKind::Busy | NodeFailureKind::Unreachable => {
             Next::CallAgain
         }
-        NodeFailureKind::Crash | NodeFailureKind::Failed => refuse(Failure::node(failure)),
+        NodeFailureKind::Crash | NodeFailureKind::NotBegun | NodeFailureKind::Failed => {
+            refuse(Failure::node(failure))
+        }
     })
 }
 
@@ -415,7 +418,9 @@ fn undo_resume(on: &Assignment, actor: &Actor, facts: &Facts<'_>) -> Next {
             | NodeFailureKind::Occupied
             | NodeFailureKind::SessionOver
             | NodeFailureKind::SandboxGone => reset(None),
-            NodeFailureKind::Crash | NodeFailureKind::Failed => refuse(Failure::node(failure)),
+            NodeFailureKind::Crash | NodeFailureKind::NotBegun | NodeFailureKind::Failed => {
+                refuse(Failure::node(failure))
+            }
         },
         Some((CallOf::Recorded(_) | CallOf::Upload | CallOf::Thaw(_), _)) | None => Next::Call {
             call: CallOf::Stop,
@@ -486,7 +491,7 @@ fn go_on_resuming(
             undo_resume(on, actor, facts)
         }
         NodeFailureKind::Busy | NodeFailureKind::Unreachable => Next::CallAgain,
-        NodeFailureKind::Failed => refuse(Failure::node(failure)),
+        NodeFailureKind::NotBegun | NodeFailureKind::Failed => refuse(Failure::node(failure)),
     }
 }
 
@@ -610,6 +615,7 @@ fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>, silence: Silence) -> Next {
         NodeFailureKind::SessionOver | NodeFailureKind::Busy | NodeFailureKind::Unreachable => {
             Next::CallAgain
         }
+        NodeFailureKind::NotBegun => write(Change::Wake, Then::FinishRefused),
         NodeFailureKind::Failed if is_left_alone(failure, facts) => write(Change::Wake, Then::FinishRefused),
         NodeFailureKind::Failed => refuse(Failure::node(failure)),
     }

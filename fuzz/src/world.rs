@@ -358,6 +358,7 @@ pub fn node_failure(feed: &mut Feed<'_>) -> NodeFailure {
             NodeFailureKind::SandboxGone,
             NodeFailureKind::Busy,
             NodeFailureKind::SessionOver,
+            NodeFailureKind::NotBegun,
             NodeFailureKind::Occupied,
             NodeFailureKind::Unreachable,
             NodeFailureKind::StaleFence {

@@ -29,6 +29,7 @@ pub fn node_to_status(failure: &NodeFailure) -> Status {
         NodeFailureKind::Busy => Reason::Busy,
         NodeFailureKind::SessionOver => Reason::SessionOver,
         NodeFailureKind::Occupied => Reason::Occupied,
+        NodeFailureKind::NotBegun => Reason::NotBegun,
         NodeFailureKind::Failed => Reason::OperationFailed,
         // A node does not say of itself that it cannot be reached.
         NodeFailureKind::Unreachable => return status,
@@ -46,6 +47,7 @@ pub fn node_from_status(status: &Status) -> NodeFailure {
         Reason::SessionOver => NodeFailureKind::SessionOver,
         Reason::Occupied => NodeFailureKind::Occupied,
         Reason::SandboxGone => NodeFailureKind::SandboxGone,
+        Reason::NotBegun => NodeFailureKind::NotBegun,
         Reason::OperationFailed => NodeFailureKind::Failed,
     });
     let kind = stated.unwrap_or(match status.code() {
@@ -102,6 +104,7 @@ mod tests {
             (Code::DataLoss, NodeFailureKind::Crash),
             (Code::DataLoss, NodeFailureKind::SandboxGone),
             (Code::Unavailable, NodeFailureKind::SessionOver),
+            (Code::Unavailable, NodeFailureKind::NotBegun),
             (
                 Code::FailedPrecondition,
                 NodeFailureKind::StaleFence {

@@ -36,6 +36,8 @@ pub enum Reason {
     Busy,
     /// The session of the node under which something was ordered has been declared over.
     SessionOver,
+    /// A checkpoint has not begun, and is refused from now on.
+    NotBegun,
     /// The worker hosts another actor.
     Occupied,
     /// The sandbox that was asked for is gone.
@@ -48,6 +50,7 @@ const CRASH_ACTOR: &str = "CRASH_ACTOR";
 const STALE_FENCE: &str = "STALE_FENCE";
 const BUSY: &str = "BUSY";
 const SESSION_OVER: &str = "SESSION_OVER";
+const NOT_BEGUN: &str = "NOT_BEGUN";
 const OCCUPIED: &str = "OCCUPIED";
 const SANDBOX_GONE: &str = "SANDBOX_GONE";
 const OPERATION_FAILED: &str = "OPERATION_FAILED";
@@ -112,6 +115,7 @@ impl Reason {
             Self::StaleFence { .. } => (HOLDFAST_DOMAIN, STALE_FENCE),
             Self::Busy => (HOLDFAST_DOMAIN, BUSY),
             Self::SessionOver => (HOLDFAST_DOMAIN, SESSION_OVER),
+            Self::NotBegun => (HOLDFAST_DOMAIN, NOT_BEGUN),
             Self::Occupied => (HOLDFAST_DOMAIN, OCCUPIED),
             Self::SandboxGone => (HOLDFAST_DOMAIN, SANDBOX_GONE),
             Self::OperationFailed => (HOLDFAST_DOMAIN, OPERATION_FAILED),
@@ -148,6 +152,7 @@ impl Reason {
             }
             (HOLDFAST_DOMAIN, BUSY) => Some(Self::Busy),
             (HOLDFAST_DOMAIN, SESSION_OVER) => Some(Self::SessionOver),
+            (HOLDFAST_DOMAIN, NOT_BEGUN) => Some(Self::NotBegun),
             (HOLDFAST_DOMAIN, OCCUPIED) => Some(Self::Occupied),
             (HOLDFAST_DOMAIN, SANDBOX_GONE) => Some(Self::SandboxGone),
             (HOLDFAST_DOMAIN, OPERATION_FAILED) => Some(Self::OperationFailed),

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 const NAMES: &str = "lower case alphanumeric";
 
 /// Each argument of each command, wrong.
-const WALKS: [Walk<'_>; 22] = [
+const WALKS: [Walk<'_>; 23] = [
     Walk {
         path: &[],
         base: &[("<COMMAND>", "get"), ("<KIND>", "workers")],
@@ -106,6 +106,11 @@ const WALKS: [Walk<'_>; 22] = [
                 "there is no fault \"rain\"; want all, none, or some of replica-dies",
             ),
             (
+                "--shape",
+                "triangle",
+                "there is no shape \"triangle\"; want one of expire-in-flight",
+            ),
+            (
                 "--protocol",
                 "paxos",
                 "there is no bug \"paxos\" in the museum; want one of",
@@ -128,6 +133,11 @@ const WALKS: [Walk<'_>; 22] = [
                 "--faults",
                 "rain",
                 "there is no fault \"rain\"; want all, none, or some of replica-dies",
+            ),
+            (
+                "--shape",
+                "triangle",
+                "there is no shape \"triangle\"; want one of expire-in-flight",
             ),
             (
                 "--protocol",
@@ -154,6 +164,11 @@ const WALKS: [Walk<'_>; 22] = [
                 "there is no fault \"rain\"; want all, none, or some of replica-dies",
             ),
             (
+                "--shape",
+                "triangle",
+                "there is no shape \"triangle\"; want one of expire-in-flight",
+            ),
+            (
                 "--protocol",
                 "paxos",
                 "there is no bug \"paxos\" in the museum; want one of",
@@ -177,6 +192,11 @@ const WALKS: [Walk<'_>; 22] = [
                 "--faults",
                 "rain",
                 "there is no fault \"rain\"; want all, none, or some of replica-dies",
+            ),
+            (
+                "--shape",
+                "triangle",
+                "there is no shape \"triangle\"; want one of expire-in-flight",
             ),
             (
                 "--protocol",
@@ -221,14 +241,38 @@ const WALKS: [Walk<'_>; 22] = [
                 "there is no fault \"rain\"; want all, none, or some of replica-dies",
             ),
             (
+                "--shape",
+                "triangle",
+                "there is no shape \"triangle\"; want one of expire-in-flight",
+            ),
+            (
                 "--protocol",
                 "paxos",
                 "there is no bug \"paxos\" in the museum; want one of",
             ),
             ("--runs", "x", "invalid digit"),
+            (
+                "--near",
+                "stale",
+                "no plans are made to come near \"stale\"; want one of",
+            ),
             ("--out", "", "a value is required"),
         ],
     ),
+    Walk {
+        path: &["sim", "search"],
+        base: &[("<BOUND>", "verdict"), ("--runs", "1")],
+        bad: &[
+            (
+                "<BOUND>",
+                "stale",
+                "no plans are made to come near \"stale\"; want one of",
+            ),
+            ("--seed", "x", "invalid digit"),
+            ("--runs", "0", "0 is not in 1.."),
+            ("--out", "", "a value is required"),
+        ],
+    },
     Walk {
         path: &["sim", "frontier"],
         base: &[("--ttl", "1s")],

@@ -199,6 +199,8 @@ struct Slot {
     is_touched: bool,
     /// The highest fence of it that the disk has.
     kept: Fence,
+    /// The checkpoint that was refused last, because it could not be noted.
+    refused: Option<OpId>,
 }
 
 /// An operation under way.
@@ -314,6 +316,14 @@ impl Node {
         {
             let result = done.result.clone();
             return self.recall(Some(id), &order, Shown::by(&order), result);
+        }
+        // Whoever was told that a checkpoint was not begun has the actor serve on: it is not taken later, because
+        // its order comes twice.
+        let is_refused = slot.refused == Some(op) && slot.running.is_none();
+        if is_refused && matches!(order.verb, Verb::Checkpoint { .. }) {
+            let message = format!("operation {op} was not begun, and is not any more");
+            let refusal = failure(Code::Unavailable, message, NodeFailureKind::NotBegun);
+            return self.reply(Some(id), Err(refusal));
         }
         if let Some(running) = &slot.running {
             let is_same_wish = running.order.actor == order.actor && running.order.verb == order.verb;

@@ -178,6 +178,7 @@ impl Node {
                 Verb::Thaw => Some(Sandbox::Frozen),
                 _ => Some(Sandbox::Stopped),
             },
+            (Err(failure), false) if failure.kind == NodeFailureKind::NotBegun => Some(Sandbox::Running),
             (Err(failure), false) if failure.kind == NodeFailureKind::Failed => match running.order.verb {
                 // Whatever it was that should be stopped, it does not serve.
                 Verb::Stop => Some(Sandbox::Stopped),
@@ -273,11 +274,16 @@ impl Node {
         let is_begun = matches!(running.stage, Stage::Saving(_) | Stage::Ending(_));
         if let (Err(why), false) = (result, is_begun) {
             // What an earlier atelet may have begun may have happened: nobody is told that it has not.
-            let kind = if running.is_resumed {
-                NodeFailureKind::Busy
-            } else {
-                NodeFailureKind::Failed
+            let is_checkpoint = matches!(running.order.verb, Verb::Checkpoint { .. });
+            let kind = match (running.is_resumed, is_checkpoint) {
+                (true, _) => NodeFailureKind::Busy,
+                (false, true) => NodeFailureKind::NotBegun,
+                (false, false) => NodeFailureKind::Failed,
             };
+            let op = running.op;
+            if let Some(slot) = self.slots.get_mut(uid) {
+                slot.refused = Some(op).filter(|_| kind == NodeFailureKind::NotBegun);
+            }
             return self.end(now, uid, Err(unkept(why, kind)));
         }
         match running.stage.clone() {

@@ -459,7 +459,11 @@ fn what_could_not_be_done_to_a_sandbox_leaves_it_as_it_was_or_still() {
             "{verb:?}"
         );
         seat.kept();
-        assert_eq!(seat.refusal(id), Some(NodeFailureKind::Failed));
+        let refusal = match verb {
+            Verb::Checkpoint { .. } => NodeFailureKind::NotBegun,
+            _ => NodeFailureKind::Failed,
+        };
+        assert_eq!(seat.refusal(id), Some(refusal));
     }
 }
 

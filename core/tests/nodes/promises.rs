@@ -181,11 +181,33 @@ fn a_checkpoint_that_the_disk_refused_does_not_hide_that_the_sandbox_died_later(
     });
     seat.refuse();
     seat.kept();
-    assert_eq!(seat.refusal(refused), Some(NodeFailureKind::Failed));
+    assert_eq!(seat.refusal(refused), Some(NodeFailureKind::NotBegun));
     assert_eq!(seat.hosts().as_deref(), Some("a"));
     seat.describe(None);
     seat.kept();
     assert_eq!(seat.hosts(), None);
+}
+
+/// Whoever was told so has the actor serve on.
+#[test]
+fn a_checkpoint_that_was_refused_is_not_taken_when_its_order_comes_once_more() {
+    let mut seat = Seat::running();
+    let order = |order: &mut Order, seq| {
+        (order.session, order.fence) = (1, Fence(11));
+        (order.verb, order.op) = (checkpoint(), Some(op(seq)));
+    };
+    let first = seat.order(|it| order(it, 2));
+    seat.refuse();
+    seat.kept();
+    let again = seat.order(|it| order(it, 2));
+    for refused in [first, again] {
+        assert_eq!(seat.refusal(refused), Some(NodeFailureKind::NotBegun));
+    }
+    assert_eq!(seat.working(), [] as [&Work; 0]);
+    assert_eq!(seat.hosts().as_deref(), Some("a"));
+    let next = seat.order(|it| order(it, 3));
+    seat.finish();
+    assert_eq!(seat.reply(next), Some(Ok(())), "that is another operation");
 }
 
 /// It may have been taken by an earlier atelet, and nobody heard of it.

@@ -223,6 +223,7 @@ impl World {
                         NodeFailureKind::StaleFence { .. }
                             | NodeFailureKind::Busy
                             | NodeFailureKind::SessionOver
+                            | NodeFailureKind::NotBegun
                             | NodeFailureKind::Occupied
                             | NodeFailureKind::SandboxGone
                     ) || failure.message.contains("cannot keep its journal")

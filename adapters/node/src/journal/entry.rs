@@ -155,6 +155,7 @@ enum KindJson {
     SessionOver,
     Occupied,
     Unreachable,
+    NotBegun,
     Failed,
 }
 
@@ -408,6 +409,7 @@ impl From<NodeFailureKind> for KindJson {
             NodeFailureKind::SessionOver => Self::SessionOver,
             NodeFailureKind::Occupied => Self::Occupied,
             NodeFailureKind::Unreachable => Self::Unreachable,
+            NodeFailureKind::NotBegun => Self::NotBegun,
             NodeFailureKind::Failed => Self::Failed,
         }
     }
@@ -432,6 +434,7 @@ impl TryFrom<KindJson> for NodeFailureKind {
             KindJson::SessionOver => Self::SessionOver,
             KindJson::Occupied => Self::Occupied,
             KindJson::Unreachable => Self::Unreachable,
+            KindJson::NotBegun => Self::NotBegun,
             KindJson::Failed => Self::Failed,
         })
     }

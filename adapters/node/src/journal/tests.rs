@@ -60,6 +60,7 @@ fn every_result() -> Vec<Result<(), NodeFailure>> {
         },
         NodeFailureKind::Busy,
         NodeFailureKind::SessionOver,
+        NodeFailureKind::NotBegun,
         NodeFailureKind::Occupied,
         NodeFailureKind::Unreachable,
         NodeFailureKind::Failed,

@@ -138,7 +138,11 @@ fn verdict(status: &Status) -> WorkFailureKind {
         Some(Reason::SandboxGone) => WorkFailureKind::Gone,
         Some(Reason::Busy) => WorkFailureKind::Unreachable,
         Some(
-            Reason::OperationFailed | Reason::Occupied | Reason::SessionOver | Reason::StaleFence { .. },
+            Reason::OperationFailed
+            | Reason::NotBegun
+            | Reason::Occupied
+            | Reason::SessionOver
+            | Reason::StaleFence { .. },
         ) => WorkFailureKind::Transient,
         None => match status.code() {
             tonic::Code::Unavailable
