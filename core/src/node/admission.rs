@@ -60,6 +60,11 @@ impl Node {
                 if slot.described.is_none() {
                     return Err(no_worker(&order.worker));
                 }
+                // Whoever compares this worker's report with its row takes the promise to be over.
+                let is_used_up = order.worker_fence == slot.entry.highest && slot.entry.hosted.is_none();
+                if order.worker_fence > Fence(0) && is_used_up {
+                    return Err(stale(Fenced::Worker, slot.entry.highest, &order.worker));
+                }
                 if slot.is_silent {
                     let message = format!("worker {} does not answer", order.worker);
                     return Err(failure(Code::Unavailable, message, NodeFailureKind::Occupied));

@@ -382,3 +382,27 @@ fn an_operation_that_a_later_owner_has_joined_goes_on_under_his_fence_once_it_is
         assert_eq!(seat.under, under, "{fence} {life} {is_kept}");
     }
 }
+
+/// What a node says of a worker where nobody is, at the fence of a promise, is that the promise is over. So it is: the
+/// row may have been promised anew, at the very number to which a Stop has raised the fence.
+#[test]
+fn a_promise_at_the_fence_to_which_a_stop_has_raised_the_worker_is_not_let_in() {
+    for (promise, is_let_in) in [(22, false), (23, true)] {
+        let mut seat = Seat::idle();
+        seat.order(|order| {
+            (order.session, order.fence, order.worker_fence) = (1, Fence(11), Fence(21));
+            (order.verb, order.op) = (Verb::Stop, Some(op(2)));
+        });
+        seat.finish();
+        let boot = seat.order(|order| {
+            (order.session, order.fence, order.worker_fence) = (1, Fence(12), Fence(promise));
+            order.op = Some(op(3));
+        });
+        seat.kept();
+        let stale = NodeFailureKind::StaleFence {
+            of: Fenced::Worker,
+            highest: Fence(22),
+        };
+        assert_eq!(seat.refusal(boot), (!is_let_in).then_some(stale), "{promise}");
+    }
+}
