@@ -29,6 +29,9 @@ impl Span {
 pub const STORE: Span = Span::new(300, 3 * MILLI);
 /// Until a replica is told that the store does not answer.
 pub const STORE_SILENT: Span = Span::new(50 * MILLI, 2 * SECOND);
+/// How long a replica waits for the answer to an operation that is no list, and is then told that nobody answers. The
+/// shipped adapter's own time.
+pub const STORE_PATIENCE: u64 = 3 * SECOND;
 /// An operation whose sender has been told so, until it is performed all the same: mostly, and now and then.
 pub const STORE_LATE: [Span; 2] = [Span::new(300, 50 * MILLI), Span::new(300, 5 * SECOND)];
 /// The store counts the time of leases and sessions in such steps, in microseconds.

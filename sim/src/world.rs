@@ -17,7 +17,7 @@ use crate::caught::caught;
 use crate::clock::Clock;
 use crate::fact::{Ending, Fact};
 use crate::host::{Ateom, Host};
-use crate::latency::{STORE_SILENT, STORE_STEP, Span};
+use crate::latency::{STORE_PATIENCE, STORE_STEP, Span};
 use crate::museum::flaw::Flaw;
 use crate::oracle::{Nearness, Oracles, Violation};
 use crate::plan::{Kind, MILLI, Plan, SECOND};
@@ -421,7 +421,7 @@ impl World {
 
     /// The store is not as it should be from now on for so long, and who asks it meanwhile may be told later.
     fn wrong_for(&mut self, micros: u64) {
-        let until = self.now + micros + STORE_SILENT.most;
+        let until = self.now + micros + STORE_PATIENCE;
         self.fact(Fact::Wrong { until });
     }
 

@@ -15,7 +15,7 @@
 use super::{Nearness, Oracle, moment};
 use crate::clock::{self, Clock};
 use crate::fact::{Fact, Pulling};
-use crate::latency::{REQUEST, STORE, STORE_SILENT};
+use crate::latency::{REQUEST, STORE, STORE_PATIENCE};
 use holdfast_core::bounds::Bound;
 use holdfast_core::id::{ActorKey, RequestId};
 use holdfast_core::pull::Attempt;
@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 /// The last two answers that a workflow waits for.
 const ENDING: u64 = 2 * STORE.round_trip();
 /// The same where nobody answers.
-const ENDING_IN_SILENCE: u64 = 2 * STORE_SILENT.most;
+const ENDING_IN_SILENCE: u64 = 2 * STORE_PATIENCE;
 /// A clock is read in whole microseconds, when a timer is set and when it is due.
 const CLOCK_STEPS: u64 = 2;
 

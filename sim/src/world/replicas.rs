@@ -5,7 +5,7 @@ use super::knife::{Carrier, Message, Who, name_of, name_of_call};
 use super::outside::OnItsWay;
 use super::{Answered, Event, World};
 use crate::fact::Fact;
-use crate::latency::{CALL, REQUEST, STORE, STORE_LATE, STORE_SILENT, WATCH};
+use crate::latency::{CALL, REQUEST, STORE, STORE_LATE, STORE_PATIENCE, STORE_SILENT, WATCH};
 use crate::plan::{MILLI, SECOND, Way};
 use crate::story::line::Line;
 use holdfast_core::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
@@ -349,7 +349,14 @@ impl World {
                 return self.within(span, Event::Replica(index, life, answer));
             }
         };
-        let arrives = self.now + self.drawn(STORE) + longer;
+        let takes = self.drawn(STORE) + longer;
+        if takes + STORE.most > STORE_PATIENCE && !is_list(&op) {
+            let answer = Input::Stored(effect, Err(away));
+            self.at(self.now + STORE_PATIENCE, Event::Replica(index, life, answer));
+            let performed = Event::AtStore(index, life, effect, op, Answered::Lost);
+            return self.at(self.now + takes, performed);
+        }
+        let arrives = self.now + takes;
         let what = name_of(&op);
         let event = Event::AtStore(index, life, effect, op, Answered::Heard);
         match what {
@@ -583,6 +590,18 @@ impl World {
 /// The caller cannot tell what became of its call.
 pub(super) fn unreachable() -> NodeReply {
     Err(NodeFailure::unreachable("the node does not answer"))
+}
+
+/// Whether an operation walks everything that is stored, and is given more time for it.
+fn is_list(op: &StoreOp) -> bool {
+    matches!(
+        op,
+        StoreOp::ListActors { .. }
+            | StoreOp::ListWorkers
+            | StoreOp::ListNodes
+            | StoreOp::ListAtespaces
+            | StoreOp::DeleteAtespace(_)
+    )
 }
 
 fn actor_written(op: &StoreOp) -> Option<&ActorKey> {
