@@ -293,7 +293,7 @@ impl Registry {
         self.is_heard(&row.key);
         // One of the version that is known, and not the one that is known: the store counts once more.
         let is_old = |known: &Worker| {
-            let is_known = known.version == row.version && known.edition() == row.edition();
+            let is_known = known.edition() == row.edition();
             known.pod_uid == row.pod_uid && (known.version > row.version || is_known)
         };
         if !self.row(&row.key).is_some_and(is_old) {
@@ -451,6 +451,11 @@ impl Registry {
         self.nodes.get(node).map_or(0, |node| node.row.session)
     }
 
+    /// Up to which of a node's sessions each has been declared over.
+    pub fn lapsed_of(&self, node: &NodeName) -> u64 {
+        self.nodes.get(node).map_or(0, |node| node.row.lapsed)
+    }
+
     /// A node's session has been declared over; nothing had been heard of it since this report.
     pub fn lapsed(&mut self, now: Instant, node: &NodeName, incarnation: &Name, sequence: u64) {
         if let Some(known) = self.nodes.get(node)
@@ -518,8 +523,7 @@ impl Registry {
     /// proof, so it counts as present.
     pub fn fact(&self, on: &Assignment) -> Fact {
         let Some(entry) = self.workers.get(&on.worker) else {
-            let lapsed = self.nodes.get(&on.node).map_or(0, |node| node.row.lapsed);
-            return if on.session > 0 && lapsed >= on.session {
+            return if on.session > 0 && self.lapsed_of(&on.node) >= on.session {
                 Fact::Gone(Going::Session)
             } else {
                 Fact::Present

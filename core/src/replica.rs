@@ -270,8 +270,13 @@ impl Replica {
             Request::Delete(key) => (key, Goal::Delete),
             Request::Revert(key) => (key, Goal::Revert),
             Request::Heartbeat(report) => {
-                let row = report.node.clone();
+                let mut row = report.node.clone();
                 self.registry.reported(now, report);
+                // A store that loses writes may have lost that a session was declared over.
+                row.lapsed = row.lapsed.max(self.registry.lapsed_of(&row.name));
+                if row.session > 0 && !row.has_session() {
+                    return self.reply(id, Ok(Errand::over(self.id, row.lapsed)));
+                }
                 let evict = self.registry.evictions(&row.name);
                 let (errand, op) = Errand::heartbeat(row, self.id, &self.settings.node, evict);
                 return self.errand(id, errand, op);

@@ -198,6 +198,11 @@ impl Errand {
         (Errand::Heartbeat(replica, grant), StoreOp::PutNode(node))
     }
 
+    /// What a node is told whose session has been declared over.
+    pub(crate) fn over(replica: ReplicaId, lapsed: u64) -> Answer {
+        Answer::Reported(replica, Answered::Over { lapsed })
+    }
+
     /// The next step, given the store's answer to `op`.
     pub(crate) fn next(self, op: &StoreOp, reply: Result<StoreReply, StoreError>) -> Step {
         let reply = match reply {
@@ -209,10 +214,7 @@ impl Errand {
                 Step::Tell(Ok(Answer::Reported(replica, Answered::Granted(grant))))
             }
             (Errand::Heartbeat(replica, _), StoreReply::NodeConflict(Some(stored))) => {
-                let over = Answered::Over {
-                    lapsed: stored.lapsed,
-                };
-                Step::Tell(Ok(Answer::Reported(replica, over)))
+                Step::Tell(Ok(Errand::over(replica, stored.lapsed)))
             }
             (Errand::Read, StoreReply::Actor(Some(actor))) => Step::Tell(Ok(Answer::Actor(actor))),
             (Errand::Read | Errand::Update { .. }, StoreReply::Actor(None)) => not_found(op),

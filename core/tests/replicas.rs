@@ -115,6 +115,27 @@ fn a_list_that_is_read_anyhow_is_not_asked_for_again() {
     assert_eq!(lists(&mut c, SETTINGS.workflow.retry_to), 0);
 }
 
+/// The list was made before.
+#[test]
+fn what_is_heard_while_the_rows_are_listed_is_newer_than_the_list() {
+    let mut c = Cluster::new(1, &["w1"]);
+    c.input(0, Input::Watched(StoreEvent::Resync));
+    let before = c.store.workers[&worker_key("w1")].clone();
+    let now = Worker {
+        version: before.version.next(),
+        ..before.clone()
+    };
+    c.input(0, Input::Watched(StoreEvent::Worker(Box::new(now.clone()))));
+    while let Some((effect, op)) = c.replicas[0].store.pop_front() {
+        let reply = match op {
+            StoreOp::ListWorkers => StoreReply::Workers(vec![before.clone()]),
+            op => c.store.perform(&op),
+        };
+        c.input(0, Input::Stored(effect, Ok(reply)));
+    }
+    assert_eq!(c.replicas[0].machine.registry().row(&now.key), Some(&now));
+}
+
 #[test]
 fn what_operators_declare_later_counts_from_then_on() {
     let mut c = Cluster::new(1, &[]);
@@ -388,6 +409,33 @@ fn a_report_of_a_session_that_is_over_is_answered_so_and_its_node_gets_no_actors
         c.verdict(0, request).as_ref().unwrap_err().code,
         Code::FailedPrecondition
     );
+}
+
+/// The store forgets that it was declared over, and whoever knew goes on knowing: a grant would be one for a node that
+/// gets no actors.
+#[test]
+fn a_session_that_is_over_stays_so_when_the_store_has_lost_that() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let node = c.store.nodes.get_mut(&Name::from("node")).unwrap();
+    node.lapsed = node.session;
+    c.watch();
+    c.store.nodes.clear();
+    c.report(0, vec![sighting("w1", 0, None)]);
+    let id = RequestId(c.last_request());
+    assert!(matches!(
+        c.verdict(0, id),
+        Ok(Answer::Reported(_, Answered::Over { lapsed: 1 }))
+    ));
+    c.session = 2;
+    c.report(0, vec![sighting("w1", 0, None)]);
+    let id = RequestId(c.last_request());
+    assert!(matches!(
+        c.verdict(0, id),
+        Ok(Answer::Reported(_, Answered::Granted(_)))
+    ));
+    // The store is told again, by a node that does not know itself.
+    assert_eq!(c.store.nodes[&Name::from("node")].lapsed, 1);
+    c.running("a", None);
 }
 
 #[test]
