@@ -208,9 +208,9 @@ pub enum StoreReply {
 /// Why the store gave no answer. Whether the operation took effect is unknown unless it says so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum StoreError {
-    /// It could not be reached, or did not answer in time. It may have done what was asked.
+    /// It could not be reached, did not answer in time, or has no room at the moment. It may have done what was asked.
     Unavailable(String),
-    /// It refused, and nothing was changed: a record that cannot be read, memory that is full.
+    /// It refused, and nothing was changed: a record that cannot be read, a user who may not.
     Refused(String),
 }
 

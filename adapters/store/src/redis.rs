@@ -151,14 +151,19 @@ impl From<crate::record::RecordError> for Fault {
 /// Whether the server turned the operation away before it did anything, or may have done it.
 ///
 /// What passes by itself is [`StoreError::Unavailable`], also where nothing was changed: a server that
-/// loads its data, a replica that was a master a moment ago. What an operator has to mend is
+/// loads its data, a replica that was a master a moment ago, memory or a disk that is full: once there is room again,
+/// what was asked for can be done. What stays so until somebody changes what is asked, or who may ask it, is
 /// [`StoreError::Refused`], unless it can come from the second half of a script: a user who may write keys
 /// but not publish has written.
 fn classify(error: &RedisError) -> StoreError {
     let text = error.to_string();
     match (error.kind(), error.code()) {
-        (_, Some("OOM")) => StoreError::Refused(format!("the server's memory is full (maxmemory): {text}")),
-        (_, Some("MISCONF")) => StoreError::Refused(format!("the server cannot write to its disk: {text}")),
+        (_, Some("OOM")) => {
+            StoreError::Unavailable(format!("the server's memory is full (maxmemory): {text}"))
+        }
+        (_, Some("MISCONF")) => {
+            StoreError::Unavailable(format!("the server cannot write to its disk: {text}"))
+        }
         (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS")) => {
             StoreError::Refused(format!("the server wants another user or password: {text}"))
         }
@@ -190,6 +195,8 @@ mod tests {
             "TRYAGAIN Multiple keys request during rehashing of slot",
             "NOREPLICAS Not enough good replicas to write.",
             "BUSY Redis is busy running a script.",
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "MISCONF Redis is configured to save RDB snapshots",
             "NOPERM this user has no permissions to access one of the channels used as arguments",
         ] {
             assert!(
@@ -198,8 +205,6 @@ mod tests {
             );
         }
         for line in [
-            "OOM command not allowed when used memory > 'maxmemory'.",
-            "MISCONF Redis is configured to save RDB snapshots",
             "NOAUTH Authentication required.",
             "WRONGPASS invalid username-password pair",
             "WRONGTYPE Operation against a key holding the wrong kind of value",

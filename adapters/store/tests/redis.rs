@@ -335,7 +335,7 @@ async fn scripts_that_the_server_has_forgotten_are_loaded_again() {
 }
 
 #[tokio::test]
-async fn a_server_whose_memory_is_full_refuses_and_nothing_has_changed() {
+async fn a_server_whose_memory_is_full_is_unavailable_for_what_needs_room_and_nothing_has_changed() {
     let server = Server::start(&[]);
     let store = store(&server);
     store.execute(put(&actor("a"), None, None)).await.unwrap();
@@ -354,7 +354,7 @@ async fn a_server_whose_memory_is_full_refuses_and_nothing_has_changed() {
         put(&actor("b"), None, None),
         acquire,
     ] {
-        let text = refused(&*store, op).await;
+        let text = unavailable(&*store, op).await;
         assert!(text.contains("memory is full"), "{text}");
     }
     assert_eq!(

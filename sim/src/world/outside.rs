@@ -166,8 +166,7 @@ impl World {
             None => {}
         }
         if now < outside.store_full_until && takes_room(op) {
-            let full = StoreError::Refused("OOM: the store's memory is full".into());
-            return OnItsWay::Refused(full, STORE);
+            return OnItsWay::Refused(unavailable("OOM: the store's memory is full"), STORE);
         }
         let (takes, until) = outside.store_takes;
         if now < until {
