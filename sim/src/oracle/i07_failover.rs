@@ -30,6 +30,7 @@ use super::{Nearness, Oracle, moment};
 use crate::clock::{self, Clock};
 use crate::fact::{Asked, Fact};
 use crate::latency::STORE;
+use holdfast_core::actor::Actor;
 use holdfast_core::bounds::Bound;
 use holdfast_core::failure::Code;
 use holdfast_core::id::{ActorKey, RequestId};
@@ -95,6 +96,20 @@ impl Failover {
         }
         self.worst_unasked = self.worst_unasked.max(waited);
         self.in_time(actor, since, waited)
+    }
+
+    /// A record is written, or the store has gone back to it.
+    fn stands(&mut self, before: Option<&Actor>, after: Option<&Actor>) {
+        let Some(actor) = before.or(after).map(|actor| &actor.key) else {
+            return;
+        };
+        if after.is_some_and(|after| after.operation().is_some()) {
+            self.under_way.insert(actor.clone());
+        } else {
+            self.under_way.remove(actor);
+            self.orphans.remove(actor);
+            self.turned_away.retain(|(turned_away, ..)| turned_away != actor);
+        }
     }
 
     fn in_time(&self, actor: &ActorKey, since: u64, waited: u64) -> Result<(), String> {
@@ -176,16 +191,10 @@ impl Oracle for Failover {
                     holders.remove(replica);
                 }
             }
-            Fact::Recorded { before, after } => {
-                let Some(actor) = before.as_ref().or(after.as_ref()).map(|a| &a.key) else {
-                    return Ok(());
-                };
-                if after.as_ref().is_some_and(|after| after.operation().is_some()) {
-                    self.under_way.insert(actor.clone());
-                } else {
-                    self.under_way.remove(actor);
-                    self.orphans.remove(actor);
-                    self.turned_away.retain(|(turned_away, ..)| turned_away != actor);
+            Fact::Recorded { before, after } => self.stands(before.as_deref(), after.as_deref()),
+            Fact::Forgot(forgotten) => {
+                for (before, after) in &forgotten.actors {
+                    self.stands(before.as_ref(), after.as_ref());
                 }
             }
             Fact::Asked(id, actor, what) if *what != Asked::Create => {
@@ -229,6 +238,7 @@ impl Oracle for Failover {
 mod tests {
     use super::*;
     use crate::made_up::{actor, resuming};
+    use crate::store::Forgotten;
     use holdfast_core::failure::Failure;
     use holdfast_core::id::{LeaseToken, ReplicaId};
 
@@ -288,6 +298,13 @@ mod tests {
         assert!(what.contains("since its replica died at 1.000000s"), "{what}");
         let calm = Fact::Calm(Box::default());
         assert!(orphaned().see(100 * SECOND, &calm).is_err());
+        let mut forgotten = orphaned();
+        let lost = Forgotten {
+            actors: vec![(Some(actor(resuming())), None)],
+            ..Forgotten::default()
+        };
+        forgotten.see(SECOND, &Fact::Forgot(Box::new(lost))).unwrap();
+        assert_eq!(forgotten.see(100 * SECOND, &calm), Ok(()));
     }
 
     #[test]
