@@ -564,6 +564,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_setting_is_a_number_or_a_duration() {
+        let s = Settings::DEFAULT;
+        for (setting, count) in [
+            (Setting::StaleAfter, s.node.stale_after),
+            (Setting::FencesMax, s.node.fences_max),
+            (Setting::PullAttempts, s.pull.attempts),
+        ] {
+            assert_eq!((setting.count(&s), setting.duration(&s)), (count, Duration::ZERO));
+        }
+        assert_eq!(Setting::LeaseTtl.count(&s), 1);
+    }
+
     /// Breaks one relation.
     type Breaks = fn(&mut Settings);
 

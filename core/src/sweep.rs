@@ -158,6 +158,9 @@ mod tests {
         assert!(sweep.begin());
         let met = go(&mut sweep, &attention, usize::MAX);
         assert_eq!((met.len(), met.contains(&actor("a5"))), (99, false));
+        assert_eq!((sweep.settling(), sweep.busy()), (100, 100));
+        sweep.waits(&Filed::new(actor("a7")));
+        assert_eq!((sweep.settling(), sweep.busy()), (100, 99));
         // The worker that was passed has its turn when that is over.
         sweep.settled(&Filed::new(actor("a5")));
         assert_eq!(sweep.next(&attention), Some((actor("a5"), worker("w5"))));

@@ -749,6 +749,17 @@ fn a_row_of_another_pod_or_run_tells_that_a_worker_was_restarted_unless_it_has_t
     }
 }
 
+/// What a write has expected the store has had; what is below that is what is left of it.
+#[test]
+fn a_row_below_what_a_write_expected_is_what_there_is_and_another_below_what_is_known_is_old() {
+    for (expected, left) in [(Some(7), 5), (Some(5), 7), (Some(4), 7), (None, 7)] {
+        let mut ear = Ear::listed(&[row("w", 7)]);
+        let expected = expected.map(|version| row("w", version).edition());
+        ear.registry.conflicted(expected, row("w", 5));
+        assert_eq!(ear.registry.row(&worker_key("w")).unwrap().version, Version(left));
+    }
+}
+
 /// A replica has heard a report that the store has not: it was never answered.
 #[test]
 fn a_session_is_declared_over_by_the_last_report_that_the_store_has() {

@@ -35,15 +35,25 @@ fn a_resume_survives_a_pool_whose_workers_are_all_gone() {
     let key = c.asleep("a", Some("mem://1"));
     let id = c.ask(0, Request::Resume(key.clone(), Boot::Golden));
     c.run(0);
+    let mut tried = 0;
     while !c.is_told(0, id) {
         let reply = match c.call(0).verb {
             Verb::Stop => Ok(()),
-            _ => failure(Code::NotFound, NodeFailureKind::SandboxGone),
+            _ => {
+                tried += 1;
+                failure(Code::NotFound, NodeFailureKind::SandboxGone)
+            }
         };
         c.answer(0, reply);
     }
+    assert_eq!(tried, 32, "as many as the verdict names");
     let told = c.verdict(0, id).as_ref().expect_err("there is no worker");
     assert_eq!(told.code, Code::Unavailable);
+    assert!(
+        told.message.starts_with("32 workers in a row"),
+        "{}",
+        told.message
+    );
     assert!(told.retry_after.is_some());
     assert_eq!(c.store.actors[&key].status(), Status::Suspended);
     assert!(c.store.leases.is_empty(), "whoever asks next need not wait");
@@ -123,7 +133,7 @@ fn a_node_that_begins_ever_new_sessions_is_followed_by_one_workflow_after_anothe
     let key = c.running("a", Some("mem://1"));
     let fence = c.store.workers[&worker_key("w1")].version.0;
     with_patience(&mut c);
-    let mut tokens = Vec::new();
+    let (mut tokens, mut called_at, mut longest_gap) = (Vec::new(), 2, 0);
     for session in 2..700 {
         c.session = session;
         c.report(0, vec![sighting("w1", fence, Some(&key))]);
@@ -131,11 +141,15 @@ fn a_node_that_begins_ever_new_sessions_is_followed_by_one_workflow_after_anothe
         if let Some((_, call)) = c.replicas[0].calls.front() {
             assert_eq!(call.verb, Verb::Thaw);
             tokens.push(call.op.seq / 256);
+            longest_gap = longest_gap.max(session - called_at);
+            called_at = session;
             c.answer(0, failure(Code::Unavailable, NodeFailureKind::SessionOver));
         }
     }
     let by_first = tokens.iter().filter(|token| **token == tokens[0]).count();
     assert!(by_first < tokens.len() && by_first == 255, "{tokens:?}");
+    // The next sweep finds it, and not the end of the first workflow's time.
+    assert!(longest_gap <= 5, "{longest_gap} reports went by without a call");
     assert_eq!(c.store.actors[&key].status(), Status::Running);
 }
 
