@@ -66,6 +66,13 @@ pub struct Nearness {
 }
 
 impl Nearness {
+    /// Of these bounds, by the worst that was seen and what is allowed, those that were put to the test.
+    fn of_tested<const N: usize>(bounds: [(Bound, u64, u64); N]) -> Vec<(Bound, Nearness)> {
+        let tested = bounds.into_iter().filter(|(_, worst_us, _)| *worst_us > 0);
+        let near = |(bound, worst_us, bound_us)| (bound, Nearness { worst_us, bound_us });
+        tested.map(near).collect()
+    }
+
     /// The one by the other, in thousandths.
     pub fn thousandths(self) -> u64 {
         self.worst_us.saturating_mul(1000) / self.bound_us.max(1)

@@ -223,14 +223,10 @@ impl Oracle for Failover {
     }
 
     fn nearness(&self) -> Vec<(Bound, Nearness)> {
-        let of = |bound, worst_us, bound_us| (bound, Nearness { worst_us, bound_us });
-        let all = [
-            of(Bound::FailoverAsked, self.worst_asked, self.asked_bound),
-            of(Bound::FailoverUnasked, self.worst_unasked, self.unasked_bound),
-        ];
-        all.into_iter()
-            .filter(|(_, nearness)| nearness.worst_us > 0)
-            .collect()
+        Nearness::of_tested([
+            (Bound::FailoverAsked, self.worst_asked, self.asked_bound),
+            (Bound::FailoverUnasked, self.worst_unasked, self.unasked_bound),
+        ])
     }
 }
 

@@ -236,18 +236,11 @@ impl Oracle for FailoverOfNodes {
     }
 
     fn nearness(&self) -> Vec<(Bound, Nearness)> {
-        let of = |bound, worst_us, bound_us| (bound, Nearness { worst_us, bound_us });
-        let all = [
-            of(Bound::Elsewhere, self.worst_lapse, self.lapse_bound),
-            of(
-                Bound::ElsewhereUnasked,
-                self.worst_leave,
-                self.lapse_bound + self.leave_bound,
-            ),
-        ];
-        all.into_iter()
-            .filter(|(_, nearness)| nearness.worst_us > 0)
-            .collect()
+        let elsewhere = self.lapse_bound + self.leave_bound;
+        Nearness::of_tested([
+            (Bound::Elsewhere, self.worst_lapse, self.lapse_bound),
+            (Bound::ElsewhereUnasked, self.worst_leave, elsewhere),
+        ])
     }
 }
 
