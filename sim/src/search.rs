@@ -17,6 +17,7 @@ use crate::world;
 use holdfast_core::bounds::Bound;
 use holdfast_core::settings::Settings;
 use holdfast_core::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// After how many changes that did not help the search begins anew.
 const PATIENCE: u32 = 80;
@@ -46,16 +47,17 @@ pub const SEARCHED: [Bound; 6] = [
     Bound::ElsewhereUnasked,
 ];
 
-/// Looks for the plan that comes nearest to a bound, until one violates something or so many have been played; none if
-/// the bound is not searched, or no plan has put it to the test.
-pub fn worst(bound: Bound, seed: u64, runs_max: u64) -> Option<Found> {
+/// Looks for the plan that comes nearest to a bound, until one violates something, so many have been played or `stop` is
+/// set; none if the bound is not searched, or no plan has put it to the test.
+pub fn worst(bound: Bound, seed: u64, runs_max: u64, stop: &AtomicBool) -> Option<Found> {
     let mut rng = Rng::new(seed);
     let mut best: Option<Found> = None;
     let mut runs = 0;
-    while runs < runs_max {
+    let may_go_on = |runs| runs < runs_max && !stop.load(Ordering::Relaxed);
+    while may_go_on(runs) {
         let mut here = directed(bound, &mut rng)?;
         let (mut near, mut tries) = (0, 0);
-        while tries < PATIENCE && runs < runs_max {
+        while tries < PATIENCE && may_go_on(runs) {
             let next = if tries == 0 {
                 here.clone()
             } else {
@@ -238,21 +240,33 @@ fn any_clock<'a>(plan: &'a mut Plan, rng: &mut Rng) -> &'a mut Clock {
 mod tests {
     use super::*;
 
+    /// To its end.
+    fn searched(bound: Bound, seed: u64, runs: u64) -> Option<Found> {
+        worst(bound, seed, runs, &AtomicBool::new(false))
+    }
+
+    #[test]
+    fn a_search_that_is_stopped_plays_no_more() {
+        let stop = AtomicBool::new(true);
+        assert!(worst(Bound::FailoverUnasked, 1, u64::MAX, &stop).is_none());
+    }
+
     #[test]
     fn what_is_searched_for_can_be_found() {
         for bound in SEARCHED {
-            let found = worst(bound, 1, 200).unwrap_or_else(|| panic!("{bound:?} is never put to the test"));
+            let found =
+                searched(bound, 1, 200).unwrap_or_else(|| panic!("{bound:?} is never put to the test"));
             assert_eq!(found.violation, None, "{bound:?}");
             assert_eq!(found.runs, 200, "{bound:?}");
             assert_eq!(found.plan.check(), Ok(()), "{bound:?}");
         }
-        assert!(worst(Bound::Stale, 1, 10).is_none());
+        assert!(searched(Bound::Stale, 1, 10).is_none());
     }
 
     #[test]
     fn a_longer_search_finds_nothing_that_is_less_bad() {
         let near = |runs| {
-            let found = worst(Bound::FailoverUnasked, 3, runs).unwrap();
+            let found = searched(Bound::FailoverUnasked, 3, runs).unwrap();
             found.nearness.thousandths()
         };
         assert!(near(100) <= near(400));

@@ -170,6 +170,12 @@ fn a_known_bug_is_found_kept_played_again_and_told_as_a_page() {
     assert_eq!(text.lines().next(), Some(last));
     let page = std::fs::read_to_string(directory.join("story.html")).unwrap();
     assert!(page.contains("<html"));
+    let out = sim(directory, &format!("{story} --from 24h --out none.html")).output();
+    let out = out.unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains("nothing happens in that part of the run"), "{said}");
+    assert!(!directory.join("none.html").exists());
 }
 
 #[test]

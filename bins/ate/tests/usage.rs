@@ -9,6 +9,38 @@ use tempfile::TempDir;
 
 const NAMES: &str = "lower case alphanumeric";
 
+/// What is wrong with each option that says which world it is, besides these.
+macro_rules! of_worlds {
+    [$($bad:expr),* $(,)?] => {
+        &[
+            $($bad,)*
+            ("--time", "5", "5 has no unit; write 5s"),
+            ("--time", "1ms", "must be 1s or longer"),
+            ("--time", "25h", "must be 24h or shorter"),
+            ("--replicas", "0", MANY),
+            ("--nodes", "1001", MANY),
+            ("--workers", "x", MANY),
+            ("--actors", "-1", MANY),
+            ("--callers", "", MANY),
+            (
+                "--faults",
+                "rain",
+                "there is no fault \"rain\"; want all, none, or some of replica-dies",
+            ),
+            (
+                "--shape",
+                "triangle",
+                "there is no shape \"triangle\"; want one of expire-in-flight",
+            ),
+            (
+                "--protocol",
+                "paxos",
+                "there is no bug \"paxos\" in the museum; want one of",
+            ),
+        ]
+    };
+}
+
 /// Each argument of each command, wrong.
 const WALKS: [Walk<'_>; 23] = [
     Walk {
@@ -83,7 +115,7 @@ const WALKS: [Walk<'_>; 23] = [
     Walk {
         path: &["sim", "run"],
         base: &[("--seeds", "1"), ("--shrink", "")],
-        bad: &[
+        bad: of_worlds![
             ("--seeds", "0", "0 is not in 1.."),
             ("--seed", "x", "invalid digit"),
             ("--plan", "no.json", "no.json cannot be read: No such file"),
@@ -92,117 +124,23 @@ const WALKS: [Walk<'_>; 23] = [
             ("--out", "", "a value is required"),
             ("--keep", "many", "invalid digit"),
             ("--runs", "x", "invalid digit"),
-            ("--time", "5", "5 has no unit; write 5s"),
-            ("--time", "1ms", "must be 1s or longer"),
-            ("--time", "25h", "must be 24h or shorter"),
-            ("--replicas", "0", MANY),
-            ("--nodes", "1001", MANY),
-            ("--workers", "x", MANY),
-            ("--actors", "-1", MANY),
-            ("--callers", "", MANY),
-            (
-                "--faults",
-                "rain",
-                "there is no fault \"rain\"; want all, none, or some of replica-dies",
-            ),
-            (
-                "--shape",
-                "triangle",
-                "there is no shape \"triangle\"; want one of expire-in-flight",
-            ),
-            (
-                "--protocol",
-                "paxos",
-                "there is no bug \"paxos\" in the museum; want one of",
-            ),
         ],
     },
     sim_plan(
         &["sim", "plan"],
-        &[
-            ("<PLAN>", "no.json", "no.json cannot be read: No such file"),
-            ("--time", "5", "5 has no unit; write 5s"),
-            ("--time", "1ms", "must be 1s or longer"),
-            ("--time", "25h", "must be 24h or shorter"),
-            ("--replicas", "0", MANY),
-            ("--nodes", "1001", MANY),
-            ("--workers", "x", MANY),
-            ("--actors", "-1", MANY),
-            ("--callers", "", MANY),
-            (
-                "--faults",
-                "rain",
-                "there is no fault \"rain\"; want all, none, or some of replica-dies",
-            ),
-            (
-                "--shape",
-                "triangle",
-                "there is no shape \"triangle\"; want one of expire-in-flight",
-            ),
-            (
-                "--protocol",
-                "paxos",
-                "there is no bug \"paxos\" in the museum; want one of",
-            ),
-        ],
+        of_worlds![("<PLAN>", "no.json", "no.json cannot be read: No such file"),],
     ),
     sim_plan(
         &["sim", "replay"],
-        &[
+        of_worlds![
             ("<PLAN>", "no.json", "no.json cannot be read: No such file"),
-            ("--time", "5", "5 has no unit; write 5s"),
-            ("--time", "1ms", "must be 1s or longer"),
-            ("--time", "25h", "must be 24h or shorter"),
-            ("--replicas", "0", MANY),
-            ("--nodes", "1001", MANY),
-            ("--workers", "x", MANY),
-            ("--actors", "-1", MANY),
-            ("--callers", "", MANY),
-            (
-                "--faults",
-                "rain",
-                "there is no fault \"rain\"; want all, none, or some of replica-dies",
-            ),
-            (
-                "--shape",
-                "triangle",
-                "there is no shape \"triangle\"; want one of expire-in-flight",
-            ),
-            (
-                "--protocol",
-                "paxos",
-                "there is no bug \"paxos\" in the museum; want one of",
-            ),
             ("--lines", "x", "invalid digit"),
         ],
     ),
     sim_plan(
         &["sim", "story"],
-        &[
+        of_worlds![
             ("<PLAN>", "no.json", "no.json cannot be read: No such file"),
-            ("--time", "5", "5 has no unit; write 5s"),
-            ("--time", "1ms", "must be 1s or longer"),
-            ("--time", "25h", "must be 24h or shorter"),
-            ("--replicas", "0", MANY),
-            ("--nodes", "1001", MANY),
-            ("--workers", "x", MANY),
-            ("--actors", "-1", MANY),
-            ("--callers", "", MANY),
-            (
-                "--faults",
-                "rain",
-                "there is no fault \"rain\"; want all, none, or some of replica-dies",
-            ),
-            (
-                "--shape",
-                "triangle",
-                "there is no shape \"triangle\"; want one of expire-in-flight",
-            ),
-            (
-                "--protocol",
-                "paxos",
-                "there is no bug \"paxos\" in the museum; want one of",
-            ),
             ("--out", "", "a value is required"),
             ("--from", "5", "5 has no unit; write 5s"),
             ("--to", "0s", "longer than zero"),
@@ -225,31 +163,8 @@ const WALKS: [Walk<'_>; 23] = [
     },
     sim_plan(
         &["sim", "shrink"],
-        &[
+        of_worlds![
             ("<PLAN>", "no.json", "no.json cannot be read: No such file"),
-            ("--time", "5", "5 has no unit; write 5s"),
-            ("--time", "1ms", "must be 1s or longer"),
-            ("--time", "25h", "must be 24h or shorter"),
-            ("--replicas", "0", MANY),
-            ("--nodes", "1001", MANY),
-            ("--workers", "x", MANY),
-            ("--actors", "-1", MANY),
-            ("--callers", "", MANY),
-            (
-                "--faults",
-                "rain",
-                "there is no fault \"rain\"; want all, none, or some of replica-dies",
-            ),
-            (
-                "--shape",
-                "triangle",
-                "there is no shape \"triangle\"; want one of expire-in-flight",
-            ),
-            (
-                "--protocol",
-                "paxos",
-                "there is no bug \"paxos\" in the museum; want one of",
-            ),
             ("--runs", "x", "invalid digit"),
             (
                 "--near",

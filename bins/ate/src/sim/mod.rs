@@ -78,7 +78,7 @@ pub fn run(sim: Sim) -> Result<ExitCode, Failure> {
         Sim::Plan(args) => args.run(),
         Sim::Replay(args) => args.run(),
         Sim::Shrink(args) => args.run(&stop),
-        Sim::Search(args) => args.run(),
+        Sim::Search(args) => args.run(&stop),
         Sim::Story(args) => args.run(),
         Sim::Museum(args) => args.run(&stop),
         Sim::Frontier(args) => args.run(),

@@ -50,9 +50,12 @@ impl Replay {
             outcome.digest,
             verdicts(&outcome.verdicts)
         );
-        match &outcome.violation {
-            None => text += "it holds\n",
-            Some(violation) => text += &format!("{violation}\n"),
+        match (&outcome.violation, &outcome.known) {
+            (Some(violation), _) => text += &format!("{violation}\n"),
+            (None, Some(known)) => {
+                text += &format!("it holds, but for what is known and not mended yet: {known}\n")
+            }
+            (None, None) => text += "it holds\n",
         }
         output::show(&text)?;
         Ok(ended(outcome.violation.is_none()))

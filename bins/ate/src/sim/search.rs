@@ -7,7 +7,7 @@ use clap::Args;
 use holdfast_core::bounds::Bound;
 use holdfast_sim::search::{SEARCHED, worst};
 
-use super::{ended, found};
+use super::{Stop, ended, found};
 use crate::failure::Failure;
 use crate::output;
 
@@ -49,9 +49,9 @@ pub fn bound(text: &str) -> Result<Bound, String> {
 }
 
 impl Search {
-    pub fn run(self) -> Result<ExitCode, Failure> {
+    pub fn run(self, stop: &Stop) -> Result<ExitCode, Failure> {
         let name = name(self.bound);
-        let Some(worst) = worst(self.bound, self.seed, self.runs) else {
+        let Some(worst) = worst(self.bound, self.seed, self.runs, stop) else {
             output::show(&format!(
                 "{name}: no plan has put it to the test; try more --runs\n"
             ))?;

@@ -42,6 +42,12 @@ impl Tell {
         };
         let players = &self.one.players;
         let record = record_in(|plan, story| players.world(plan, story), &plan, window);
+        if record.entries.is_empty() {
+            let end = duration::show(Duration::from_micros(record.end));
+            return Err(Failure::Input(anyhow::anyhow!(
+                "nothing happens in that part of the run, which ends at {end}; choose another --from and --to"
+            )));
+        }
         found::write(&self.out, &Page::of(&record)).map_err(Failure::File)?;
         let (entries, path) = (record.entries.len(), self.out.display());
         let how = match &record.violation {
