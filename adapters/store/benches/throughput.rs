@@ -17,7 +17,7 @@ use holdfast_core::effect::{StoreOp, StoreReply};
 use holdfast_runtime::clock::SystemClock;
 use holdfast_store::Store;
 use holdfast_store::embedded::Embedded;
-use holdfast_store::redis::{Redis, Timing};
+use holdfast_store::redis::{Config, Redis, Url};
 use samples::{actor, put, token};
 
 const FOR: Duration = Duration::from_secs(3);
@@ -27,7 +27,7 @@ async fn main() {
     let directory = tempfile::tempdir().unwrap();
     let embedded = Embedded::open(directory.path().join("store"), Arc::new(SystemClock)).unwrap();
     let server = server::Server::start(&[]);
-    let redis = Redis::new(server.url().parse().unwrap(), Timing::default());
+    let redis = Redis::new(Config::from(server.url().parse::<Url>().unwrap()));
     println!("{:<10} {:>8} {:>12}", "store", "clients", "pairs/s");
     for clients in [1, 16, 64, 256] {
         println!(

@@ -49,10 +49,18 @@ pub trait Subject: Send + Sync {
 
 /// Makes a test of each function of [`conformance`](crate::conformance), for the subject that the given
 /// future makes anew each time. A store that hangs fails its test after a minute.
+///
+/// `conformance_suite!(one_by_one subject)` is an expression that runs them all, where a subject is dear to make.
 #[macro_export]
 macro_rules! conformance_suite {
     ($subject:expr) => {
-        $crate::conformance_suite! { @tests $subject;
+        $crate::conformance_suite! { @list tests $subject }
+    };
+    (one_by_one $subject:expr) => {
+        $crate::conformance_suite! { @list run $subject }
+    };
+    (@list $how:ident $subject:expr) => {
+        $crate::conformance_suite! { @$how $subject;
             an_actor_that_is_not_there_is_none
             an_actor_is_created_once
             a_write_on_the_expected_version_replaces_the_actor
@@ -114,6 +122,12 @@ macro_rules! conformance_suite {
             a_watch_that_falls_behind_is_told_to_list_again
         }
     };
+    (@run $subject:expr; $($test:ident)*) => {{ $(
+        eprintln!("{}", stringify!($test));
+        let subject = $subject.await;
+        let test = $crate::conformance::$test(&subject);
+        tokio::time::timeout(std::time::Duration::from_secs(60), test).await.expect("the store hangs");
+    )* }};
     (@tests $subject:expr; $($test:ident)*) => { $(
         #[tokio::test]
         async fn $test() {

@@ -8,6 +8,7 @@
 //! | `lease:{actor:<atespace>:<name>}` | token of the acquisition | ours |
 //! | `node:<name>` | node record | ours |
 //! | `session:<16 hexadecimal digits>` | `1` | ours |
+//! | `holdfast` | `{"v":1}`: that the database is ours | ours |
 //! | `graves` | a hash: what deleted actors have left behind, by `<atespace>:<name>:<incarnation>:<version>` | ours |
 //!
 //! The braces make a Redis cluster keep an actor and its lease in one slot, so that one script may touch
@@ -76,6 +77,15 @@ pub fn node(name: &Name) -> String {
 /// The key of a replica's session.
 pub fn session(replica: ReplicaId) -> String {
     format!("session:{:016x}", replica.0)
+}
+
+/// Whether this is the key of some replica's session.
+pub fn is_session(key: &str) -> bool {
+    let digits = key.strip_prefix("session:").unwrap_or_default();
+    digits.len() == 16
+        && digits
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The name of the note that an attempt at deleting an actor has left.
@@ -214,6 +224,7 @@ mod tests {
         assert_eq!(parse_atespace(&atespace(&"a".into())), Some("a".into()));
         assert_eq!(parse_node(&node(&"n".into())), Some("n".into()));
         assert_eq!(session(ReplicaId(0xbee)), "session:0000000000000bee");
+        assert!(is_session("session:0000000000000bee") && !is_session("session:ann"));
         let note = (ActorKey::new("a", "b"), Incarnation(u64::MAX), Version(7));
         let name = grave(&note.0, note.1, note.2);
         assert_eq!(name, "a:b:18446744073709551615:7");

@@ -12,9 +12,10 @@ pub(crate) fn token(last: &ActorKey) -> Name {
     wrap(&key::actor(last))
 }
 
-/// The token of the page that begins where a walk through a hash is to go on.
-pub(crate) fn token_of_walk(cursor: u64) -> Name {
-    wrap(&format!("walk:{cursor}"))
+/// The token of the page that begins where a walk through a hash is to go on. Only the run of the server that has
+/// given the cursor out can go on from it: another one has another order.
+pub(crate) fn token_of_walk(run: &str, cursor: u64) -> Name {
+    wrap(&format!("walk:{cursor}:{run}"))
 }
 
 /// The token of the page of notes that begins after the one of this name.
@@ -37,12 +38,15 @@ pub(crate) fn start(token: &Name, atespace: Option<&Name>) -> Result<ActorKey, S
     }
 }
 
-/// Where the walk of `token` is to go on.
+/// Where the walk of `token` is to go on, and on which run of the server.
 ///
 /// # Errors
 /// [`StoreError::Refused`] if it is no token of such a list.
-pub(crate) fn start_of_walk(token: &Name) -> Result<u64, StoreError> {
-    unwrap(token, |text| text.strip_prefix("walk:")?.parse().ok())
+pub(crate) fn start_of_walk(token: &Name) -> Result<(u64, String), StoreError> {
+    unwrap(token, |text| {
+        let (cursor, run) = text.strip_prefix("walk:")?.split_once(':')?;
+        Some((cursor.parse().ok()?, run.to_owned()))
+    })
 }
 
 /// The note after which the page of `token` begins.
@@ -90,10 +94,11 @@ mod tests {
 
     #[test]
     fn lists_of_notes_have_tokens_of_their_own() {
-        assert_eq!(start_of_walk(&token_of_walk(u64::MAX)), Ok(u64::MAX));
+        let walk = token_of_walk("run", u64::MAX);
+        assert_eq!(start_of_walk(&walk), Ok((u64::MAX, "run".to_owned())));
         let last = (ActorKey::new("a", "b"), Incarnation(1), Version(2));
         assert_eq!(start_of_graves(&token_of_grave("a:b:1:2")), Ok(last));
-        assert!(start_of_graves(&token_of_walk(1)).is_err());
+        assert!(start_of_graves(&walk).is_err());
         assert!(start_of_walk(&token(&ActorKey::new("a", "b"))).is_err());
     }
 

@@ -1,42 +1,59 @@
-//! A store on a Redis or Valkey server, for many processes.
+//! A store on a Redis or Valkey server, or a cluster of them, for many processes.
 //!
-//! Every conditional write is one script: one round trip, one atomic step. Leases and sessions expire on
+//! Every conditional write is one script on one slot: one round trip, one atomic step. Leases and sessions expire on
 //! the server's clock. Records are the original's, under the original's keys (see [`crate::key`]), so that
 //! this runs on what the original left behind.
 //!
-//! **Durability** is the server's: with `appendonly yes` and `appendfsync everysec`, up to a second of
-//! acknowledged writes is lost when its host dies, and a failover to a replica loses what had not been
-//! copied. Versions, leases and fences may go back then; the nodes' memory wins (design section 4).
+//! ```text
+//! operations --+                      which server, and who else if it was the wrong one: servers, topology, slot
+//! walk --------+--> servers --> link  one server: connect, send, give up in time, fail fast while it is away
+//! claim -------+                 |
+//! subscription ------------------+--> tls, url
+//! ```
+//!
+//! **Durability** is the servers': with `appendonly yes` and `appendfsync everysec`, up to a second of
+//! acknowledged writes is lost when a host dies, and a failover to a replica loses what had not been
+//! copied, unless [`Config::copies`] has each write wait for that. Versions, leases and fences may go back then; the
+//! nodes' memory wins (design section 4).
 //!
 //! **Lists** walk all keys with `SCAN` and answer what one walk saw, in order of the keys. What existed
 //! throughout is never missed and never repeated, and a page token is the last key of its page, so that it
-//! survives restarts and failovers. The price is a walk per page, linear in everything that is stored; an
+//! survives restarts, failovers and resharding. The price is a walk per page, linear in everything that is stored; an
 //! index that makes it constant cannot share a slot with the records of the original's layout, so it
 //! needs a protocol of its own and is not here yet.
 //!
 //! **Deleting an atespace** is not atomic with the creation of an actor in it, as in the original: the
 //! actor's key and the atespace's are in different slots.
-//!
-//! What is sent goes through anything that speaks the `redis` crate's `ConnectionLike`; only [`link`] knows
-//! that there is one server.
 
+mod claim;
+mod deadline;
 mod link;
 mod operations;
 mod scripts;
+mod servers;
+mod slot;
 mod subscription;
+mod tls;
+mod topology;
 mod url;
+mod walk;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ::redis::{ErrorKind, RedisError, ServerErrorKind};
-use holdfast_core::effect::{StoreError, StoreOp};
+use holdfast_core::effect::{StoreError, StoreOp, StoreReply};
 
 use crate::watch::{Hub, Watch};
 use crate::{Answer, Store, key};
-use link::Link;
+use claim::Claim;
+use deadline::Deadline;
+use link::Place;
+use operations::Operations;
 use scripts::Scripts;
+use servers::Servers;
 use subscription::Subscription;
+pub use tls::{Tls, TlsError};
 pub use url::{Url, UrlError};
 
 /// How long things may take.
@@ -66,9 +83,35 @@ impl Default for Timing {
     }
 }
 
-/// A store on a Redis or Valkey server.
+/// Which servers, and how they are spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where they are, and who we are there.
+    pub url: Url,
+    /// How they are known to be who they are, where the URL asks for TLS.
+    pub tls: Tls,
+    /// How many replicas must have a write before it counts as done.
+    pub copies: u32,
+    /// How long things may take.
+    pub timing: Timing,
+}
+
+impl From<Url> for Config {
+    /// The usual: what the machine trusts, no replicas, the default timing.
+    fn from(url: Url) -> Config {
+        Config {
+            url,
+            tls: Tls::default(),
+            copies: 0,
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// A store on a Redis or Valkey server, or a cluster of them.
 pub struct Redis {
-    link: Arc<Link>,
+    servers: Arc<Servers>,
+    claim: Claim,
     scripts: Scripts,
     timing: Timing,
     hub: Arc<Hub>,
@@ -77,10 +120,17 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// A store on the server at `url`. Connects when it is first needed, and again whenever it must.
-    pub fn new(url: Url, timing: Timing) -> Redis {
+    /// A store on these servers. Connects when it is first needed, and again whenever it must.
+    pub fn new(config: Config) -> Redis {
+        let Config {
+            url,
+            tls,
+            copies,
+            timing,
+        } = config;
         Redis {
-            link: Arc::new(Link::new(url)),
+            servers: Arc::new(Servers::new(Place { url, tls }, timing, copies)),
+            claim: Claim::default(),
             scripts: Scripts::default(),
             timing,
             hub: Arc::new(Hub::new(false)),
@@ -88,52 +138,76 @@ impl Redis {
         }
     }
 
-    /// Whether the server answers and lets us in.
+    /// Whether the servers answer, let us in, and keep records of ours or nothing.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when it does not answer, [`StoreError::Refused`] when it turns us away.
+    /// [`StoreError::Unavailable`] when they do not answer, [`StoreError::Refused`] when they turn us away, or
+    /// are not to be written to.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.link
-            .run(self.timing.operation, async |mut connection| {
-                let _: String = ::redis::cmd("PING").query_async(&mut connection).await?;
-                Ok(())
-            })
-            .await
+        let deadline = Deadline::after(self.timing.operation);
+        let asked = async {
+            self.claim.check(&self.servers, deadline).await?;
+            claim::is_marked(&self.servers, deadline).await
+        };
+        asked.await.map(drop).map_err(Fault::told)
+    }
+
+    async fn run(&self, op: StoreOp) -> Result<StoreReply, Fault> {
+        key::check(&op).map_err(|bad| Fault::Store(bad.into()))?;
+        let within = match &op {
+            StoreOp::ListActors { .. }
+            | StoreOp::ListWorkers
+            | StoreOp::ListNodes
+            | StoreOp::ListAtespaces
+            | StoreOp::DeleteAtespace(_) => self.timing.list,
+            _ => self.timing.operation,
+        };
+        let deadline = Deadline::after(within);
+        self.claim.check(&self.servers, deadline).await?;
+        let operations = Operations {
+            servers: &self.servers,
+            scripts: &self.scripts,
+            deadline,
+        };
+        operations.execute(op).await
     }
 }
 
 impl Store for Redis {
     fn execute(&self, op: StoreOp) -> Answer<'_> {
-        Box::pin(async move {
-            key::check(&op)?;
-            let within = match &op {
-                StoreOp::ListActors { .. }
-                | StoreOp::ListWorkers
-                | StoreOp::ListNodes
-                | StoreOp::ListAtespaces
-                | StoreOp::DeleteAtespace(_) => self.timing.list,
-                _ => self.timing.operation,
-            };
-            let run = async |mut connection| operations::execute(&mut connection, &self.scripts, op).await;
-            self.link.run(within, run).await
-        })
+        Box::pin(async move { self.run(op).await.map_err(Fault::told) })
     }
 
-    /// Starts to listen, on a connection of its own; must be called within the runtime.
+    /// Starts to listen, on connections of its own; must be called within the runtime.
     fn watch(&self) -> Watch {
         let watch = self.hub.watch();
         self.subscription
-            .get_or_init(|| Subscription::start(self.link.url().clone(), self.timing, self.hub.clone()));
+            .get_or_init(|| Subscription::start(self.servers.clone(), self.hub.clone()));
         watch
     }
 }
 
 /// Why an operation has no answer.
 enum Fault {
-    /// The adapter refuses it.
-    Refused(StoreError),
-    /// The server, or the way to it.
+    /// As the caller is to hear it.
+    Store(StoreError),
+    /// An answer that is none.
     Server(RedisError),
+}
+
+impl Fault {
+    fn told(self) -> StoreError {
+        match self {
+            Fault::Store(error) => error,
+            Fault::Server(error) => classify(&error),
+        }
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Fault {
+        Fault::Store(error)
+    }
 }
 
 impl From<RedisError> for Fault {
@@ -144,7 +218,7 @@ impl From<RedisError> for Fault {
 
 impl From<crate::record::RecordError> for Fault {
     fn from(error: crate::record::RecordError) -> Fault {
-        Fault::Refused(error.into())
+        Fault::Store(error.into())
     }
 }
 

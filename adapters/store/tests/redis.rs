@@ -10,7 +10,7 @@ use ::redis::Commands;
 use futures_util::future::BoxFuture;
 use holdfast_core::effect::{NodeRow, StoreError, StoreEvent, StoreOp, StoreReply};
 use holdfast_store::conformance::Subject;
-use holdfast_store::redis::{Redis, Timing};
+use holdfast_store::redis::{Config, Redis, Timing};
 use holdfast_store::{Store, Watch};
 use rustix::process::Signal;
 use samples::{actor, put, token};
@@ -19,7 +19,7 @@ use server::Server;
 const LONG: Duration = Duration::from_secs(600);
 
 fn store(server: &Server) -> Arc<dyn Store> {
-    Arc::new(Redis::new(server.url().parse().unwrap(), Timing::default()))
+    Arc::new(connect(&server.url(), Timing::default()))
 }
 
 struct OnRedis {
@@ -59,7 +59,11 @@ mod suite {
 }
 
 fn connect(url: &str, timing: Timing) -> Redis {
-    Redis::new(url.parse().unwrap(), timing)
+    let url: holdfast_store::redis::Url = url.parse().unwrap();
+    Redis::new(Config {
+        timing,
+        ..Config::from(url)
+    })
 }
 
 /// The next event, which must come.
@@ -309,13 +313,31 @@ async fn a_server_that_does_not_answer_is_given_up_in_time_and_tried_again() {
     let store = connect(&server.url(), timing);
     store.execute(put(&actor("a"), None, None)).await.unwrap();
     server.signal(Signal::STOP);
-    for op in [get("a"), put(&actor("a"), Some(1), None), get("a")] {
-        assert!(unavailable(&store, op).await.contains("no answer within 100ms"));
+    let text = unavailable(&store, get("a")).await;
+    assert!(text.contains("no answer within 100ms"), "{text}");
+    for op in [put(&actor("a"), Some(1), None), get("a")] {
+        let text = unavailable(&store, op).await;
+        assert!(text.contains("the store is away, and looked for"), "{text}");
     }
     server.signal(Signal::CONT);
-    let Ok(StoreReply::Actor(Some(_))) = store.execute(get("a")).await else {
-        panic!("still away")
+    let Ok(StoreReply::Actor(Some(_))) = once_it_is_back(&store, &get("a")).await else {
+        panic!("another answer")
     };
+}
+
+/// What is answered when the store is found again, which takes some time after it is there again.
+async fn once_it_is_back(store: &dyn Store, op: &StoreOp) -> Result<StoreReply, StoreError> {
+    let asked = async {
+        loop {
+            match store.execute(op.clone()).await {
+                Err(StoreError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+                answer => return answer,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asked)
+        .await
+        .expect("it is not found again")
 }
 
 #[tokio::test]

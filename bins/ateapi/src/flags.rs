@@ -10,6 +10,8 @@ use holdfast_runtime::duration::{self, DurationError};
 use holdfast_runtime::logging::LogFormat;
 use holdfast_runtime::net::Address;
 
+use crate::redis::RedisFlags;
+
 /// One replica of the Agent Substrate control plane.
 ///
 /// It serves the gRPC services ateapi.Control, holdfast.v1.Admin and holdfast.v1.Nodes, and keeps its
@@ -40,19 +42,13 @@ pub struct Flags {
     pub insecure_plaintext: bool,
 
     /// Where records are kept: embedded:PATH (a file, made if there is none; one replica) or
-    /// redis://[user[:password]@]host:port[/database] (shared by replicas)
+    /// redis://[user[:password]@]host:port[,host:port...][/database] (shared by replicas; a server, a master and its
+    /// replicas, or servers of a cluster), or rediss:// for TLS
     #[arg(long, group = "records", env = "HOLDFAST_STORE", hide_env_values = true)]
     pub store: Option<String>,
 
-    /// Where the Redis server is; the original's name for --store redis://host:port
-    #[arg(
-        long,
-        group = "records",
-        value_name = "HOST:PORT",
-        env = "HOLDFAST_REDIS_CLUSTER_ADDRESS",
-        hide_env_values = true
-    )]
-    pub redis_cluster_address: Option<String>,
+    #[command(flatten)]
+    pub redis: RedisFlags,
 
     /// The directory of Kubernetes manifests (*.yaml) that declare ActorTemplates, WorkerPools,
     /// SandboxConfigs and Secrets. It is followed while this runs

@@ -11,6 +11,7 @@
 
 mod flags;
 mod plan;
+mod redis;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,21 +19,26 @@ use std::sync::Arc;
 use clap::{CommandFactory, Parser};
 use holdfast_control::Config;
 use holdfast_core::effect::StoreError;
+use holdfast_core::time::Duration;
 use holdfast_runtime::causes;
 use holdfast_runtime::clock::{Clock, SystemClock};
+use holdfast_runtime::duration;
 use holdfast_runtime::logging;
 use holdfast_runtime::net::{BindError, Listener};
 use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::terminal::{answer, tell};
+use holdfast_runtime::tokio;
 use holdfast_runtime::tokio::runtime::Builder;
 use holdfast_store::Store;
 use holdfast_store::embedded::{Embedded, OpenError};
-use holdfast_store::redis::{Redis, Timing};
+use holdfast_store::redis::{Config as RedisConfig, Redis};
 
 use flags::Flags;
 use plan::{Plan, StorePlace};
 
 const WRONG_INPUT: u8 = 2;
+/// The pause between two attempts to reach the store at start.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Why a replica that was started correctly could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +51,10 @@ enum Failure {
     Open(#[from] OpenError),
     #[error("--store: {0}")]
     Refused(String),
+    #[error("--store: not reached within {} (--redis-start-timeout): {why}", duration::show(*.patience))]
+    Unreachable { why: String, patience: Duration },
+    #[error("stopped before the store could be reached")]
+    Stopped,
     #[error(transparent)]
     Control(#[from] holdfast_control::Error),
 }
@@ -93,7 +103,7 @@ async fn run(plan: Plan) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signal()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let listener = Listener::bind(&plan.listen).await?;
-    let store = open(plan.store, clock.clone()).await?;
+    let store = open(plan.store, clock.clone(), &shutdown).await?;
     let config = Config {
         settings: plan.settings,
         listener,
@@ -104,18 +114,38 @@ async fn run(plan: Plan) -> Result<(), Failure> {
     Ok(holdfast_control::run(config, shutdown).await?)
 }
 
-async fn open(place: StorePlace, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, Failure> {
+async fn open(
+    place: StorePlace,
+    clock: Arc<dyn Clock>,
+    shutdown: &Shutdown,
+) -> Result<Arc<dyn Store>, Failure> {
     match place {
         StorePlace::Embedded(path) => Ok(Arc::new(Embedded::open(path, clock)?)),
-        StorePlace::Redis(url) => {
-            let redis = Redis::new(url, Timing::default());
-            match redis.ping().await {
-                Ok(()) => {}
-                // It may still be starting; the replica asks again until it answers.
-                Err(StoreError::Unavailable(why)) => tracing::warn!(why, "the store does not answer yet"),
-                Err(StoreError::Refused(why)) => return Err(Failure::Refused(why)),
+        StorePlace::Redis { config, patience } => reach(*config, patience, clock, shutdown).await,
+    }
+}
+
+/// Waits for a store that may still be starting. Wrong passwords, certificates and databases are not waited for.
+async fn reach(
+    config: RedisConfig,
+    patience: Duration,
+    clock: Arc<dyn Clock>,
+    shutdown: &Shutdown,
+) -> Result<Arc<dyn Store>, Failure> {
+    let redis = Redis::new(config);
+    let begin = clock.now();
+    loop {
+        match redis.ping().await {
+            Ok(()) => return Ok(Arc::new(redis)),
+            Err(StoreError::Refused(why)) => return Err(Failure::Refused(why)),
+            Err(StoreError::Unavailable(why)) if clock.now().since(begin) >= patience => {
+                return Err(Failure::Unreachable { why, patience });
             }
-            Ok(Arc::new(redis))
+            Err(StoreError::Unavailable(why)) => tracing::warn!(why, "the store does not answer yet"),
+        }
+        tokio::select! {
+            () = shutdown.triggered() => return Err(Failure::Stopped),
+            () = tokio::time::sleep(ASK_AGAIN_AFTER) => {}
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use holdfast_core::settings::{BrokenRelation, Setting, Settings};
 use holdfast_manifests::{ManifestError, Watcher};
 use holdfast_runtime::duration;
 use holdfast_runtime::net::Address;
-use holdfast_store::redis::{Url, UrlError};
+use holdfast_store::redis::Config;
 
 use crate::flags::Flags;
+use crate::redis::{RedisError, RedisFlags};
 
 /// Everything that a replica is started with.
 pub struct Plan {
@@ -23,7 +25,11 @@ pub struct Plan {
 #[derive(Debug, PartialEq, Eq)]
 pub enum StorePlace {
     Embedded(PathBuf),
-    Redis(Url),
+    Redis {
+        config: Box<Config>,
+        /// How long it is waited for at start.
+        patience: Duration,
+    },
 }
 
 /// What is wrong with flags that are well-formed one by one.
@@ -35,7 +41,7 @@ pub enum PlanError {
          terminates TLS, or say --insecure-plaintext if you trust everyone on this network"
     )]
     Exposed { address: Address },
-    #[error("--store {shown}: is neither embedded:PATH nor redis://host:port")]
+    #[error("--store {shown}: is neither embedded:PATH nor redis://host:port nor rediss://host:port")]
     StoreKind { shown: String },
     #[error(
         "--store embedded: has no path; write embedded:PATH, such as embedded:/var/lib/holdfast/ateapi.redb"
@@ -45,10 +51,8 @@ pub enum PlanError {
     Directory { path: PathBuf },
     #[error("--store embedded:{}: the directory {} does not exist; make it, or name another", .path.display(), .parent.display())]
     NoParent { path: PathBuf, parent: PathBuf },
-    #[error("{flag}: {source}")]
-    Redis { flag: &'static str, source: UrlError },
-    #[error("--redis-cluster-address: is not host:port; a URL goes to --store")]
-    RedisAddress,
+    #[error(transparent)]
+    Redis(#[from] RedisError),
     #[error("{0}")]
     Settings(String),
     #[error("--manifests {}: {}", .directory.display(), lines(.errors))]
@@ -70,10 +74,7 @@ impl Plan {
                 address: flags.grpc_listen_addr,
             });
         }
-        let store = match (&flags.store, &flags.redis_cluster_address) {
-            (Some(store), _) => place(store)?,
-            (None, address) => cluster_address(address.as_deref().unwrap_or_default())?,
-        };
+        let store = place(flags.store.as_deref(), flags.redis)?;
         let manifests = Watcher::open(&flags.manifests).map_err(|errors| PlanError::Manifests {
             directory: flags.manifests,
             errors,
@@ -139,9 +140,17 @@ fn flag(setting: Setting, settings: &Settings) -> Option<String> {
     Some(format!("{flag} {}", duration::show(value)))
 }
 
-fn place(text: &str) -> Result<StorePlace, PlanError> {
+fn place(store: Option<&str>, redis: RedisFlags) -> Result<StorePlace, PlanError> {
+    let patience = redis.redis_start_timeout;
+    let shared = |config| StorePlace::Redis {
+        config: Box::new(config),
+        patience,
+    };
+    let Some(text) = store else {
+        return Ok(shared(redis.at_address()?));
+    };
     if text.starts_with("redis://") || text.starts_with("rediss://") {
-        return redis("--store", text);
+        return Ok(shared(redis.at(text)?));
     }
     let Some(path) = text.strip_prefix("embedded:").map(PathBuf::from) else {
         // What looks like it holds a password is not repeated.
@@ -152,6 +161,7 @@ fn place(text: &str) -> Result<StorePlace, PlanError> {
         };
         return Err(PlanError::StoreKind { shown });
     };
+    redis.unused()?;
     if path.as_os_str().is_empty() {
         return Err(PlanError::NoPath);
     }
@@ -165,20 +175,6 @@ fn place(text: &str) -> Result<StorePlace, PlanError> {
         }
         _ => Ok(StorePlace::Embedded(path)),
     }
-}
-
-/// Only an address, so that what is meant as a URL is not taken for a strange user of a strange host.
-fn cluster_address(text: &str) -> Result<StorePlace, PlanError> {
-    if text.contains(['/', '@']) {
-        return Err(PlanError::RedisAddress);
-    }
-    redis("--redis-cluster-address", &format!("redis://{text}"))
-}
-
-fn redis(flag: &'static str, url: &str) -> Result<StorePlace, PlanError> {
-    url.parse()
-        .map(StorePlace::Redis)
-        .map_err(|source| PlanError::Redis { flag, source })
 }
 
 /// One fault stands on the line; several have one each.
@@ -211,7 +207,6 @@ mod tests {
 
     #[test]
     fn each_flag_reaches_its_setting() {
-        use std::time::Duration;
         let read = settings(&flags(&[
             "--actor-workflow-deadline=20s",
             "--lease-ttl=3s",
@@ -253,10 +248,40 @@ mod tests {
         assert!(settings(&flags(&shortest)).is_ok());
     }
 
+    fn planned(more: &[&str]) -> StorePlace {
+        let flags = Flags::parse_from([&["ateapi", "--manifests", "m"], more].concat());
+        place(flags.store.as_deref(), flags.redis).unwrap()
+    }
+
     #[test]
     fn both_spellings_of_a_redis_server_mean_the_same() {
-        let by_url = place("redis://db:7000").unwrap();
-        assert_eq!(cluster_address("db:7000").unwrap(), by_url);
-        assert_eq!(place("embedded:s").unwrap(), StorePlace::Embedded("s".into()));
+        let by_url = planned(&["--store", "redis://db:7000"]);
+        assert_eq!(planned(&["--redis-cluster-address", "db:7000"]), by_url);
+        assert_eq!(
+            planned(&["--store", "embedded:s"]),
+            StorePlace::Embedded("s".into())
+        );
+    }
+
+    #[test]
+    fn a_flag_of_tls_makes_the_originals_spelling_mean_tls() {
+        let by_address = planned(&[
+            "--redis-cluster-address",
+            "db:7000",
+            "--redis-tls-server-name",
+            "db.example",
+        ]);
+        let by_url = planned(&[
+            "--store",
+            "rediss://db:7000",
+            "--redis-tls-server-name",
+            "db.example",
+        ]);
+        assert_eq!(by_address, by_url);
+        let StorePlace::Redis { config, .. } = by_url else {
+            panic!()
+        };
+        assert!(config.url.is_secure());
+        assert_eq!(config.tls.server_name.as_deref(), Some("db.example"));
     }
 }

@@ -21,7 +21,7 @@ const BASE: [Good<'_>; 3] = [
     ("--manifests", "manifests"),
 ];
 
-const BAD: [Bad<'_>; 53] = [
+const BAD: [Bad<'_>; 63] = [
     ("--grpc-listen-addr", "", "the address is empty; write host:port"),
     ("--grpc-listen-addr", "localhost", "has no port; write host:port"),
     (
@@ -91,9 +91,27 @@ const BAD: [Bad<'_>; 53] = [
         "redis://db/99999999999",
         "is not a number from 0 to 2147483647",
     ),
-    ("--store", "rediss://db", "(TLS) is not supported; use redis://"),
+    ("--store", "rediss://", "is no host:port"),
+    ("--store", "redis://db:1,db:x", "\"db:x\" is no host:port"),
     ("--redis-cluster-address", "", "is no host:port"),
     ("--redis-cluster-address", "db:x", "\"db:x\" is no host:port"),
+    (
+        "--redis-cluster-address",
+        "@env",
+        "ATE_API_REDIS_ADDRESS is not set",
+    ),
+    ("--redis-ca-certs", "none", "--store names an embedded one"),
+    ("--redis-tls-server-name", "db", "--store names an embedded one"),
+    ("--redis-client-cert", "none", "--store names an embedded one"),
+    (
+        "--redis-use-iam-auth",
+        "true",
+        "IAM authentication is not supported",
+    ),
+    ("--redis-use-iam-auth", "", "IAM authentication is not supported"),
+    ("--redis-wait-replicas", "11", "11 is not in 0..=10"),
+    ("--redis-wait-replicas", "1", "--store names an embedded one"),
+    ("--redis-start-timeout", "0", "must be 10ms or longer"),
     ("--manifests", "none", "cannot be read: No such file"),
     (
         "--actor-workflow-deadline",
@@ -235,12 +253,69 @@ fn what_does_not_go_together_is_refused() {
 }
 
 #[test]
+fn flags_of_tls_need_a_store_that_speaks_it_and_files_that_can_be_read() {
+    let host = Host::new();
+    let manifests = ["--check", "--manifests", "manifests"];
+    let plain = ["--store", "redis://db", "--redis-client-cert", "client.pem"];
+    host.refuses(
+        &[&manifests[..], &plain].concat(),
+        &[
+            "--redis-client-cert client.pem: is for TLS",
+            "write rediss:// there",
+        ],
+    );
+    let missing = ["--redis-cluster-address", "db:1", "--redis-ca-certs", "none.pem"];
+    host.refuses(
+        &[&manifests[..], &missing].concat(),
+        &["--redis-ca-certs", "none.pem: cannot be read: No such file"],
+    );
+    fs::write(host.dir.path().join("empty.pem"), "").unwrap();
+    let empty = ["--store", "rediss://db", "--redis-ca-certs", "empty.pem"];
+    host.refuses(
+        &[&manifests[..], &empty].concat(),
+        &["empty.pem: has no certificate in it"],
+    );
+    let iam = ["--redis-cluster-address", "db:1", "--redis-use-iam-auth", "true"];
+    host.refuses(
+        &[&manifests[..], &iam].concat(),
+        &["--redis-use-iam-auth", "say false"],
+    );
+}
+
+#[test]
+fn what_the_original_takes_from_its_environment_is_taken_from_there() {
+    let host = Host::new();
+    let line = [
+        "--check",
+        "--manifests",
+        "manifests",
+        "--redis-cluster-address=@env",
+        "--redis-use-iam-auth=@env",
+        "--redis-client-cert=@env",
+    ];
+    let variables = [
+        ("ATE_API_REDIS_ADDRESS", "db:6379"),
+        ("ATE_API_REDIS_USE_IAM_AUTH", "false"),
+        ("ATE_API_REDIS_CLIENT_CERT", ""),
+    ];
+    let output = host.run(&line, &variables);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let output = host.run(&line, &variables[1..]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("--redis-cluster-address @env: ATE_API_REDIS_ADDRESS is not set"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn a_password_is_never_repeated() {
     let host = Host::new();
     for value in [
         "redis://ann:hunter2@db:x",
         "redis://ann:hunter2%@db",
-        "rediss://ann:hunter2@db",
+        "rediss://ann:hunter2@db:x",
         "ann:hunter2@db",
     ] {
         for flag in ["--store", "--redis-cluster-address"] {

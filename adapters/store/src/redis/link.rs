@@ -1,30 +1,102 @@
-//! The way to one server: connects when needed, gives up in time, never hangs.
+//! The way to one server: connects when needed, gives up in time, and fails at once while the server is away.
+//!
+//! ```text
+//!             an operation dials                    the connection ends
+//!   idle ------------------------------> live ------------------------------> idle
+//!    |                                    |
+//!    | nobody answers                     | an operation is not answered in time
+//!    +---------------> away <-------------+
+//!                       | a task of its own dials, with pauses that grow; until it has succeeded,
+//!                       | operations fail without waiting
+//!                       +---------------------------------------------------> live
+//! ```
 
-use std::io;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, ProtocolVersion, RedisError, RedisResult};
+use ::redis::aio::{ConnectionLike, MultiplexedConnection};
+use ::redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisError, ServerErrorKind, Value,
+};
 use holdfast_core::effect::StoreError;
-use holdfast_runtime::net::Socket;
+use holdfast_runtime::entropy::fresh_u64;
+use holdfast_runtime::net::{Address, Socket};
 use holdfast_runtime::tokio;
-use holdfast_runtime::tokio::sync::Mutex;
 use holdfast_runtime::tokio::task::JoinHandle;
 
+use super::deadline::{Deadline, Pauses};
+use super::tls::{Insecure, Tls, objection};
 use super::url::Url;
-use super::{Fault, classify};
+use super::{Timing, classify};
+
+/// Where servers are, who we are there, and how they are known to be who they are.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) url: Url,
+    pub(super) tls: Tls,
+}
+
+impl Place {
+    /// The same, of one server that another has named.
+    pub(super) fn at(&self, address: &Address) -> Place {
+        Place {
+            url: self.url.at(address.clone()),
+            tls: self.tls.clone(),
+        }
+    }
+}
+
+/// What one command was answered, an error of the server included.
+pub(super) type Reply = Result<Value, RedisError>;
+
+/// Why there are no answers.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// Nothing was sent.
+    Unsent(StoreError),
+    /// It may have been done.
+    Unknown(StoreError),
+}
+
+impl From<Unanswered> for StoreError {
+    fn from(unanswered: Unanswered) -> StoreError {
+        match unanswered {
+            Unanswered::Unsent(error) | Unanswered::Unknown(error) => error,
+        }
+    }
+}
+
+/// Whether the server is one of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    Alone,
+    Clustered,
+}
 
 /// The way to one server.
 pub(super) struct Link {
-    url: Url,
-    live: Mutex<Option<Live>>,
+    place: Place,
+    timing: Timing,
+    state: Mutex<State>,
+    /// Held by the one who connects.
+    dialling: tokio::sync::Mutex<()>,
+    me: Weak<Link>,
+}
+
+enum State {
+    Idle,
+    Live(Live),
+    Away(String),
 }
 
 /// A connection, and the task that moves its bytes for as long as somebody uses it.
 #[derive(Clone)]
 pub(super) struct Live {
     pub(super) connection: MultiplexedConnection,
+    /// Whom it leads to.
+    pub(super) address: Address,
+    /// Which run of the server that is.
+    pub(super) run: Arc<str>,
+    pub(super) mode: Mode,
     driver: Arc<Driver>,
 }
 
@@ -36,110 +108,361 @@ impl Drop for Driver {
     }
 }
 
+impl Live {
+    /// Whether the connection has ended.
+    fn is_over(&self) -> bool {
+        self.driver.0.is_finished()
+    }
+}
+
 impl Link {
-    pub(super) fn new(url: Url) -> Link {
-        Link {
-            url,
-            live: Mutex::new(None),
-        }
+    pub(super) fn new(place: Place, timing: Timing) -> Arc<Link> {
+        Arc::new_cyclic(|me| Link {
+            place,
+            timing,
+            state: Mutex::new(State::Idle),
+            dialling: tokio::sync::Mutex::new(()),
+            me: me.clone(),
+        })
     }
 
     pub(super) fn url(&self) -> &Url {
-        &self.url
+        &self.place.url
     }
 
-    /// Runs an operation on the connection, making one first if there is none. Nothing is repeated: an
-    /// operation that was sent may have happened.
-    pub(super) async fn run<T>(
+    /// Whether operations fail without waiting at this time.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(*self.state(), State::Away(_))
+    }
+
+    /// Sends what is made for the server that answers here, and hears every answer. Nothing is repeated.
+    pub(super) async fn send(
         &self,
-        within: Duration,
-        operation: impl AsyncFnOnce(MultiplexedConnection) -> Result<T, Fault>,
-    ) -> Result<T, StoreError> {
-        let mut used = None;
-        let run = async {
-            let live = self.live(within).await?;
-            let connection = live.connection.clone();
-            used = Some(live);
-            operation(connection).await
-        };
-        let outcome = tokio::time::timeout(within, run).await;
-        let fault = match outcome {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(fault)) => fault,
-            Err(_) => timed_out(within).into(),
-        };
-        match fault {
-            Fault::Refused(error) => Err(error),
-            Fault::Server(error) => {
-                if let StoreError::Unavailable(_) = classify(&error)
-                    && let Some(used) = used
-                {
-                    self.forget(&used).await;
+        deadline: Deadline,
+        build: impl FnOnce(&Live) -> Vec<Cmd>,
+    ) -> Result<(Vec<Reply>, Live), Unanswered> {
+        let live = self.live(deadline).await.map_err(Unanswered::Unsent)?;
+        let commands = build(&live);
+        let replies = self.send_on(&live, deadline, &commands).await?;
+        Ok((replies, live))
+    }
+
+    /// The same, on this connection and no other.
+    pub(super) async fn send_on(
+        &self,
+        live: &Live,
+        deadline: Deadline,
+        commands: &[Cmd],
+    ) -> Result<Vec<Reply>, Unanswered> {
+        let mut connection = live.connection.clone();
+        let sent = async {
+            match commands {
+                [command] => Ok(vec![connection.req_packed_command(command).await?]),
+                commands => {
+                    let mut pipeline = Pipeline::with_capacity(commands.len());
+                    for command in commands {
+                        pipeline.add_command(command.clone());
+                    }
+                    let answers = connection.req_packed_commands(&pipeline, 0, commands.len());
+                    answers.await
                 }
-                Err(self.blame(&error))
+            }
+        };
+        match deadline.bound(sent).await {
+            Some(Ok(values)) => {
+                let replies: Vec<Reply> = values.into_iter().map(Value::extract_error).collect();
+                if replies.iter().any(must_introduce_itself_again) {
+                    self.forget(live);
+                }
+                Ok(replies)
+            }
+            Some(Err(error)) => {
+                self.forget(live);
+                Err(Unanswered::Unknown(self.blame(&error)))
+            }
+            None => {
+                let why = deadline.passed();
+                self.away(Some(live), &why);
+                Err(Unanswered::Unknown(self.unavailable(&why)))
+            }
+        }
+    }
+
+    /// The connection, made now if there is none.
+    pub(super) async fn live(&self, deadline: Deadline) -> Result<Live, StoreError> {
+        if let Some(live) = self.known()? {
+            return Ok(live);
+        }
+        let deadline = deadline.within(self.timing.operation);
+        let dial = async {
+            let _turn = self.dialling.lock().await;
+            // Somebody else may have had more luck, or none.
+            match self.known()? {
+                Some(live) => Ok(live),
+                None => self.dial(deadline).await,
+            }
+        };
+        let live = match deadline.bound(dial).await {
+            Some(live) => live,
+            None => Err(self.unavailable(&deadline.passed())),
+        };
+        match live {
+            Ok(live) => {
+                *self.state() = State::Live(live.clone());
+                Ok(live)
+            }
+            Err(error) => {
+                if let StoreError::Unavailable(why) = &error {
+                    self.away(None, why);
+                }
+                Err(error)
             }
         }
     }
 
     /// The error as the caller hears it, naming the server.
-    fn blame(&self, error: &RedisError) -> StoreError {
+    pub(super) fn blame(&self, error: &RedisError) -> StoreError {
         match classify(error) {
-            StoreError::Unavailable(text) => StoreError::Unavailable(format!("{}: {text}", self.url)),
-            StoreError::Refused(text) => StoreError::Refused(format!("{}: {text}", self.url)),
+            StoreError::Unavailable(text) => self.unavailable(&text),
+            StoreError::Refused(text) => self.refused(&text),
         }
     }
 
-    async fn live(&self, within: Duration) -> RedisResult<Live> {
-        let mut live = self.live.lock().await;
-        match &*live {
+    pub(super) fn unavailable(&self, why: &str) -> StoreError {
+        StoreError::Unavailable(format!("{}: {why}", self.place.url))
+    }
+
+    pub(super) fn refused(&self, why: &str) -> StoreError {
+        StoreError::Refused(format!("{}: {why}", self.place.url))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> Result<Option<Live>, StoreError> {
+        let mut state = self.state();
+        match &*state {
+            State::Live(live) if !live.is_over() => Ok(Some(live.clone())),
+            State::Away(why) => Err(StoreError::Unavailable(format!(
+                "the store is away, and looked for: {why}"
+            ))),
             // A server that went away is noticed before anything is sent to it, not after.
-            Some(known) if !known.is_over() => Ok(known.clone()),
-            Some(_) | None => {
-                *live = None;
-                let config = AsyncConnectionConfig::new();
-                let fresh = dial(&self.url, within, ProtocolVersion::RESP2, config).await?;
-                Ok(live.insert(fresh).clone())
+            State::Live(_) | State::Idle => {
+                *state = State::Idle;
+                Ok(None)
             }
         }
     }
 
     /// The next operation makes a connection of its own; those under way end on theirs.
-    async fn forget(&self, used: &Live) {
-        let mut live = self.live.lock().await;
-        if live
-            .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(&current.driver, &used.driver))
-        {
-            *live = None;
+    fn forget(&self, used: &Live) {
+        let mut state = self.state();
+        if matches!(&*state, State::Live(live) if Arc::ptr_eq(&live.driver, &used.driver)) {
+            *state = State::Idle;
+        }
+    }
+
+    /// From now on operations fail at once, until the server is found again. Only the end of the connection
+    /// that is in use says anything about the server.
+    fn away(&self, used: Option<&Live>, why: &str) {
+        let mut state = self.state();
+        let is_news = match (&*state, used) {
+            (State::Live(live), Some(used)) => Arc::ptr_eq(&live.driver, &used.driver),
+            (State::Live(live), None) => live.is_over(),
+            (State::Idle, None) => true,
+            (State::Idle, Some(_)) | (State::Away(_), _) => false,
+        };
+        if is_news {
+            tracing::warn!(server = %self.place.url, why, "the store is away");
+            *state = State::Away(why.to_owned());
+            tokio::spawn(look_for(self.me.clone(), self.timing));
+        }
+    }
+
+    /// Connects to the first of the addresses that is of use.
+    async fn dial(&self, deadline: Deadline) -> Result<Live, StoreError> {
+        let addresses = self.place.url.addresses();
+        let mut last = None;
+        for (index, address) in addresses.iter().enumerate() {
+            // One that does not answer leaves time for the others.
+            let share = deadline.left() / u32::try_from(addresses.len() - index).unwrap_or(1);
+            let place = self.place.at(address);
+            let turn = deadline.within(share);
+            let config = AsyncConnectionConfig::new();
+            let found = turn.bound(introduced(&place, address, turn, config)).await;
+            let error = match found {
+                Some(Ok(live)) => return Ok(live),
+                Some(Err(error)) => error,
+                None => StoreError::Unavailable(format!("{}: {}", place.url, turn.passed())),
+            };
+            // Whoever turns us away has been reached, and the others have the same users.
+            if let StoreError::Refused(_) = error {
+                return Err(error);
+            }
+            last = Some(match last {
+                Some(StoreError::Unavailable(before)) => {
+                    let (StoreError::Unavailable(text) | StoreError::Refused(text)) = error;
+                    StoreError::Unavailable(format!("{before}; {text}"))
+                }
+                _ => error,
+            });
+        }
+        Err(last.expect("a URL has an address"))
+    }
+}
+
+/// Dials until the server is back, or nobody needs it any more.
+async fn look_for(link: Weak<Link>, timing: Timing) {
+    let mut pauses = Pauses::of(&timing);
+    loop {
+        pauses.wait().await;
+        let Some(link) = link.upgrade() else { return };
+        let deadline = Deadline::after(timing.operation);
+        let found = match deadline.bound(link.dial(deadline)).await {
+            Some(found) => found,
+            None => Err(link.unavailable(&deadline.passed())),
+        };
+        match found {
+            Ok(live) => {
+                tracing::info!(server = %link.place.url, "the store is back");
+                *link.state() = State::Live(live);
+                return;
+            }
+            Err(StoreError::Unavailable(why)) => *link.state() = State::Away(why),
+            // It is there, and the next operation is told by itself what it has against us.
+            Err(StoreError::Refused(_)) => {
+                *link.state() = State::Idle;
+                return;
+            }
         }
     }
 }
 
-impl Live {
-    /// Whether the connection has ended.
-    pub(super) fn is_over(&self) -> bool {
-        self.driver.0.is_finished()
-    }
+/// Whether the connection is of no use until the server has been asked anew who it is: it is no master any more,
+/// or none yet.
+fn must_introduce_itself_again(reply: &Reply) -> bool {
+    let of_use = |error: &RedisError| {
+        !matches!(
+            error.kind(),
+            ErrorKind::Server(
+                ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown
+            )
+        )
+    };
+    reply.as_ref().is_err_and(|error| !of_use(error))
 }
 
-/// Connects, `within` this time, and introduces us, for which the caller sets the bound. The crate's own
-/// timers are all off: they are those of a runtime that the simulator does not have.
+/// Connects to one server and hears what it is. One that stands alone and copies another is of no use.
+async fn introduced(
+    place: &Place,
+    address: &Address,
+    deadline: Deadline,
+    config: AsyncConnectionConfig,
+) -> Result<Live, StoreError> {
+    let mut live = dial(place, address, deadline, ProtocolVersion::RESP2, config).await?;
+    let said = ::redis::cmd("INFO")
+        .query_async::<String>(&mut live.connection)
+        .await;
+    let said = match said {
+        Ok(said) => said,
+        // A user who may not ask: the server is taken for what most are.
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => String::new(),
+        Err(error) if matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ResponseError)) => {
+            String::new()
+        }
+        Err(error) => return Err(blame(place, &error)),
+    };
+    let field = |name: &str| {
+        said.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map(str::trim)
+    };
+    live.run = match field("run_id") {
+        Some(run) => run.into(),
+        None => format!("{:016x}", fresh_u64()).into(),
+    };
+    match field("redis_mode").or(field("server_mode")) {
+        Some("cluster") => live.mode = Mode::Clustered,
+        Some("sentinel") => {
+            return Err(StoreError::Refused(format!(
+                "{}: is a sentinel, which keeps no records; name the servers that it watches, with commas between \
+                 them",
+                place.url
+            )));
+        }
+        Some(_) => {}
+        None if is_clustered(&mut live.connection).await => live.mode = Mode::Clustered,
+        None => {}
+    }
+    if live.mode == Mode::Alone && field("role") == Some("slave") {
+        return Err(StoreError::Unavailable(format!(
+            "{}: is a replica of {}:{} at this time, so that it is read only",
+            place.url,
+            field("master_host").unwrap_or("another"),
+            field("master_port").unwrap_or("server"),
+        )));
+    }
+    Ok(live)
+}
+
+/// For servers that do not say so: those who stand alone have no slots to tell of.
+async fn is_clustered(connection: &mut MultiplexedConnection) -> bool {
+    let slots: Result<Value, _> = ::redis::cmd("CLUSTER").arg("SLOTS").query_async(connection).await;
+    matches!(slots, Ok(Value::Array(_)))
+}
+
+/// Connects and says who we are; the caller sets the bound. The crate's own timers are all off: they are those of
+/// a runtime that the simulator does not have.
 pub(super) async fn dial(
-    url: &Url,
-    within: Duration,
+    place: &Place,
+    address: &Address,
+    deadline: Deadline,
     protocol: ProtocolVersion,
     config: AsyncConnectionConfig,
-) -> RedisResult<Live> {
-    let socket = Socket::connect(url.address(), within).await?;
+) -> Result<Live, StoreError> {
+    let failed = |error: &RedisError| blame(place, error);
+    let socket = Socket::connect(address, deadline.left())
+        .await
+        .map_err(|error| failed(&error.into()))?;
     let config = config.set_response_timeout(None).set_connection_timeout(None);
-    let (connection, driver) =
-        MultiplexedConnection::new_with_config(&url.greeting(protocol), socket, config).await?;
+    let greeting = place.url.greeting(protocol);
+    let (connection, driver) = if place.url.is_secure() {
+        let host = match address {
+            Address::Tcp { host, .. } => host.as_str(),
+            Address::Unix(_) => "localhost",
+        };
+        let secured = place.tls.secure(host, socket).await;
+        let secured = secured.map_err(|error| match error {
+            Insecure::Handshake(error) => failed(&error.into()),
+            Insecure::Ours(error) => StoreError::Refused(format!("{}: TLS: {error}", place.url)),
+        })?;
+        let (connection, driver) = MultiplexedConnection::new_with_config(&greeting, secured, config)
+            .await
+            .map_err(|error| failed(&error))?;
+        (connection, tokio::spawn(driver))
+    } else {
+        let (connection, driver) = MultiplexedConnection::new_with_config(&greeting, socket, config)
+            .await
+            .map_err(|error| failed(&error))?;
+        (connection, tokio::spawn(driver))
+    };
     Ok(Live {
         connection,
-        driver: Arc::new(Driver(tokio::spawn(driver))),
+        address: address.clone(),
+        run: "".into(),
+        mode: Mode::Alone,
+        driver: Arc::new(Driver(driver)),
     })
 }
 
-pub(super) fn timed_out(within: Duration) -> RedisError {
-    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {within:?}")).into()
+/// The error as the caller hears it, naming the server. What TLS has against it no second attempt mends.
+fn blame(place: &Place, error: &RedisError) -> StoreError {
+    if let Some(objection) = objection(error) {
+        return StoreError::Refused(format!("{}: TLS: {objection}", place.url));
+    }
+    match classify(error) {
+        StoreError::Unavailable(text) => StoreError::Unavailable(format!("{}: {text}", place.url)),
+        StoreError::Refused(text) => StoreError::Refused(format!("{}: {text}", place.url)),
+    }
 }

@@ -7,7 +7,7 @@
 //!
 //! Writes come first, so that one which the server refuses (`OOM`) has changed nothing.
 
-use ::redis::Script;
+use ::redis::{Cmd, Script, ToRedisArgs, cmd};
 
 /// `version(record)`: the version of a stored record as decimal text; `''` if there is no record.
 const VERSION: &str = r#"
@@ -37,13 +37,13 @@ local function edition(record)
 end
 "#;
 
-/// `KEYS`: actor, lease. `ARGV`: expected edition or `''`, record, token to release or `''`.
+/// `KEYS`: actor, and its lease if one is to end. `ARGV`: expected edition or `''`, record, token to release.
 /// Answers 1, or what is stored.
 const PUT_ACTOR: &str = r#"
 local stored = redis.call('GET', KEYS[1])
 if edition(stored) ~= ARGV[1] then return stored end
 redis.call('SET', KEYS[1], ARGV[2])
-if redis.call('GET', KEYS[2]) == ARGV[3] then redis.call('DEL', KEYS[2]) end
+if KEYS[2] and redis.call('GET', KEYS[2]) == ARGV[3] then redis.call('DEL', KEYS[2]) end
 return 1
 "#;
 
@@ -175,30 +175,85 @@ if less(row.lapsed, row.session) then row.lapsed = row.session end
 return write(cjson.encode(row), ARGV[3])
 "#;
 
-/// Every script, with its hash.
+/// A script, and what it has to say to the server: its hash, or itself if the server has not got it yet.
+pub(super) struct Call<'a> {
+    script: &'a Text,
+    keys: Vec<String>,
+    args: Vec<Vec<u8>>,
+}
+
+impl Call<'_> {
+    pub(super) fn key(mut self, key: String) -> Self {
+        self.keys.push(key);
+        self
+    }
+
+    pub(super) fn arg(mut self, arg: impl ToRedisArgs) -> Self {
+        self.args.extend(arg.to_redis_args());
+        self
+    }
+
+    /// The slot of all its keys is that of the first.
+    pub(super) fn first_key(&self) -> &str {
+        &self.keys[0]
+    }
+
+    pub(super) fn command(&self, wants_script: bool, more: &[String]) -> Cmd {
+        let mut command = if wants_script {
+            cmd("EVAL").arg(&self.script.text).take()
+        } else {
+            cmd("EVALSHA").arg(self.script.hashed.get_hash()).take()
+        };
+        command.arg(self.keys.len()).arg(&self.keys).arg(&self.args);
+        command.arg(more).take()
+    }
+}
+
+/// A script as it is written, and its hash.
+pub(super) struct Text {
+    text: String,
+    hashed: Script,
+}
+
+impl Text {
+    fn new(text: String) -> Text {
+        let hashed = Script::new(&text);
+        Text { text, hashed }
+    }
+
+    pub(super) fn call(&self) -> Call<'_> {
+        Call {
+            script: self,
+            keys: vec![],
+            args: vec![],
+        }
+    }
+}
+
+/// Every script.
 pub(super) struct Scripts {
-    pub(super) put_actor: Script,
-    pub(super) delete_actor: Script,
-    pub(super) acquire: Script,
-    pub(super) renew: Script,
-    pub(super) release: Script,
-    pub(super) put_worker: Script,
-    pub(super) delete_worker: Script,
-    pub(super) put_node: Script,
-    pub(super) lapse_node: Script,
+    pub(super) put_actor: Text,
+    pub(super) delete_actor: Text,
+    pub(super) acquire: Text,
+    pub(super) renew: Text,
+    pub(super) release: Text,
+    pub(super) put_worker: Text,
+    pub(super) delete_worker: Text,
+    pub(super) put_node: Text,
+    pub(super) lapse_node: Text,
 }
 
 impl Default for Scripts {
     fn default() -> Self {
-        let of_actors = |body: &str| Script::new(&format!("{VERSION}{EDITION}{body}"));
-        let of_workers = |body: &str| Script::new(&format!("{WORKER_EDITION}{body}"));
-        let of_nodes = |body: &str| Script::new(&format!("{NODE}{body}"));
+        let of_actors = |body: &str| Text::new(format!("{VERSION}{EDITION}{body}"));
+        let of_workers = |body: &str| Text::new(format!("{WORKER_EDITION}{body}"));
+        let of_nodes = |body: &str| Text::new(format!("{NODE}{body}"));
         Scripts {
             put_actor: of_actors(PUT_ACTOR),
             delete_actor: of_actors(DELETE_ACTOR),
-            acquire: Script::new(ACQUIRE),
-            renew: Script::new(RENEW),
-            release: Script::new(RELEASE),
+            acquire: Text::new(ACQUIRE.into()),
+            renew: Text::new(RENEW.into()),
+            release: Text::new(RELEASE.into()),
             put_worker: of_workers(PUT_WORKER),
             delete_worker: of_workers(DELETE_WORKER),
             put_node: of_nodes(PUT_NODE),

@@ -1,36 +1,54 @@
-//! What happens to workers and nodes, as the server announces it.
+//! What happens to workers and nodes, as the servers announce it.
 //!
 //! Workers are announced on the original's channel in the original's words. Nodes are announced on a
 //! channel of our own, which the original does not listen to. An announcement is part of the script that
 //! writes, so that the order of announcements is the order of writes.
 //!
-//! A server drops the connection of a listener that is too slow, and pings find a connection that is dead:
-//! either way everybody who watches is told to list again once we listen again.
+//! **In a cluster** every master is listened to, on a connection of its own, and only for what was written there.
+//! (A cluster passes announcements on to all its servers, but on links that lose what does not fit; so an
+//! announcement says which server it was made on, and its echoes elsewhere are passed over.)
+//!
+//! **Nothing is missed without being noticed.** A server puts what it announces on the connections of those who
+//! listen before it answers the writer, and cuts the connection of one who is too slow; pings find a connection
+//! that is dead. So a connection that stands has missed nothing, as if every announcement on it were numbered. When one
+//! ends everybody who watches is told to list again once we listen again. In a cluster each ping asks the server for
+//! its topology: where that has changed, something may have been announced by a server that was not listened to, or
+//! on two connections in another order than it was written in, and everybody is told to list again. The answers
+//! come behind all that was announced before, on each connection: whoever lists then has missed nothing.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Msg, ProtocolVersion, PushInfo, PushKind, RedisResult, cmd};
-use holdfast_core::effect::StoreEvent;
+use ::redis::{AsyncConnectionConfig, Cmd, Msg, ProtocolVersion, PushInfo, PushKind, Value, cmd};
+use futures_util::future::try_join_all;
+use holdfast_core::effect::{StoreError, StoreEvent};
 use holdfast_core::id::WorkerKey;
-use holdfast_runtime::entropy::fresh_u64;
+use holdfast_runtime::net::Address;
 use holdfast_runtime::tokio;
 use holdfast_runtime::tokio::sync::Notify;
 use holdfast_runtime::tokio::task::JoinHandle;
 use serde::{Deserialize, Serialize};
 
 use super::Timing;
-use super::link::{dial, timed_out};
-use super::url::Url;
+use super::deadline::{Deadline, Pauses};
+use super::link::{Live, dial};
+use super::servers::Servers;
+use super::topology::Topology;
 use crate::record::{self, RecordFault};
 use crate::watch::Hub;
 
 /// Where workers are announced: the original's channel.
 pub(super) const WORKER_CHANGES: &str = "worker-changes";
-/// Where nodes are announced.
-pub(super) const NODE_CHANGES: &str = "holdfast-changes";
+
+/// Where the nodes are announced that are written on this server of a cluster, or on the server that stands alone.
+pub(super) fn node_changes(origin: &str) -> String {
+    match origin {
+        "" => NODE_CHANGES.to_owned(),
+        origin => format!("{NODE_CHANGES}:{origin}"),
+    }
+}
+
+const NODE_CHANGES: &str = "holdfast-changes";
 
 const CREATED: u8 = 0;
 const UPDATED: u8 = 1;
@@ -40,42 +58,48 @@ const DELETED: u8 = 2;
 struct Announcement {
     t: u8,
     w: String,
+    /// The server of the cluster on which it was written.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    n: Option<String>,
 }
 
 /// The announcement of a worker's record.
-pub(super) fn written(created: bool, record: &str) -> String {
-    announcement(if created { CREATED } else { UPDATED }, record.into())
+pub(super) fn written(created: bool, record: &str, origin: &str) -> String {
+    announcement(if created { CREATED } else { UPDATED }, record.into(), origin)
 }
 
 /// The announcement that a worker is gone.
-pub(super) fn gone(key: &WorkerKey) -> String {
-    announcement(DELETED, record::encode_worker_key(key))
+pub(super) fn gone(key: &WorkerKey, origin: &str) -> String {
+    announcement(DELETED, record::encode_worker_key(key), origin)
 }
 
-fn announcement(t: u8, w: String) -> String {
-    serde_json::to_string(&Announcement { t, w }).expect("a number and a text are JSON")
+fn announcement(t: u8, w: String, origin: &str) -> String {
+    let n = (!origin.is_empty()).then(|| origin.to_owned());
+    serde_json::to_string(&Announcement { t, w, n }).expect("a number and texts are JSON")
 }
 
-/// What an announcement says.
-fn event(channel: &str, payload: &[u8]) -> Result<StoreEvent, RecordFault> {
-    if channel == NODE_CHANGES {
-        return record::decode_any_node(payload).map(StoreEvent::Node);
+/// What an announcement says that was heard from this server; nothing if it is the echo of another's.
+fn event(channel: &str, payload: &[u8], origin: &str) -> Result<Option<StoreEvent>, RecordFault> {
+    if channel.starts_with(NODE_CHANGES) {
+        return record::decode_any_node(payload).map(StoreEvent::Node).map(Some);
     }
     let said: Announcement =
         serde_json::from_slice(payload).map_err(|error| RecordFault::Corrupt(error.to_string()))?;
-    match said.t {
-        CREATED | UPDATED => {
-            record::decode_any_worker(said.w.as_bytes()).map(|worker| StoreEvent::Worker(Box::new(worker)))
-        }
-        // The original does not name the pool: somebody is gone, so look who is left.
-        DELETED => {
-            Ok(record::decode_worker_key(said.w.as_bytes())?
-                .map_or(StoreEvent::Resync, StoreEvent::WorkerGone))
-        }
-        other => Err(RecordFault::Corrupt(format!(
-            "there is no change of kind {other}"
-        ))),
+    if said.n.is_some_and(|made_on| made_on != origin) {
+        return Ok(None);
     }
+    let event =
+        match said.t {
+            CREATED | UPDATED => record::decode_any_worker(said.w.as_bytes())
+                .map(|worker| StoreEvent::Worker(Box::new(worker))),
+            // The original does not name the pool: somebody is gone, so look who is left.
+            DELETED => Ok(record::decode_worker_key(said.w.as_bytes())?
+                .map_or(StoreEvent::Resync, StoreEvent::WorkerGone)),
+            other => Err(RecordFault::Corrupt(format!(
+                "there is no change of kind {other}"
+            ))),
+        };
+    event.map(Some)
 }
 
 /// The task that listens, until this is dropped.
@@ -88,38 +112,34 @@ impl Drop for Subscription {
 }
 
 impl Subscription {
-    pub(super) fn start(url: Url, timing: Timing, hub: Arc<Hub>) -> Subscription {
+    pub(super) fn start(servers: Arc<Servers>, hub: Arc<Hub>) -> Subscription {
         Subscription(tokio::spawn(async move {
-            let mut pause = timing.retry_from;
+            let timing = servers.timing;
+            let mut pauses = Pauses::of(&timing);
             loop {
                 let mut listener = Listener {
-                    url: &url,
+                    servers: &servers,
                     timing,
                     hub: &hub,
                     heard: false,
                 };
                 let Err(error) = listener.listen().await;
                 hub.deaf();
-                tracing::warn!(server = %url, %error, "not listening for changes of workers and nodes");
-                pause = if listener.heard { timing.retry_from } else { pause };
-                tokio::time::sleep(jittered(pause)).await;
-                pause = (2 * pause).min(timing.retry_to);
+                let (StoreError::Unavailable(error) | StoreError::Refused(error)) = error;
+                tracing::warn!(error, "not listening for changes of workers and nodes");
+                if listener.heard {
+                    pauses = Pauses::of(&timing);
+                }
+                pauses.wait().await;
             }
         }))
     }
 }
 
-/// Half of `pause` and a random part of the other half, so that replicas do not come back all at once.
-fn jittered(pause: Duration) -> Duration {
-    let half = pause / 2;
-    let micros = u64::try_from(half.as_micros()).unwrap_or(u64::MAX);
-    half + Duration::from_micros(fresh_u64() % micros.saturating_add(1))
-}
-
 enum Never {}
 
 struct Listener<'a> {
-    url: &'a Url,
+    servers: &'a Servers,
     timing: Timing,
     hub: &'a Arc<Hub>,
     /// Whether everything arrived, for a time.
@@ -128,16 +148,27 @@ struct Listener<'a> {
 
 impl Listener<'_> {
     /// Listens until that is no longer possible.
-    async fn listen(&mut self) -> RedisResult<Never> {
+    async fn listen(&mut self) -> Result<Never, StoreError> {
+        let deadline = Deadline::after(self.timing.operation);
+        let mut topology = match self.servers.topology(deadline).await? {
+            Some(_) => Some(self.servers.refresh(deadline).await?),
+            None => None,
+        };
         let cut = Arc::new(Notify::new());
-        let config = AsyncConnectionConfig::new().set_push_sender(receiver(self.hub.clone(), cut.clone()));
-        let within = self.timing.operation;
-        let live = self
-            .bounded(dial(self.url, within, ProtocolVersion::RESP3, config))
-            .await?;
-        let mut connection: MultiplexedConnection = live.connection.clone();
-        self.bounded(connection.subscribe(&[WORKER_CHANGES, NODE_CHANGES]))
-            .await?;
+        let posts: Vec<(Address, Arc<str>)> = match &topology {
+            Some(topology) => {
+                let masters = topology.masters().iter();
+                masters
+                    .map(|master| (master.address.clone(), master.id.clone()))
+                    .collect()
+            }
+            // Whichever of several servers is the master now.
+            None => vec![(self.servers.seed().live(deadline).await?.address, "".into())],
+        };
+        let listening = posts
+            .iter()
+            .map(|(address, origin)| self.tune_in(address, origin, &cut, deadline));
+        let lives = try_join_all(listening).await?;
         self.heard = true;
         self.hub.live();
         loop {
@@ -146,15 +177,74 @@ impl Listener<'_> {
                 () = cut.notified() => {}
                 () = tokio::time::sleep(self.timing.ping_every) => {}
             }
-            let _: String = self.bounded(cmd("PING").query_async(&mut connection)).await?;
+            let Some(known) = &mut topology else {
+                for live in &lives {
+                    self.ask(live, cmd("PING")).await?;
+                }
+                continue;
+            };
+            let asked = lives.iter().map(async |live| {
+                let slots = self.ask(live, cmd("CLUSTER").arg("SLOTS").take()).await?;
+                Ok::<_, StoreError>(Topology::read(&slots, &live.address))
+            });
+            for told in try_join_all(asked).await?.into_iter().flatten() {
+                if told.masters() != known.masters() {
+                    let why = "the servers of the cluster are others now".to_owned();
+                    return Err(StoreError::Unavailable(why));
+                }
+                if told != **known {
+                    tracing::info!("slots of the cluster have moved");
+                    self.hub.tell(StoreEvent::Resync);
+                    *known = Arc::new(told);
+                }
+            }
         }
     }
 
-    async fn bounded<T>(&self, step: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-        let within = self.timing.operation;
-        tokio::time::timeout(within, step)
+    async fn tune_in(
+        &self,
+        address: &Address,
+        origin: &Arc<str>,
+        cut: &Arc<Notify>,
+        deadline: Deadline,
+    ) -> Result<Live, StoreError> {
+        let receiver = receiver(self.hub.clone(), cut.clone(), origin.clone());
+        let config = AsyncConnectionConfig::new().set_push_sender(receiver);
+        let place = self.servers.place.at(address);
+        let live = dial(&place, address, deadline, ProtocolVersion::RESP3, config);
+        let live = self.bounded(deadline, address, live).await?;
+        let channels = [WORKER_CHANGES.to_owned(), node_changes(origin)];
+        let mut connection = live.connection.clone();
+        let subscribed = async {
+            let outcome = connection.subscribe(&channels[..]).await;
+            outcome.map_err(|error| self.servers.blame(&live, &error))
+        };
+        self.bounded(deadline, address, subscribed).await?;
+        Ok(live)
+    }
+
+    async fn ask(&self, live: &Live, command: Cmd) -> Result<Value, StoreError> {
+        let mut connection = live.connection.clone();
+        let asked = async {
+            let answer = command.query_async(&mut connection).await;
+            answer.map_err(|error| self.servers.blame(live, &error))
+        };
+        self.bounded(Deadline::after(self.timing.operation), &live.address, asked)
             .await
-            .unwrap_or_else(|_| Err(timed_out(within)))
+    }
+
+    async fn bounded<T>(
+        &self,
+        deadline: Deadline,
+        address: &Address,
+        step: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        deadline.bound(step).await.unwrap_or_else(|| {
+            Err(StoreError::Unavailable(format!(
+                "{address}: {}",
+                deadline.passed()
+            )))
+        })
     }
 }
 
@@ -162,16 +252,21 @@ impl Listener<'_> {
 fn receiver(
     hub: Arc<Hub>,
     cut: Arc<Notify>,
+    origin: Arc<str>,
 ) -> impl Fn(PushInfo) -> Result<(), Never> + Send + Sync + 'static {
     move |push| {
         if push.kind == PushKind::Disconnection {
             cut.notify_one();
         } else if let Some(message) = Msg::from_push_info(push) {
-            let heard = event(message.get_channel_name(), message.get_payload_bytes());
-            hub.tell(heard.unwrap_or_else(|fault| {
-                tracing::warn!(channel = message.get_channel_name(), %fault, "announcement not understood");
-                StoreEvent::Resync
-            }));
+            let channel = message.get_channel_name();
+            match event(channel, message.get_payload_bytes(), &origin) {
+                Ok(Some(event)) => hub.tell(event),
+                Ok(None) => {}
+                Err(fault) => {
+                    tracing::warn!(channel, %fault, "announcement not understood");
+                    hub.tell(StoreEvent::Resync);
+                }
+            }
         }
         Ok(())
     }
@@ -188,29 +283,42 @@ mod tests {
             let heard = event(
                 WORKER_CHANGES,
                 format!(r#"{{"t":{t},"w":"{worker}"}}"#).as_bytes(),
+                "",
             );
-            let Ok(StoreEvent::Worker(heard)) = heard else {
+            let Ok(Some(StoreEvent::Worker(heard))) = heard else {
                 panic!("{heard:?}")
             };
             assert_eq!(heard.key, WorkerKey::new("ns", "p", "w"));
             assert_eq!(heard.ip.as_str(), "<");
         }
         let deleted = br#"{"t":2,"w":"{\"workerNamespace\":\"ns\",\"workerPod\":\"w\"}"}"#;
-        assert_eq!(event(WORKER_CHANGES, deleted), Ok(StoreEvent::Resync));
+        assert_eq!(event(WORKER_CHANGES, deleted, ""), Ok(Some(StoreEvent::Resync)));
     }
 
     #[test]
     fn our_deletions_name_the_worker_and_the_original_can_read_them() {
         let key = WorkerKey::new("ns", "p", "w");
-        let said = gone(&key);
+        let said = gone(&key, "");
         assert_eq!(
             said,
             r#"{"t":2,"w":"{\"workerNamespace\":\"ns\",\"workerPool\":\"p\",\"workerPod\":\"w\"}"}"#
         );
         assert_eq!(
-            event(WORKER_CHANGES, said.as_bytes()),
-            Ok(StoreEvent::WorkerGone(key))
+            event(WORKER_CHANGES, said.as_bytes(), ""),
+            Ok(Some(StoreEvent::WorkerGone(key)))
         );
+    }
+
+    #[test]
+    fn an_echo_of_what_was_written_on_another_server_is_passed_over() {
+        let key = WorkerKey::new("ns", "p", "w");
+        let said = gone(&key, "a");
+        assert_eq!(event(WORKER_CHANGES, said.as_bytes(), "b"), Ok(None));
+        assert_eq!(
+            event(WORKER_CHANGES, said.as_bytes(), "a"),
+            Ok(Some(StoreEvent::WorkerGone(key)))
+        );
+        assert_ne!(node_changes("a"), node_changes("b"));
     }
 
     #[test]
@@ -222,8 +330,8 @@ mod tests {
             r#"{"t":0,"w":"{}"}"#,
             r#"{"t":0,"w":"{\"x\":1}"}"#,
         ] {
-            assert!(event(WORKER_CHANGES, bad.as_bytes()).is_err(), "{bad}");
+            assert!(event(WORKER_CHANGES, bad.as_bytes(), "").is_err(), "{bad}");
         }
-        assert!(event(NODE_CHANGES, b"{}").is_err());
+        assert!(event(NODE_CHANGES, b"{}", "").is_err());
     }
 }

@@ -8,12 +8,16 @@ use holdfast_runtime::net::Address;
 
 const DEFAULT_PORT: u16 = 6379;
 
-/// A server, a user and a database: `redis://[user[:password]@]host[:port][/database]`.
+/// Servers, a user and a database: `redis://[user[:password]@]host[:port][,host[:port]...][/database]`, or
+/// `rediss://` for TLS.
 ///
-/// User and password may be percent-encoded. What is shown of it never has the password.
+/// Several servers are a master and its replicas, of which whichever is the master is used, or members of one
+/// cluster, of which any tells the others. User and password may be percent-encoded. What is shown of it never
+/// has the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
-    address: Address,
+    secure: bool,
+    addresses: Vec<Address>,
     user: Option<String>,
     password: Option<String>,
     database: i64,
@@ -23,11 +27,8 @@ pub struct Url {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// It does not begin as one.
-    #[error("a Redis URL begins with redis://, as in redis://127.0.0.1:6379/0")]
+    #[error("a Redis URL begins with redis:// or, for TLS, rediss://, as in redis://127.0.0.1:6379/0")]
     Scheme,
-    /// It asks for TLS.
-    #[error("rediss:// (TLS) is not supported; use redis:// over a network that is safe")]
-    Tls,
     /// There is no host, or the port is no number.
     #[error("Redis URL: {text:?} is no host:port")]
     Address {
@@ -46,9 +47,22 @@ pub enum UrlError {
 }
 
 impl Url {
-    /// Where to connect.
-    pub(super) fn address(&self) -> &Address {
-        &self.address
+    /// Whether TLS is spoken.
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// Where to connect; at least one.
+    pub(super) fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// The same user on one server that another has named.
+    pub(super) fn at(&self, address: Address) -> Url {
+        Url {
+            addresses: vec![address],
+            ..self.clone()
+        }
     }
 
     /// What to say first.
@@ -70,10 +84,11 @@ impl FromStr for Url {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Url, UrlError> {
-        if text.starts_with("rediss://") {
-            return Err(UrlError::Tls);
-        }
-        let rest = text.strip_prefix("redis://").ok_or(UrlError::Scheme)?;
+        let (secure, rest) = match (text.strip_prefix("redis://"), text.strip_prefix("rediss://")) {
+            (Some(rest), _) => (false, rest),
+            (None, Some(rest)) => (true, rest),
+            (None, None) => return Err(UrlError::Scheme),
+        };
         // A password may hold '@' and '/' as they are: the last '@' ends it.
         let (identity, place) = match rest.rsplit_once('@') {
             Some((identity, place)) => (Some(identity), place),
@@ -86,7 +101,8 @@ impl FromStr for Url {
                 None => (None, None),
             };
         Ok(Url {
-            address: address(place)?,
+            secure,
+            addresses: place.split(',').map(address).collect::<Result<_, _>>()?,
             user,
             password,
             database: number(database)?,
@@ -96,7 +112,11 @@ impl FromStr for Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "redis://{}/{}", self.address, self.database)
+        f.write_str(if self.secure { "rediss://" } else { "redis://" })?;
+        for (index, address) in self.addresses.iter().enumerate() {
+            write!(f, "{}{address}", if index > 0 { "," } else { "" })?;
+        }
+        write!(f, "/{}", self.database)
     }
 }
 
@@ -171,7 +191,7 @@ mod tests {
     #[test]
     fn all_its_parts_are_found() {
         let url = parse("redis://ann:p%40ss/w%25rd@db.example:7000/3").unwrap();
-        assert_eq!(url.address.to_string(), "db.example:7000");
+        assert_eq!(url.addresses[0].to_string(), "db.example:7000");
         assert_eq!(
             (url.user.as_deref(), url.password.as_deref()),
             (Some("ann"), Some("p@ss/w%rd"))
@@ -182,11 +202,15 @@ mod tests {
             (only_password.user, only_password.password),
             (None, Some("secret".into()))
         );
-        assert_eq!(only_password.address.to_string(), "[::1]:6379");
+        assert_eq!(only_password.addresses[0].to_string(), "[::1]:6379");
         assert_eq!(
             parse("redis://localhost").unwrap().to_string(),
             "redis://localhost:6379/0"
         );
+        let several = parse("rediss://ann:pw@a:1,b,[::1]:3/2").unwrap();
+        assert!(several.is_secure() && !url.is_secure());
+        assert_eq!(several.to_string(), "rediss://a:1,b:6379,[::1]:3/2");
+        assert_eq!(several.at(address("c:4").unwrap()).to_string(), "rediss://c:4/2");
     }
 
     #[test]
@@ -207,7 +231,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         assert_eq!(parse("http://host"), Err(UrlError::Scheme));
-        assert_eq!(parse("rediss://host"), Err(UrlError::Tls));
+        assert_eq!(
+            parse("redis://a,,b"),
+            Err(UrlError::Address { text: String::new() })
+        );
         for bad in ["", ":6379", "host:", "host:99999", "host:0", "host:1:2"] {
             let address = UrlError::Address { text: bad.into() };
             assert_eq!(parse(&format!("redis://{bad}")), Err(address), "{bad}");

@@ -11,6 +11,8 @@ use tempfile::TempDir;
 pub struct Server {
     child: Child,
     address: SocketAddr,
+    /// Which of its ports is the one of its address.
+    port: &'static str,
     options: Vec<String>,
     directory: TempDir,
 }
@@ -18,16 +20,26 @@ pub struct Server {
 impl Server {
     /// Starts a server with these further options.
     pub fn start(options: &[&str]) -> Server {
+        Server::start_on("--port", options)
+    }
+
+    /// Starts a server that speaks TLS only.
+    pub fn start_secure(options: &[&str]) -> Server {
+        Server::start_on("--tls-port", &[&["--port", "0"], options].concat())
+    }
+
+    fn start_on(port: &'static str, options: &[&str]) -> Server {
         let directory = tempfile::tempdir().unwrap();
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         // The port is free now and may be taken a moment later: try another one then.
         for _ in 0..10 {
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let mut child = spawn(address, &options, &directory);
+            let mut child = spawn(address, port, &options, &directory);
             if wait(&mut child, address) {
                 return Server {
                     child,
                     address,
+                    port,
                     options,
                     directory,
                 };
@@ -60,7 +72,7 @@ impl Server {
 
     /// Starts it again where it was, after [`Server::kill`].
     pub fn restart(&mut self) {
-        self.child = spawn(self.address, &self.options, &self.directory);
+        self.child = spawn(self.address, self.port, &self.options, &self.directory);
         assert!(
             wait(&mut self.child, self.address),
             "the port was taken in between"
@@ -80,7 +92,7 @@ impl Drop for Server {
     }
 }
 
-fn spawn(address: SocketAddr, options: &[String], directory: &TempDir) -> Child {
+fn spawn(address: SocketAddr, port: &str, options: &[String], directory: &TempDir) -> Child {
     let log = std::fs::File::create(directory.path().join("log")).unwrap();
     Command::new("redis-server")
         .args([
@@ -88,7 +100,7 @@ fn spawn(address: SocketAddr, options: &[String], directory: &TempDir) -> Child 
             "127.0.0.1",
             "--save",
             "",
-            "--port",
+            port,
             &address.port().to_string(),
         ])
         .args(options)
