@@ -36,7 +36,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what is missing on this machine: runsc, redis-server, nftables, iproute2
+    /// Install what is missing on this machine: runsc, redis-server, openssl, nftables, iproute2
     Setup(setup::Args),
     /// Show what Holdfast does, on real sandboxes (its own options: `cargo xtask demo --help`)
     #[command(disable_help_flag = true)]

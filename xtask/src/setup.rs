@@ -26,11 +26,16 @@ struct Tool {
     needed_for: &'static str,
 }
 
-const TOOLS: [Tool; 4] = [
+const TOOLS: [Tool; 5] = [
     Tool {
         program: "redis-server",
         package: "redis-server",
         needed_for: "tests and demo of the Redis store",
+    },
+    Tool {
+        program: "openssl",
+        package: "openssl",
+        needed_for: "tests: certificates",
     },
     Tool {
         program: "nft",
