@@ -1,6 +1,7 @@
 //! The suite on a real `redis-server`, and what only a server can do.
 
 mod samples;
+#[allow(dead_code, reason = "other tests do more with it")]
 mod server;
 
 use std::sync::Arc;

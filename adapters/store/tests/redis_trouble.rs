@@ -311,3 +311,26 @@ async fn a_list_of_notes_that_another_run_of_the_server_began_begins_anew() {
         "the pages since the restart show all of them"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_ask_at_once_share_one_connection() {
+    let server = Server::start(&[]);
+    let store = Redis::new(config(&server.url()));
+    let connections = || -> u64 {
+        let info: String = redis::cmd("INFO").arg("stats").query(&mut server.raw()).unwrap();
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix("total_connections_received:"));
+        line.unwrap().trim().parse().unwrap()
+    };
+    let before = connections();
+    let asked = (0..100).map(|index| {
+        let (op, store) = (get(&format!("a{index}")), &store);
+        async move { store.execute(op).await }
+    });
+    for answer in futures_util::future::join_all(asked).await {
+        assert_eq!(answer, Ok(StoreReply::Actor(None)));
+    }
+    // Theirs, and the one that asks.
+    assert_eq!(connections() - before, 2);
+}

@@ -12,6 +12,7 @@
 //! ```
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use ::redis::aio::{ConnectionLike, MultiplexedConnection};
 use ::redis::{
@@ -85,7 +86,14 @@ pub(super) struct Link {
 enum State {
     Idle,
     Live(Live),
-    Away(String),
+    Away(Away),
+}
+
+/// Why nobody is asked, and which search will end that.
+#[derive(Clone)]
+struct Away {
+    why: String,
+    search: Arc<()>,
 }
 
 /// A connection, and the task that moves its bytes for as long as somebody uses it.
@@ -154,6 +162,7 @@ impl Link {
         deadline: Deadline,
         commands: &[Cmd],
     ) -> Result<Vec<Reply>, Unanswered> {
+        let patience = deadline.left();
         let mut connection = live.connection.clone();
         let sent = async {
             match commands {
@@ -182,7 +191,9 @@ impl Link {
             }
             None => {
                 let why = deadline.passed();
-                self.away(Some(live), &why);
+                if self.is_long(patience) {
+                    self.away(Some(live), &why);
+                }
                 Err(Unanswered::Unknown(self.unavailable(&why)))
             }
         }
@@ -194,30 +205,37 @@ impl Link {
             return Ok(live);
         }
         let deadline = deadline.within(self.timing.operation);
+        let patience = deadline.left();
         let dial = async {
             let _turn = self.dialling.lock().await;
             // Somebody else may have had more luck, or none.
-            match self.known()? {
-                Some(live) => Ok(live),
-                None => self.dial(deadline).await,
+            if let Some(live) = self.known()? {
+                return Ok(live);
             }
+            let live = self.dial(deadline).await?;
+            *self.state() = State::Live(live.clone());
+            Ok(live)
         };
-        let live = match deadline.bound(dial).await {
-            Some(live) => live,
-            None => Err(self.unavailable(&deadline.passed())),
-        };
-        match live {
-            Ok(live) => {
-                *self.state() = State::Live(live.clone());
-                Ok(live)
+        match deadline.bound(dial).await {
+            Some(Err(StoreError::Unavailable(why))) => {
+                self.away(None, &why);
+                Err(StoreError::Unavailable(why))
             }
-            Err(error) => {
-                if let StoreError::Unavailable(why) = &error {
+            Some(outcome) => outcome,
+            None => {
+                let error = self.unavailable(&deadline.passed());
+                if let (StoreError::Unavailable(why), true) = (&error, self.is_long(patience)) {
                     self.away(None, why);
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Whether a server that has not answered for so long is away. Of an operation that has come about, and has
+    /// little time left, nothing can be learnt.
+    fn is_long(&self, patience: Duration) -> bool {
+        patience >= self.timing.operation / 2
     }
 
     /// The error as the caller hears it, naming the server.
@@ -244,8 +262,9 @@ impl Link {
         let mut state = self.state();
         match &*state {
             State::Live(live) if !live.is_over() => Ok(Some(live.clone())),
-            State::Away(why) => Err(StoreError::Unavailable(format!(
-                "the store is away, and looked for: {why}"
+            State::Away(away) => Err(StoreError::Unavailable(format!(
+                "the store is away, and looked for: {}",
+                away.why
             ))),
             // A server that went away is noticed before anything is sent to it, not after.
             State::Live(_) | State::Idle => {
@@ -275,8 +294,12 @@ impl Link {
         };
         if is_news {
             tracing::warn!(server = %self.place.url, why, "the store is away");
-            *state = State::Away(why.to_owned());
-            tokio::spawn(look_for(self.me.clone(), self.timing));
+            let away = Away {
+                why: why.to_owned(),
+                search: Arc::default(),
+            };
+            tokio::spawn(look_for(self.me.clone(), away.search.clone(), self.timing));
+            *state = State::Away(away);
         }
     }
 
@@ -312,31 +335,44 @@ impl Link {
     }
 }
 
-/// Dials until the server is back, or nobody needs it any more.
-async fn look_for(link: Weak<Link>, timing: Timing) {
+/// Dials until the server is back, somebody else has found it, or nobody needs it any more.
+async fn look_for(link: Weak<Link>, search: Arc<()>, timing: Timing) {
     let mut pauses = Pauses::of(&timing);
     loop {
         pauses.wait().await;
         let Some(link) = link.upgrade() else { return };
+        if !is_searched(&link.state(), &search) {
+            return;
+        }
         let deadline = Deadline::after(timing.operation);
         let found = match deadline.bound(link.dial(deadline)).await {
             Some(found) => found,
             None => Err(link.unavailable(&deadline.passed())),
         };
-        match found {
+        let mut state = link.state();
+        if !is_searched(&state, &search) {
+            return;
+        }
+        *state = match found {
             Ok(live) => {
                 tracing::info!(server = %link.place.url, "the store is back");
-                *link.state() = State::Live(live);
-                return;
+                State::Live(live)
             }
-            Err(StoreError::Unavailable(why)) => *link.state() = State::Away(why),
             // It is there, and the next operation is told by itself what it has against us.
-            Err(StoreError::Refused(_)) => {
-                *link.state() = State::Idle;
-                return;
+            Err(StoreError::Refused(_)) => State::Idle,
+            Err(StoreError::Unavailable(why)) => {
+                let search = search.clone();
+                *state = State::Away(Away { why, search });
+                continue;
             }
-        }
+        };
+        return;
     }
+}
+
+/// Whether this search is still the one that is waited for.
+fn is_searched(state: &State, search: &Arc<()>) -> bool {
+    matches!(state, State::Away(away) if Arc::ptr_eq(&away.search, search))
 }
 
 /// Whether the connection is of no use until the server has been asked anew who it is: it is no master any more,

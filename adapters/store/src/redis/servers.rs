@@ -20,8 +20,9 @@ use super::slot::slot;
 use super::topology::{Account, Topology, redirected};
 use super::{Fault, Timing, classify};
 
-/// How often one question may be passed on.
-const REDIRECTIONS_MAX: u32 = 16;
+/// How often one question is passed on without a pause. Servers that do not agree with each other yet, as after a
+/// slot has moved, need some time for that.
+const REDIRECTIONS_AT_ONCE: u32 = 3;
 /// How long a topology is believed before somebody who doubts it may ask again.
 const REFRESH_EVERY: Duration = Duration::from_millis(100);
 /// How long a write may wait for replicas. Meanwhile nothing else is done on its connection.
@@ -191,7 +192,7 @@ impl Servers {
                     let known = self.refresh(deadline).await?;
                     let now = known.owner(slot).map(|owner| &owner.address);
                     let same = now.is_none_or(|now| *now == link.url().addresses()[0]);
-                    if same || redirections > REDIRECTIONS_MAX {
+                    if same || redirections > REDIRECTIONS_AT_ONCE {
                         return Err(StoreError::Unavailable(why).into());
                     }
                     continue;
@@ -213,16 +214,22 @@ impl Servers {
                     wants_script = true;
                     invited = is_invited.then(|| live.address.clone());
                 }
-                ErrorKind::Server(ServerErrorKind::Moved) if redirections < REDIRECTIONS_MAX => {
+                ErrorKind::Server(ServerErrorKind::Moved) if !deadline.left().is_zero() => {
                     redirections += 1;
+                    if redirections > REDIRECTIONS_AT_ONCE {
+                        pauses.wait().await;
+                    }
                     let to = error.detail().and_then(|told| redirected(told, &live.address));
                     if to.is_none_or(|(slot, address)| !self.moved(slot, &address)) {
                         self.forget_topology_age().await;
                         self.refresh(deadline).await?;
                     }
                 }
-                ErrorKind::Server(ServerErrorKind::Ask) if redirections < REDIRECTIONS_MAX => {
+                ErrorKind::Server(ServerErrorKind::Ask) if !deadline.left().is_zero() => {
                     redirections += 1;
+                    if redirections > REDIRECTIONS_AT_ONCE {
+                        pauses.wait().await;
+                    }
                     invited = error
                         .detail()
                         .and_then(|told| redirected(told, &live.address))

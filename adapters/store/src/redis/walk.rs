@@ -4,7 +4,7 @@
 //! another meanwhile could be on neither when its turn comes. So it is looked whether slots are on the move,
 //! before and after; if any are, all masters are scanned once more, after the last of the first scans has ended: a
 //! key that moves at most once was on its first server all through the first scan, or is on its second one all
-//! through the second.
+//! through the second. Where slots have changed hands during the second, there is a third, and so on.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -16,6 +16,9 @@ use super::deadline::Deadline;
 use super::link::Link;
 use super::servers::{Servers, first};
 
+/// How often everything is scanned at most, however much moves. One that moves more than once meanwhile may need so
+/// many.
+const ROUNDS_MAX: u32 = 5;
 /// How many keys a server looks at per step.
 const STEP: usize = 1000;
 
@@ -40,7 +43,7 @@ impl Servers {
         }
         let mut topology = self.refresh(deadline).await?;
         let mut before = self.accounts(&topology, deadline).await?;
-        let mut is_second = false;
+        let mut round = 1;
         loop {
             let mut addresses: Vec<_> = topology
                 .masters()
@@ -57,16 +60,18 @@ impl Servers {
                 scan(&link, pattern, deadline, &each).await
             });
             let ends = try_join_all(scans).await?;
-            if is_second || ends.contains(&Walk::Enough) {
+            if ends.contains(&Walk::Enough) || round == ROUNDS_MAX {
                 return Ok(());
             }
-            let after_topology = self.refresh(deadline).await?;
-            let after = self.accounts(&after_topology, deadline).await?;
-            let is_still = after == before && after.iter().all(|account| !account.is_moving);
-            if is_still {
+            let now = self.refresh(deadline).await?;
+            let after = self.accounts(&now, deadline).await?;
+            let is_same = after == before;
+            let is_still = after.iter().all(|account| !account.is_moving);
+            if is_same && (is_still || round > 1) {
                 return Ok(());
             }
-            (topology, before, is_second) = (after_topology, after, true);
+            (topology, before) = (now, after);
+            round += 1;
         }
     }
 }
