@@ -144,6 +144,7 @@ async fn reach(
             Err(StoreError::Unavailable(why)) => tracing::warn!(why, "the store does not answer yet"),
         }
         tokio::select! {
+            biased;
             () = shutdown.triggered() => return Err(Failure::Stopped),
             () = tokio::time::sleep(ASK_AGAIN_AFTER) => {}
         }
