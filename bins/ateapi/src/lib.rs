@@ -11,6 +11,7 @@
 
 mod flags;
 mod plan;
+mod security;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -92,7 +93,10 @@ fn serve(plan: Plan) -> Result<(), Failure> {
 async fn run(plan: Plan) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signal()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let listener = Listener::bind(&plan.listen).await?;
+    let mut listener = Listener::bind(&plan.listen).await?;
+    if let Some(tls) = plan.tls {
+        listener = listener.secured(tls);
+    }
     let store = open(plan.store, clock.clone()).await?;
     let config = Config {
         settings: plan.settings,
@@ -100,6 +104,7 @@ async fn run(plan: Plan) -> Result<(), Failure> {
         store,
         manifests: plan.manifests,
         clock,
+        security: plan.security,
     };
     Ok(holdfast_control::run(config, shutdown).await?)
 }
