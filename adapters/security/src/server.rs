@@ -1,7 +1,7 @@
 //! What a server shows and asks for.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use holdfast_runtime::net::ServerTls;
@@ -58,10 +58,7 @@ impl ServerTls for ServerFiles {
     }
 }
 
-fn config(
-    bundle: &PathBuf,
-    clients: Option<&(PathBuf, ClientCertificates)>,
-) -> Result<ServerConfig, FileError> {
+fn config(bundle: &Path, clients: Option<&(PathBuf, ClientCertificates)>) -> Result<ServerConfig, FileError> {
     let Bundle { chain, key } = Bundle::read(bundle)?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])

@@ -1,5 +1,7 @@
 //! A replica as it ships, and around it a node that does what a test wants.
 
+#![allow(dead_code, reason = "no test needs all of it")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -131,8 +133,8 @@ fn serving(line: &str) -> Option<String> {
     Some(address.to_owned())
 }
 
-/// A node that boots whatever it is told to, tells with which variables, and loses the state of whatever it
-/// is to checkpoint.
+/// A node that boots whatever it is told to and tells with which variables, never gets done with an actor that is
+/// called `stuck`, and loses the state of whatever it is to checkpoint.
 #[derive(Clone)]
 pub struct Node {
     address: Address,
@@ -180,10 +182,14 @@ impl Node {
 #[tonic::async_trait]
 impl AteomHerder for Node {
     async fn run(&self, request: Request<RunRequest>) -> Result<Response<RunResponse>, Status> {
-        let spec = request.into_inner().spec.unwrap_or_default();
+        let request = request.into_inner();
+        let spec = request.spec.unwrap_or_default();
         for variable in spec.containers.into_iter().flat_map(|container| container.env) {
             // A test that is over hears nothing.
             let _ = self.booted.send(variable.value);
+        }
+        if request.actor_id == "stuck" {
+            std::future::pending::<()>().await;
         }
         Ok(Response::new(RunResponse {}))
     }
