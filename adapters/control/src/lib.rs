@@ -9,6 +9,7 @@
 //! Nothing is decided here: services check the form of requests in the original's words, effects
 //! carry out what the machine asks for, and answers go back the way they came.
 
+mod clearing;
 mod desk;
 mod effects;
 mod identity;
@@ -47,6 +48,18 @@ pub struct Security {
     pub nodes: net::Security,
     /// What identities are minted with.
     pub identity: Identity,
+    /// Whether anybody may delete everything.
+    pub debug_clear: DebugClear,
+}
+
+/// What becomes of DebugClear.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DebugClear {
+    /// It is refused.
+    #[default]
+    Refused,
+    /// It deletes all actors, workers and atespaces.
+    Offered,
 }
 
 /// Everything that a replica needs from outside.
@@ -118,7 +131,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     }
 
     let minter = identity::Minter::new(desk.clone(), security.identity, clock.clone());
-    let service = service::Service::new(desk);
+    let clearable = (security.debug_clear == DebugClear::Offered).then(|| store.clone());
+    let service = service::Service::new(desk, clearable);
     let routes = tonic::service::Routes::new(ControlServer::new(service.clone()))
         .add_service(SessionIdentityServer::new(minter))
         .add_service(AdminServer::new(service.clone()))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
-use holdfast_control::{Binding, Identity, Security};
+use holdfast_control::{Binding, DebugClear, Identity, Security};
 use holdfast_rpc::gate::{Doorkeeper, Gate};
 use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::net::{Address, ServerTls};
@@ -85,6 +85,10 @@ pub struct SecurityFlags {
         default_value = "session"
     )]
     session_id_binding: Binding,
+
+    /// Let whoever may call delete every actor, worker and atespace (DebugClear)
+    #[arg(long, env = "HOLDFAST_ENABLE_DEBUG_CLEAR", value_parser = BoolishValueParser::new())]
+    enable_debug_clear: bool,
 
     /// How many calls are served at a time; those above are refused with ResourceExhausted
     #[arg(long, value_name = "COUNT", env = "HOLDFAST_MAX_CONCURRENT_CALLS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -203,6 +207,11 @@ impl SecurityFlags {
                         holdfast_security::pool::certificates(path).map(drop)
                     })?,
                     binding: self.session_id_binding,
+                },
+                debug_clear: if self.enable_debug_clear {
+                    DebugClear::Offered
+                } else {
+                    DebugClear::Refused
                 },
             },
         })

@@ -14,6 +14,7 @@ use holdfast_rpc::ateapi::{
     MintCertRequest, MintJwtRequest, PauseActorRequest, ResumeActorRequest, Selector, SuspendActorRequest,
     UpdateActorRequest,
 };
+use holdfast_rpc::holdfast_v1::HeartbeatRequest;
 use holdfast_rpc::holdfast_v1::nodes_client::NodesClient;
 use holdfast_rpc::status::{Reason, reasons, retry_after};
 use holdfast_rpc::trailer::ELAPSED;
@@ -201,7 +202,7 @@ async fn every_malformed_request_has_the_code_and_the_words_of_the_original() {
         delete_atespace(DeleteAtespaceRequest { name: "demo".into() }) => FailedPrecondition, "Atespace demo is not empty";
 
         debug_clear(DebugClearRequest {}) => PermissionDenied,
-            "DebugClear erases every record and is not offered here; stop the replicas and clear the store itself";
+            "DebugClear erases every record and is not offered here; start ateapi with --enable-debug-clear";
         create_atespace(CreateAtespaceRequest { name: "a".repeat(5 << 20) }) => ResourceExhausted,
             format!("grpc: received message larger than max ({} vs. 4194304)", (5 << 20) + 5);
     }
@@ -355,6 +356,57 @@ async fn calls_above_the_bound_are_sent_away_and_nodes_are_heard_all_the_same() 
     tokio::time::timeout(PATIENCE, left())
         .await
         .expect("the place of a caller who has left is free");
+    assert!(
+        replica.terminate(PATIENCE).unwrap().success(),
+        "{}",
+        replica.log()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn debug_clear_deletes_everything_where_an_operator_has_allowed_it() {
+    let host = Host::new();
+    let (mut replica, endpoint) = host.start(&["--enable-debug-clear"]);
+    let (node, _booted) = Node::start().await;
+    let channel = plain(&endpoint);
+    NodesClient::new(channel.clone())
+        .heartbeat(node.report())
+        .await
+        .unwrap();
+    let mut control = ControlClient::new(channel.clone());
+    let demo = CreateAtespaceRequest {
+        name: "demo".to_owned(),
+    };
+    control.create_atespace(demo.clone()).await.unwrap();
+    rig::run(&mut control, "one").await;
+    let asleep = create(|request| request.actor_ref = named("two"));
+    control.create_actor(asleep).await.unwrap();
+
+    control.debug_clear(DebugClearRequest {}).await.unwrap();
+    let actors = control.list_actors(ListActorsRequest::default()).await.unwrap();
+    assert!(actors.into_inner().actors.is_empty());
+    let atespaces = control.list_atespaces(ListAtespacesRequest {}).await.unwrap();
+    assert!(atespaces.into_inner().atespaces.is_empty());
+    let freed = async {
+        loop {
+            let workers = control.list_workers(ListWorkersRequest {}).await.unwrap();
+            let workers = workers.into_inner().workers;
+            if workers.iter().all(|worker| worker.actor_id.is_empty()) {
+                return;
+            }
+        }
+    };
+    let freed = tokio::time::timeout(PATIENCE, freed).await;
+    freed.expect("the replica hears that nobody is on its workers any more");
+
+    // Life goes on: the node is heard again, and what is made now is there.
+    let again = HeartbeatRequest {
+        sequence: 2,
+        ..node.report()
+    };
+    NodesClient::new(channel).heartbeat(again).await.unwrap();
+    control.create_atespace(demo).await.unwrap();
+    rig::run(&mut control, "one").await;
     assert!(
         replica.terminate(PATIENCE).unwrap().success(),
         "{}",
