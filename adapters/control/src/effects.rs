@@ -8,6 +8,7 @@ use holdfast_core::id::EffectId;
 use holdfast_core::replica::{Event, Input, Output, Replica};
 use holdfast_manifests::Manifests;
 use holdfast_runtime::driver::{Effects, Flow, Inbox};
+use holdfast_runtime::net::Security;
 use holdfast_runtime::tokio;
 use holdfast_runtime::tokio::sync::oneshot;
 use holdfast_runtime::tokio::task::AbortHandle;
@@ -62,12 +63,13 @@ impl ReplicaEffects {
         inbox: Inbox<Input>,
         manifests: Arc<Manifests>,
         discarded_within: Duration,
+        security: Security,
     ) -> (ReplicaEffects, Signals) {
         let (ready_sender, ready) = oneshot::channel();
         let (left_sender, left) = oneshot::channel();
         let effects = ReplicaEffects {
             store,
-            nodes: Nodes::default(),
+            nodes: Nodes::new(security),
             manifests: Current(Arc::new(RwLock::new(manifests))),
             desk,
             inbox,

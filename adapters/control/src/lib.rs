@@ -9,8 +9,10 @@
 //! Nothing is decided here: services check the form of requests in the original's words, effects
 //! carry out what the machine asks for, and answers go back the way they came.
 
+mod clearing;
 mod desk;
 mod effects;
+mod identity;
 mod nodes;
 mod service;
 mod workload;
@@ -22,17 +24,43 @@ use holdfast_core::replica::{Input, Replica};
 use holdfast_core::settings::{BrokenRelation, Settings};
 use holdfast_manifests::{ManifestError, Watcher};
 use holdfast_rpc::ateapi::control_server::{self, ControlServer};
+use holdfast_rpc::ateapi::session_identity_server::{self, SessionIdentityServer};
+use holdfast_rpc::gate::Gate;
 use holdfast_rpc::holdfast_v1::admin_server::{self, AdminServer};
 use holdfast_rpc::holdfast_v1::nodes_server::{self, NodesServer};
 use holdfast_rpc::reflection::introspected;
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::driver::{self, Inbox};
-use holdfast_runtime::net::{Listener, Transport};
+use holdfast_runtime::net::{self, Listener, Transport};
 use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::tokio;
 use holdfast_store::Store;
 
 pub use desk::{Desk, Gone};
+pub use identity::{Binding, Identity};
+
+/// Who may ask what, and how nodes are asked. By default everybody, and in plaintext.
+#[derive(Clone, Default)]
+pub struct Security {
+    /// What every call has to pass.
+    pub gate: Gate,
+    /// How connections to nodes are secured.
+    pub nodes: net::Security,
+    /// What identities are minted with.
+    pub identity: Identity,
+    /// Whether anybody may delete everything.
+    pub debug_clear: DebugClear,
+}
+
+/// What becomes of DebugClear.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DebugClear {
+    /// It is refused.
+    #[default]
+    Refused,
+    /// It deletes all actors, workers and atespaces.
+    Offered,
+}
 
 /// Everything that a replica needs from outside.
 pub struct Config {
@@ -46,6 +74,8 @@ pub struct Config {
     pub manifests: Watcher,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// Who may ask what.
+    pub security: Security,
 }
 
 /// Why a replica could not serve.
@@ -74,6 +104,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         store,
         manifests,
         clock,
+        security,
     } = config;
     let id = ReplicaId(holdfast_runtime::entropy::fresh_u64());
     let replica = Replica::new(id, settings, manifests.current().catalog.clone());
@@ -85,6 +116,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         inbox.clone(),
         manifests.current().clone(),
         settings.workflow.deadline,
+        security.nodes,
     );
     let secrets = effects.manifests();
     let machine = tokio::spawn(driver::drive(replica, queue, clock.clone(), effects));
@@ -98,12 +130,16 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         _ = signals.ready => {}
     }
 
-    let service = service::Service::new(desk);
+    let minter = identity::Minter::new(desk.clone(), security.identity, clock.clone());
+    let clearable = (security.debug_clear == DebugClear::Offered).then(|| store.clone());
+    let service = service::Service::new(desk, clearable);
     let routes = tonic::service::Routes::new(ControlServer::new(service.clone()))
+        .add_service(SessionIdentityServer::new(minter))
         .add_service(AdminServer::new(service.clone()))
         .add_service(NodesServer::new(service));
     let names = [
         control_server::SERVICE_NAME,
+        session_identity_server::SERVICE_NAME,
         admin_server::SERVICE_NAME,
         nodes_server::SERVICE_NAME,
     ];
@@ -120,7 +156,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
             let _ = signals.left.await;
         }
     };
-    holdfast_rpc::server::serve(listener, routes, Transport::default(), clock, stop).await;
+    let transport = Transport::default();
+    holdfast_rpc::server::serve_behind(security.gate, listener, routes, transport, clock, stop).await;
     machine.abort();
     Ok(())
 }

@@ -15,15 +15,17 @@ use holdfast_rpc::failure::{from_tonic, node_from_status};
 use holdfast_rpc::holdfast_v1::node_control_client::NodeControlClient;
 use holdfast_rpc::holdfast_v1::{DiscardRequest, StopRequest, ThawRequest, UploadRequest};
 use holdfast_rpc::metadata::Credentials;
-use holdfast_runtime::net::{Address, Channel, Transport};
+use holdfast_runtime::net::{Address, Channel, Security, Transport};
 use holdfast_runtime::tokio::time::timeout;
 use tonic::{Request, Status};
 
 use crate::workload::{self, EnvPolicy};
 
 /// Connections to nodes, one per address, kept while they are used.
-#[derive(Default)]
-pub struct Nodes(BTreeMap<Name, Channel>);
+pub struct Nodes {
+    channels: BTreeMap<Name, Channel>,
+    security: Security,
+}
 
 /// A connection, or why there cannot be one.
 pub type Connected = Result<Channel, String>;
@@ -32,20 +34,28 @@ pub type Connected = Result<Channel, String>;
 const CONNECTIONS_MAX: usize = 4096;
 
 impl Nodes {
+    /// Connections that are secured like this.
+    pub fn new(security: Security) -> Nodes {
+        Nodes {
+            channels: BTreeMap::new(),
+            security,
+        }
+    }
+
     /// The connection to the atelet at `address`, dialled when it is first used.
     pub fn channel(&mut self, address: &Name) -> Connected {
-        if let Some(channel) = self.0.get(address) {
+        if let Some(channel) = self.channels.get(address) {
             return Ok(channel.clone());
         }
         let parsed: Address = address
             .as_str()
             .parse()
             .map_err(|error| format!("atelet address \"{address}\": {error}"))?;
-        if self.0.len() >= CONNECTIONS_MAX {
-            self.0.clear();
+        if self.channels.len() >= CONNECTIONS_MAX {
+            self.channels.clear();
         }
-        let channel = Channel::new(parsed, Transport::default());
-        self.0.insert(address.clone(), channel.clone());
+        let channel = Channel::secured(parsed, Transport::default(), self.security.clone());
+        self.channels.insert(address.clone(), channel.clone());
         Ok(channel)
     }
 }

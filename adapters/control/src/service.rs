@@ -1,6 +1,8 @@
 //! The services: the form of requests is checked in the original's order and words, then the machine
 //! is asked.
 
+use std::sync::Arc;
+
 use holdfast_core::actor::Boot;
 use holdfast_core::id::{ActorKey, Name};
 use holdfast_core::name::{check_actor_id, check_atespace, check_selector, is_dns_label};
@@ -15,25 +17,29 @@ use holdfast_rpc::holdfast_v1::{
     RevertActorResponse,
 };
 use holdfast_rpc::{message, report};
+use holdfast_store::Store;
 use tonic::{Request, Response, Status};
 
+use crate::clearing;
 use crate::desk::Desk;
 
 /// The largest page of actors, and the one that a caller gets who names no size.
 const PAGE_MAX: i32 = 1000;
 
 /// Every service of ateapi.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Service {
     desk: Desk,
+    /// What DebugClear may delete.
+    clearable: Option<Arc<dyn Store>>,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
 
 impl Service {
-    /// Services that ask the machine behind this desk.
-    pub fn new(desk: Desk) -> Service {
-        Service { desk }
+    /// Services that ask the machine behind this desk. DebugClear is refused unless it is told what to delete.
+    pub fn new(desk: Desk, clearable: Option<Arc<dyn Store>>) -> Service {
+        Service { desk, clearable }
     }
 
     async fn ask(&self, request: Ask) -> Result<Answer, Status> {
@@ -234,9 +240,13 @@ impl Control for Service {
         &self,
         _request: Request<ateapi::DebugClearRequest>,
     ) -> Reply<ateapi::DebugClearResponse> {
-        Err(Status::permission_denied(
-            "DebugClear erases every record and is not offered here; stop the replicas and clear the store itself",
-        ))
+        let store = self.clearable.as_ref().ok_or_else(|| {
+            Status::permission_denied(
+                "DebugClear erases every record and is not offered here; start ateapi with --enable-debug-clear",
+            )
+        })?;
+        clearing::clear(&**store).await?;
+        Ok(Response::new(ateapi::DebugClearResponse {}))
     }
 }
 

@@ -10,7 +10,7 @@ use holdfast_core::session::{Answered, Grant};
 use holdfast_rpc::holdfast_v1::nodes_client::NodesClient;
 use holdfast_rpc::holdfast_v1::{PullReport, WorkerReport};
 use holdfast_rpc::report;
-use holdfast_runtime::net::{Address, Channel, Transport, deadline};
+use holdfast_runtime::net::{Address, Channel, Security, Transport, deadline};
 
 /// How long one replica may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -35,8 +35,9 @@ struct Last {
 }
 
 impl Heartbeat {
-    pub fn new(replicas: &[Address], every: Duration) -> Self {
-        let channel = |address: &Address| Channel::new(address.clone(), Transport::default());
+    pub fn new(replicas: &[Address], security: &Security, every: Duration) -> Self {
+        let channel =
+            |address: &Address| Channel::secured(address.clone(), Transport::default(), security.clone());
         Self {
             replicas: replicas.iter().map(channel).collect(),
             current: AtomicUsize::new(0),

@@ -42,7 +42,7 @@ use holdfast_rpc::atelet::ateom_herder_server::{self, AteomHerderServer};
 use holdfast_rpc::holdfast_v1::node_control_server::{self, NodeControlServer};
 use holdfast_rpc::reflection::introspected;
 use holdfast_runtime::clock::Clock;
-use holdfast_runtime::net::{Address, BindError, Listener, Transport};
+use holdfast_runtime::net::{self, Address, BindError, Listener, ServerTls, Transport};
 use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::tokio::task::spawn_blocking;
 use holdfast_runtime::tokio::{self, sync::watch};
@@ -83,6 +83,17 @@ pub struct Config {
     pub images: PullOptions,
     /// What its sandboxes are.
     pub sandboxes: Sandboxes,
+    /// Who may give it orders, and how it reaches the control plane.
+    pub security: Security,
+}
+
+/// How the connections of a node are secured. By default they are plaintext.
+#[derive(Clone, Default)]
+pub struct Security {
+    /// What it speaks where it serves, if it is TLS.
+    pub server: Option<Arc<dyn ServerTls>>,
+    /// How it reaches the control plane.
+    pub control_planes: net::Security,
 }
 
 /// What the sandboxes of a node are.
@@ -142,7 +153,10 @@ pub enum Error {
 pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Result<(), Error> {
     config.settings.check()?;
     let transport = Transport::default();
-    let listener = Listener::bind(&config.listen).await?;
+    let mut listener = Listener::bind(&config.listen).await?;
+    if let Some(tls) = config.security.server {
+        listener = listener.secured(tls);
+    }
     let advertised = advertised(config.advertise.as_ref(), listener.address())?;
     let layout = Layout::new(&config.base_dir);
     let architecture: Arc<str> = config.images.platform.architecture.as_str().into();
@@ -172,7 +186,11 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
         config.settings.workflow.deadline,
     ));
     let every = config.settings.node.heartbeat_every;
-    let heartbeat = Arc::new(heartbeat::Heartbeat::new(&config.control_planes, every));
+    let heartbeat = Arc::new(heartbeat::Heartbeat::new(
+        &config.control_planes,
+        &config.security.control_planes,
+        every,
+    ));
     let workshop = Arc::new(work::Workshop::new(
         layout.clone(),
         backend.clone(),

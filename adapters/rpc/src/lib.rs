@@ -7,6 +7,7 @@
 use std::fmt;
 
 pub mod failure;
+pub mod gate;
 pub mod message;
 pub mod metadata;
 pub mod reflection;

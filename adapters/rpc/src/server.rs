@@ -7,10 +7,10 @@ use holdfast_runtime::net::{self, DeadlineLayer, Listener, Transport};
 use tonic::service::Routes;
 use tower::Layer;
 
+use crate::gate::{CrowdLayer, DoorLayer, Gate};
 use crate::trailer::TrailerLayer;
 
-/// Serves `routes` as [`net::serve`] does, keeping callers' deadlines and accounting for every call,
-/// those that their deadline ends included.
+/// Serves `routes` as [`serve_behind`] does, to everybody.
 pub async fn serve(
     listener: Listener,
     routes: Routes,
@@ -18,6 +18,21 @@ pub async fn serve(
     clock: Arc<dyn Clock>,
     stop: impl Future<Output = ()>,
 ) {
-    let service = TrailerLayer::new(clock).layer(DeadlineLayer.layer(routes.prepare()));
+    serve_behind(Gate::default(), listener, routes, transport, clock, stop).await;
+}
+
+/// Serves `routes` as [`net::serve`] does, keeping callers' deadlines and accounting for every call,
+/// those that their deadline ends included. Whom the gate's doorkeeper does not let in gets an answer and
+/// nothing else: no trailer and no line in the log, as with the original.
+pub async fn serve_behind(
+    gate: Gate,
+    listener: Listener,
+    routes: Routes,
+    transport: Transport,
+    clock: Arc<dyn Clock>,
+    stop: impl Future<Output = ()>,
+) {
+    let bounded = CrowdLayer::new(gate.calls_max).layer(DeadlineLayer.layer(routes.prepare()));
+    let service = DoorLayer(gate.doorkeeper).layer(TrailerLayer::new(clock).layer(bounded));
     net::serve(listener, service, transport, stop).await;
 }

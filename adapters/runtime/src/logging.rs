@@ -136,7 +136,7 @@ impl Visit for Fields<'_> {
 }
 
 /// Milliseconds since the epoch as `2026-11-22T05:10:26.123Z`.
-fn rfc3339(epoch_ms: u64) -> String {
+pub fn rfc3339(epoch_ms: u64) -> String {
     let (days, of_day) = (epoch_ms / 86_400_000, epoch_ms % 86_400_000);
     let (year, month, day) = civil(days);
     let (hours, minutes) = (of_day / 3_600_000, of_day / 60_000 % 60);

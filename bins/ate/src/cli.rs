@@ -1,14 +1,17 @@
 //! What may be typed, and what it means.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use holdfast_core::catalog::Selector;
 use holdfast_core::id::{ActorKey, Name};
 use holdfast_core::name::{check_atespace, check_selector, is_dns_label, is_dns_subdomain};
 use holdfast_runtime::duration;
-use holdfast_runtime::net::Address;
+use holdfast_runtime::net::{Address, Security};
+use holdfast_security::ClientOptions;
 
 /// Actors, atespaces and workers of an Agent Substrate control plane.
 #[derive(Debug, Parser)]
@@ -63,12 +66,65 @@ pub struct Options {
     /// Where ateapi listens: host:port or unix:/path
     #[arg(long, global = true, env = "ATE_ENDPOINT", default_value = "127.0.0.1:8443", value_parser = Address::to_dial)]
     pub endpoint: Address,
+    #[command(flatten)]
+    pub trust: Trust,
     /// How to show what there is
     #[arg(short, long, global = true, value_enum, default_value_t)]
     pub output: Format,
     /// How long to wait for the verdict, further attempts included, such as 30s or 5m
     #[arg(long, global = true, value_name = "DURATION", default_value = "60s", value_parser = duration::positive)]
     pub timeout: Duration,
+}
+
+/// How the control plane is reached, if not in plaintext.
+#[derive(Debug, Args)]
+pub struct Trust {
+    /// Speak TLS; each of the next four says so, too
+    #[arg(long, global = true, env = "ATE_TLS", value_parser = BoolishValueParser::new())]
+    tls: bool,
+    /// Who may have signed the certificate of ateapi: a PEM file [default: whom the system trusts]
+    #[arg(long, global = true, value_name = "FILE", env = "ATE_CA_CERTS")]
+    ca_certs: Option<PathBuf>,
+    /// What ateapi is shown: a PEM file of one PRIVATE KEY (PKCS #8) and CERTIFICATEs, leaf first
+    #[arg(long, global = true, value_name = "FILE", env = "ATE_CRED_BUNDLE")]
+    cred_bundle: Option<PathBuf>,
+    /// The name that the certificate of ateapi is for [default: the host of --endpoint]
+    #[arg(long, global = true, value_name = "NAME", env = "ATE_SERVER_NAME")]
+    server_name: Option<String>,
+    /// Believe in any certificate, as kubectl-ate does with an endpoint: whoever is in between can read everything
+    #[arg(long, global = true, env = "ATE_INSECURE_SKIP_TLS_VERIFY", value_parser = BoolishValueParser::new())]
+    insecure_skip_tls_verify: bool,
+    /// A bearer token for each call
+    #[arg(long, global = true, value_name = "FILE", env = "ATE_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Trust {
+    /// What that amounts to for a control plane at `endpoint`.
+    pub fn open(self, endpoint: &Address) -> Result<Security, UsageError> {
+        let conflict = |message: String| UsageError::new(ErrorKind::ArgumentConflict, message);
+        if self.insecure_skip_tls_verify && self.ca_certs.is_some() {
+            let message =
+                "--insecure-skip-tls-verify believes in any certificate; leave --ca-certs out, or it";
+            return Err(conflict(message.to_owned()));
+        }
+        let options = ClientOptions {
+            tls: self.tls,
+            ca_certs: self.ca_certs,
+            cred_bundle: self.cred_bundle,
+            server_name: self.server_name,
+            skip_verify: self.insecure_skip_tls_verify,
+            token_file: self.token_file,
+        };
+        if options.token_file.is_some() && !options.speaks_tls() && !endpoint.is_local() {
+            let message = "--token-file: without TLS the token could be read by others on the way; add --ca-certs or --tls";
+            return Err(conflict(message.to_owned()));
+        }
+        options.open().map_err(|error| {
+            let message = format!("--ca-certs, --cred-bundle, --server-name, --token-file: {error}");
+            UsageError::new(ErrorKind::ValueValidation, message)
+        })
+    }
 }
 
 /// How lists are shown: in columns for people, or as the API's list response for programs.

@@ -11,7 +11,7 @@ use holdfast_rpc::holdfast_v1::admin_client::AdminClient;
 use holdfast_rpc::holdfast_v1::{ExplainActorRequest, ExplainActorResponse, RevertActorRequest};
 use holdfast_rpc::status::retry_after;
 use holdfast_runtime::clock::{Clock, SystemClock};
-use holdfast_runtime::net::{Address, Channel, Transport};
+use holdfast_runtime::net::{Address, Channel, Security, Transport};
 use holdfast_runtime::terminal::tell;
 use holdfast_runtime::{duration, tokio};
 use tonic::{Code, Response, Status};
@@ -37,8 +37,8 @@ pub struct Client {
 
 impl Client {
     /// Asks the control plane at `address`, for at most `timeout` from now.
-    pub fn new(address: Address, timeout: Duration) -> Client {
-        let channel = Channel::new(address.clone(), Transport::default());
+    pub fn new(address: Address, security: Security, timeout: Duration) -> Client {
+        let channel = Channel::secured(address.clone(), Transport::default(), security);
         Client {
             control: ControlClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             admin: AdminClient::new(channel),

@@ -11,11 +11,12 @@ use holdfast_runtime::logging::LogFormat;
 use holdfast_runtime::net::Address;
 
 use crate::redis::RedisFlags;
+use crate::security::SecurityFlags;
 
 /// One replica of the Agent Substrate control plane.
 ///
-/// It serves the gRPC services ateapi.Control, holdfast.v1.Admin and holdfast.v1.Nodes, and keeps its
-/// records in a store. Replicas that share a Redis store share the work; an embedded store has one replica.
+/// It serves the gRPC services ateapi.Control, ateapi.SessionIdentity, holdfast.v1.Admin and
+/// holdfast.v1.Nodes, and keeps its records in a store. Replicas that share a Redis store share the work; an embedded store has one replica.
 /// SIGTERM and SIGINT stop it: leases are handed over and calls in flight are answered.
 #[derive(Debug, Parser)]
 #[command(
@@ -27,8 +28,8 @@ use crate::redis::RedisFlags;
                   Exit codes: 0 stopped when asked to, 1 could not serve, 2 a flag or a manifest is wrong."
 )]
 pub struct Flags {
-    /// Where to serve gRPC: host:port, or unix:/path. It is plaintext, so other than loopback addresses
-    /// need --insecure-plaintext
+    /// Where to serve gRPC: host:port, or unix:/path. Other than loopback addresses need TLS, which is
+    /// --grpc-server-cred-bundle, or --insecure-plaintext
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -37,9 +38,12 @@ pub struct Flags {
     )]
     pub grpc_listen_addr: Address,
 
-    /// Serve without TLS and without authentication where other hosts can reach it
+    /// Serve without TLS where other hosts can reach it
     #[arg(long, env = "HOLDFAST_INSECURE_PLAINTEXT", value_parser = BoolishValueParser::new())]
     pub insecure_plaintext: bool,
+
+    #[command(flatten)]
+    pub security: SecurityFlags,
 
     /// Where records are kept: embedded:PATH (a file, made if there is none; one replica) or
     /// redis://[user[:password]@]host:port[,host:port...][/database] (shared by replicas; a server, a master and its

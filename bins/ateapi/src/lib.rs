@@ -12,6 +12,7 @@
 mod flags;
 mod plan;
 mod redis;
+mod security;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -102,7 +103,10 @@ fn serve(plan: Plan) -> Result<(), Failure> {
 async fn run(plan: Plan) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signal()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let listener = Listener::bind(&plan.listen).await?;
+    let mut listener = Listener::bind(&plan.listen).await?;
+    if let Some(tls) = plan.tls {
+        listener = listener.secured(tls);
+    }
     let store = open(plan.store, clock.clone(), &shutdown).await?;
     let config = Config {
         settings: plan.settings,
@@ -110,6 +114,7 @@ async fn run(plan: Plan) -> Result<(), Failure> {
         store,
         manifests: plan.manifests,
         clock,
+        security: plan.security,
     };
     Ok(holdfast_control::run(config, shutdown).await?)
 }

@@ -2,20 +2,26 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_control::Security;
 use holdfast_core::settings::{BrokenRelation, Setting, Settings};
 use holdfast_manifests::{ManifestError, Watcher};
 use holdfast_runtime::duration;
-use holdfast_runtime::net::Address;
+use holdfast_runtime::net::{Address, ServerTls};
 use holdfast_store::redis::Config;
 
 use crate::flags::Flags;
 use crate::redis::{RedisError, RedisFlags};
+use crate::security::SecurityError;
 
 /// Everything that a replica is started with.
 pub struct Plan {
     pub listen: Address,
+    /// What is spoken there, if it is TLS.
+    pub tls: Option<Arc<dyn ServerTls>>,
+    pub security: Security,
     pub store: StorePlace,
     pub manifests: Watcher,
     pub settings: Settings,
@@ -35,12 +41,8 @@ pub enum StorePlace {
 /// What is wrong with flags that are well-formed one by one.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    #[error(
-        "--grpc-listen-addr {address}: other hosts can reach this address, and nothing there is encrypted or \
-         authenticated; TLS comes with a later release. Listen on 127.0.0.1:8443 or unix:/path behind a proxy that \
-         terminates TLS, or say --insecure-plaintext if you trust everyone on this network"
-    )]
-    Exposed { address: Address },
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     #[error("--store {shown}: is neither embedded:PATH nor redis://host:port nor rediss://host:port")]
     StoreKind { shown: String },
     #[error(
@@ -69,11 +71,9 @@ impl Plan {
     /// The first flag that is wrong, or everything that is wrong with the manifests.
     pub fn new(flags: Flags) -> Result<Plan, PlanError> {
         let settings = settings(&flags)?;
-        if !flags.insecure_plaintext && !flags.grpc_listen_addr.is_local() {
-            return Err(PlanError::Exposed {
-                address: flags.grpc_listen_addr,
-            });
-        }
+        let security = flags
+            .security
+            .plan(&flags.grpc_listen_addr, flags.insecure_plaintext)?;
         let store = place(flags.store.as_deref(), flags.redis)?;
         let manifests = Watcher::open(&flags.manifests).map_err(|errors| PlanError::Manifests {
             directory: flags.manifests,
@@ -81,6 +81,8 @@ impl Plan {
         })?;
         Ok(Plan {
             listen: flags.grpc_listen_addr,
+            tls: security.tls,
+            security: security.security,
             store,
             manifests,
             settings,

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::Output;
 
+use holdfast_tests::pki::Authority;
 use holdfast_tests::refusals::{Bad, Good, Program, Walk};
 use tempfile::TempDir;
 
@@ -21,7 +22,7 @@ const BASE: [Good<'_>; 3] = [
     ("--manifests", "manifests"),
 ];
 
-const BAD: [Bad<'_>; 63] = [
+const BAD: [Bad<'_>; 84] = [
     ("--grpc-listen-addr", "", "the address is empty; write host:port"),
     ("--grpc-listen-addr", "localhost", "has no port; write host:port"),
     (
@@ -49,12 +50,12 @@ const BAD: [Bad<'_>; 63] = [
     (
         "--grpc-listen-addr",
         "0.0.0.0:0",
-        "TLS comes with a later release",
+        "Serve TLS with --grpc-server-cred-bundle FILE",
     ),
     (
         "--grpc-listen-addr",
         "api.ate-system.svc:443",
-        "Listen on 127.0.0.1:8443 or unix:/path",
+        "listen on 127.0.0.1:8443 or unix:/path",
     ),
     ("--store", "", "is neither embedded:PATH nor redis://host:port"),
     (
@@ -177,6 +178,75 @@ const BAD: [Bad<'_>; 63] = [
     ("--sweep-interval", "1ns", "must be 10ms or longer"),
     ("--collect-after", "0", "must be 10ms or longer"),
     ("--log-format", "xml", "is no log format; use json or text"),
+    ("--grpc-server-cred-bundle", "none", "none: No such file"),
+    (
+        "--grpc-server-cred-bundle",
+        "manifests",
+        "manifests: is not a file",
+    ),
+    (
+        "--grpc-server-cred-bundle",
+        "manifests/all.yaml",
+        "has no CERTIFICATE",
+    ),
+    (
+        "--workerpool-ca-certs",
+        "none",
+        "add --grpc-server-cred-bundle FILE",
+    ),
+    ("--auth-mode", "basic", "possible values: mtls, jwt"),
+    (
+        "--auth-mode",
+        "jwt",
+        "Name their issuer with --client-jwt-issuer URL",
+    ),
+    (
+        "--client-jwt-issuer",
+        "https://issuer",
+        "Say --client-jwt-audience",
+    ),
+    (
+        "--client-jwt-issuer",
+        "@env",
+        "the variable ATE_API_K8SJWT_ISSUER is not set",
+    ),
+    (
+        "--client-jwt-audience",
+        "api",
+        "there is no --client-jwt-issuer whose tokens could be for it",
+    ),
+    (
+        "--client-jwt-ca-cert",
+        "none",
+        "there is no --client-jwt-issuer that it could be of",
+    ),
+    ("--session-id-jwt-pool", "none", "none: No such file"),
+    (
+        "--session-id-jwt-pool",
+        "manifests/all.yaml",
+        "is no pool of authorities: JSON",
+    ),
+    ("--session-id-ca-pool", "none", "none: No such file"),
+    (
+        "--session-id-ca-pool",
+        "manifests/all.yaml",
+        "is no pool of authorities: JSON",
+    ),
+    (
+        "--session-id-binding",
+        "pod",
+        "is no binding; use session, actor or none",
+    ),
+    ("--max-concurrent-calls", "0", "0 is not in 1..=1000000"),
+    ("--max-concurrent-calls", "many", "invalid digit"),
+    ("--atelet-ca-certs", "none", "none: No such file"),
+    ("--atelet-ca-certs", "manifests/all.yaml", "has no CERTIFICATE"),
+    ("--atelet-cred-bundle", "none", "none: No such file"),
+    (
+        "--atelet-server-name",
+        "a b",
+        "is neither a DNS name nor an IP address",
+    ),
 ];
 
 /// A directory with manifests that are right, and room for a store.
@@ -307,6 +377,76 @@ fn what_the_original_takes_from_its_environment_is_taken_from_there() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn what_is_said_of_security_has_to_go_together() {
+    let host = Host::new();
+    let authority = Authority::new("servers");
+    let put = |name: &str, text: &str| fs::write(host.dir.path().join(name), text).unwrap();
+    put("bundle", &authority.bundle(&["127.0.0.1"]));
+    put("ca", &authority.certificates());
+    let base = ["--check", "--store", "embedded:store", "--manifests", "manifests"];
+    let bundle = "--grpc-server-cred-bundle=bundle";
+    for (flags, expected) in [
+        (
+            &[bundle, "--insecure-plaintext"][..],
+            "--insecure-plaintext: --grpc-server-cred-bundle says to serve TLS",
+        ),
+        (
+            &["--require-client-certs", bundle],
+            "--require-client-certs: whose? Name their authorities with --workerpool-ca-certs FILE",
+        ),
+        (
+            &[bundle, "--workerpool-ca-certs=none"],
+            "--workerpool-ca-certs: none: No such file",
+        ),
+        (
+            &["--client-jwt-issuer=issuer", "--client-jwt-audience=a"],
+            "--client-jwt-issuer: \"issuer\": has no scheme; write https://HOST[/PATH]",
+        ),
+        (
+            &[
+                "--client-jwt-issuer=https://issuer",
+                "--client-jwt-audience=a",
+                "--client-jwt-ca-cert=none",
+            ],
+            "--client-jwt-ca-cert: none: No such file",
+        ),
+        (&["--atelet-cred-bundle=ca"], "ca: has no PRIVATE KEY"),
+    ] {
+        host.refuses(&[&base[..], flags].concat(), &[expected]);
+    }
+    for flags in [
+        &[bundle, "--grpc-listen-addr=:443"][..],
+        &[bundle, "--workerpool-ca-certs=ca", "--require-client-certs"],
+        &[
+            "--auth-mode=jwt",
+            "--client-jwt-issuer=http://127.0.0.1:1,https://issuer",
+            "--client-jwt-audience=a",
+            "--client-jwt-ca-cert=ca",
+        ],
+        // As the original's manifests say that something is not there.
+        &[
+            "--workerpool-ca-certs=",
+            "--session-id-jwt-pool=",
+            "--session-id-ca-pool=",
+            "--client-jwt-issuer=",
+            "--client-jwt-audience=",
+        ],
+        &[
+            "--atelet-ca-certs=ca",
+            "--atelet-cred-bundle=bundle",
+            "--atelet-server-name=node",
+        ],
+    ] {
+        let output = host.run(&[&base[..], flags].concat(), &[]);
+        assert_eq!(output.status.code(), Some(0), "{flags:?}: {}", stderr(&output));
+    }
+    let from_environment = [("ATE_API_K8SJWT_ISSUER", "http://127.0.0.1:1")];
+    let flags = ["--client-jwt-issuer=@env", "--client-jwt-audience=a"];
+    let output = host.run(&[&base[..], &flags].concat(), &from_environment);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
 
 #[test]

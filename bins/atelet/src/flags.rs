@@ -11,6 +11,8 @@ use holdfast_runtime::logging::LogFormat;
 use holdfast_runtime::net::Address;
 use holdfast_runtime::{duration, flags};
 
+use crate::security::SecurityFlags;
+
 /// The node daemon of Agent Substrate: runs actors in the workers of one machine.
 ///
 /// It serves the gRPC services atelet.AteomHerder and holdfast.v1.NodeControl, finds the workers below its
@@ -32,8 +34,8 @@ pub struct Flags {
     #[arg(long, value_name = "NAME", env = "HOLDFAST_NODE_NAME", value_parser = node_name)]
     pub node_name: String,
 
-    /// Where to serve gRPC: host:port, or unix:/path. It is plaintext, so other than loopback addresses
-    /// need --insecure-plaintext
+    /// Where to serve gRPC: host:port, or unix:/path. Other than loopback addresses need TLS, which is
+    /// --grpc-server-cred-bundle with --client-ca-certs, or --insecure-plaintext
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -49,6 +51,9 @@ pub struct Flags {
     /// Serve without TLS and without authentication where other hosts can reach it
     #[arg(long, env = "HOLDFAST_INSECURE_PLAINTEXT", value_parser = BoolishValueParser::new())]
     pub insecure_plaintext: bool,
+
+    #[command(flatten)]
+    pub security: SecurityFlags,
 
     /// Where the control plane reaches this node, if not where it listens
     #[arg(long, value_name = "HOST:PORT", env = "HOLDFAST_ADVERTISE", value_parser = advertised)]

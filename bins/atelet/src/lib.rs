@@ -11,6 +11,7 @@
 
 mod flags;
 mod plan;
+mod security;
 
 use std::process::ExitCode;
 use std::sync::Arc;

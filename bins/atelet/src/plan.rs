@@ -10,16 +10,13 @@ use holdfast_runtime::duration;
 use holdfast_runtime::net::Address;
 
 use crate::flags::{Flags, Lapse, SandboxClass, is_every_interface};
+use crate::security::SecurityError;
 
 /// What is wrong with flags that are well-formed one by one.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    #[error(
-        "{flag} {address}: other hosts can reach this address, and nothing there is encrypted or authenticated; \
-         TLS comes with a later release. Listen on 127.0.0.1:8085 or unix:/path, or say --insecure-plaintext if you \
-         trust everyone on this network"
-    )]
-    Exposed { flag: &'static str, address: Address },
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     #[error(
         "--advertise: {listen} is every interface of this host and no address to reach it by; say which is, such as \
          --advertise 10.0.0.7:8085"
@@ -46,10 +43,10 @@ pub fn plan(flags: Flags) -> Result<Config, PlanError> {
         Some(port) => every_interface(port),
         None => flags.listen,
     };
-    if !flags.insecure_plaintext && !listen.is_local() {
-        let address = listen;
-        return Err(PlanError::Exposed { flag, address });
-    }
+    let place = (flag, &listen);
+    let security = flags
+        .security
+        .plan(place, &flags.control_plane, flags.insecure_plaintext)?;
     if flags.advertise.is_none() && is_every_interface(&listen) {
         return Err(PlanError::NoAdvertise { listen });
     }
@@ -76,6 +73,7 @@ pub fn plan(flags: Flags) -> Result<Config, PlanError> {
             ..PullOptions::default()
         },
         sandboxes: sandboxes(flags.sandbox, flags.runsc_path)?,
+        security,
     })
 }
 

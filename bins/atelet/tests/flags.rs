@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const LONG: &str = "/a-base-directory-with-forty-nine-bytes-in-its-name";
 
-const BAD: [Bad<'_>; 38] = [
+const BAD: [Bad<'_>; 46] = [
     ("--node-name", "", "want lower case letters"),
     ("--node-name", "Node_1", "want lower case letters"),
     ("--listen", "", "the address is empty; write host:port"),
@@ -84,6 +84,22 @@ const BAD: [Bad<'_>; 38] = [
     ("--gcp-auth-for-image-pulls", "perhaps", "'perhaps'"),
     ("--metrics-listen-addr", "9090", "has no port"),
     ("--log-format", "xml", "is no log format; use json or text"),
+    ("--grpc-server-cred-bundle", "none", "none: No such file"),
+    ("--grpc-server-cred-bundle", "runsc", "has no CERTIFICATE"),
+    ("--client-ca-certs", "none", "add --grpc-server-cred-bundle FILE"),
+    ("--control-plane-ca-certs", "none", "none: No such file"),
+    ("--control-plane-cred-bundle", "runsc", "has no CERTIFICATE"),
+    (
+        "--control-plane-server-name",
+        "a b",
+        "is neither a DNS name nor an IP address",
+    ),
+    ("--control-plane-token-file", "none", "none: No such file"),
+    (
+        "--control-plane-token-file",
+        "runsc",
+        "is empty; a token is needed",
+    ),
 ];
 
 /// A directory in which snapshots have their place.

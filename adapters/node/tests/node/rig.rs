@@ -7,7 +7,7 @@ use std::time::Duration;
 use holdfast_core::id::{Fence, Incarnation, OpId, ReplicaId};
 use holdfast_core::settings::Settings;
 use holdfast_images::{LayoutWriter, Layouts, Platform, PullOptions};
-use holdfast_node::{Config, Error, Sandboxes, run};
+use holdfast_node::{Config, Error, Sandboxes, Security, run};
 use holdfast_objects::{Backend, Manifest, SnapshotUri};
 use holdfast_rpc::atelet::ateom_herder_client::AteomHerderClient;
 use holdfast_rpc::atelet::{
@@ -189,6 +189,7 @@ impl Rig {
             sandboxes: Sandboxes::Gvisor {
                 runsc: Some(path.join("runsc")),
             },
+            security: Security::default(),
         }
     }
 

@@ -46,6 +46,14 @@ impl Address {
         }
     }
 
+    /// The host of a TCP address; Unix sockets are all `localhost`.
+    pub(crate) fn host(&self) -> String {
+        match self {
+            Self::Tcp { host, .. } => host.clone(),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
+
     /// The `host:port` of a TCP address as it stands in a URI; Unix sockets are all `localhost`.
     pub(crate) fn authority(&self) -> String {
         match self {

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::{Address, Executor, Socket, Timer, Transport};
+use super::{Address, Executor, Security, Socket, Timer, Transport};
 
 /// The pace of keepalive pings that every known server tolerates: Go's closes connections that are
 /// pinged more often than every five minutes, unless it was told otherwise.
@@ -36,6 +36,7 @@ pub struct Channel {
 struct PeerState {
     address: Address,
     transport: Transport,
+    security: Security,
     /// The current connection, or the attempt at one.
     attempt: Mutex<Option<Attempt>>,
     /// Set once the peer has closed a connection because it was pinged too often.
@@ -45,11 +46,17 @@ struct PeerState {
 type Attempt = Shared<BoxFuture<'static, Result<SendRequest<Body>, Arc<str>>>>;
 
 impl Channel {
-    /// A channel to `address`.
+    /// A channel to `address`, in plaintext.
     pub fn new(address: Address, transport: Transport) -> Self {
+        Self::secured(address, transport, Security::default())
+    }
+
+    /// A channel to `address`, secured like this.
+    pub fn secured(address: Address, transport: Transport, security: Security) -> Self {
         let peer = PeerState {
             address,
             transport,
+            security,
             attempt: Mutex::new(None),
             averse_to_pings: AtomicBool::new(false),
         };
@@ -98,12 +105,21 @@ impl PeerState {
             .path_and_query()
             .map_or("/", http::uri::PathAndQuery::as_str);
         let uri = http::Uri::builder()
-            .scheme(http::uri::Scheme::HTTP)
+            .scheme(match self.security.tls {
+                Some(_) => http::uri::Scheme::HTTPS,
+                None => http::uri::Scheme::HTTP,
+            })
             .authority(self.address.authority())
             .path_and_query(path)
             .build()
             .map_err(|error| Status::internal(format!("address {} makes no URI: {error}", self.address)))?;
         *request.uri_mut() = uri;
+        if let Some(authorization) = &self.security.authorization {
+            let value = authorization.current().map_err(|error| {
+                Status::unauthenticated(format!("no call to {} without a token: {error}", self.address))
+            })?;
+            request.headers_mut().insert(http::header::AUTHORIZATION, value);
+        }
         Ok(request)
     }
 
@@ -169,9 +185,16 @@ impl PeerState {
 }
 
 async fn connect(peer: Arc<PeerState>) -> Result<SendRequest<Body>, Arc<str>> {
-    let socket = Socket::connect(&peer.address, peer.transport.connect_timeout)
+    let within = peer.transport.connect_timeout;
+    let mut socket = Socket::connect(&peer.address, within)
         .await
         .map_err(|error| error.to_string())?;
+    if let Some(tls) = &peer.security.tls {
+        socket = socket
+            .connect_tls(&**tls, &peer.address.host(), within)
+            .await
+            .map_err(|error| error.to_string())?;
+    }
     let (sender, connection) = Builder::new(Executor)
         .timer(Timer)
         .keep_alive_interval(peer.ping_interval())

@@ -16,6 +16,7 @@ mod keep_alive;
 mod server;
 mod socket;
 mod time;
+mod tls;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub use deadline::{DeadlineLayer, DeadlineService, deadline};
 pub use server::serve;
 pub use socket::{BindError, Listener, Peer, Socket};
 pub use time::{Executor, Timer};
+pub use tls::{Authorization, ClientTls, PeerCertificates, Security, ServerTls};
 
 /// How connections are kept. The defaults suit every link inside a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

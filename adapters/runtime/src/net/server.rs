@@ -1,6 +1,7 @@
 //! Serving gRPC on a listener until told to stop.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -10,7 +11,7 @@ use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tower::{Service, ServiceExt};
 
-use super::{Executor, Listener, Peer, Socket, Timer, Transport};
+use super::{Executor, Listener, Peer, PeerCertificates, ServerTls, Socket, Timer, Transport};
 
 /// The stages of a server, in order. A connection acts on each change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,10 +46,10 @@ where
             match listener.accept().await {
                 Ok((socket, peer)) => {
                     backoff = Backoff::default();
-                    let connection = connection(socket, peer, service.clone(), transport, stage.subscribe());
-                    let alive = alive.clone();
+                    let (service, stage) = (service.clone(), stage.subscribe());
+                    let (tls, alive) = (listener.tls(), alive.clone());
                     tokio::spawn(async move {
-                        connection.await;
+                        greeted(socket, tls, peer, service, transport, stage).await;
                         drop(alive);
                     });
                 }
@@ -74,9 +75,38 @@ where
     }
 }
 
-/// One connection, from accept to its end. Errors on it are the peer's business, and logged as such.
+/// One connection, from accept to its end, the TLS handshake included where there is one.
+async fn greeted<S>(
+    socket: Socket,
+    tls: Option<Arc<dyn ServerTls>>,
+    peer: Peer,
+    service: S,
+    transport: Transport,
+    mut stage: watch::Receiver<Stage>,
+) where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    let Some(tls) = tls else {
+        return connection(socket, None, peer, service, transport, stage).await;
+    };
+    // Nothing is in flight before it has ended, so nobody misses it when the server stops.
+    let greeted = tokio::select! {
+        biased;
+        _ = stage.wait_for(|stage| *stage >= Stage::Draining) => return,
+        greeted = socket.accept_tls(&*tls, transport.connect_timeout) => greeted,
+    };
+    match greeted {
+        Ok((socket, shown)) => connection(socket, Some(shown), peer, service, transport, stage).await,
+        Err(error) => tracing::debug!(?peer, %error, "connection refused"),
+    }
+}
+
+/// One connection that can be read. Errors on it are the peer's business, and logged as such.
 async fn connection<S>(
     socket: Socket,
+    shown: Option<PeerCertificates>,
     peer: Peer,
     service: S,
     transport: Transport,
@@ -90,6 +120,9 @@ async fn connection<S>(
     let handler = hyper::service::service_fn(move |request: http::Request<Incoming>| {
         let mut request = request.map(Body::new);
         introduce(&origin, request.extensions_mut());
+        if let Some(shown) = &shown {
+            request.extensions_mut().insert(shown.clone());
+        }
         service.clone().oneshot(request)
     });
     let mut connection = std::pin::pin!(

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 #[cfg(not(madsim))]
 use tokio::net::{UnixListener, UnixStream};
 
-use super::Address;
+use tokio_rustls::TlsStream;
+
+use super::{Address, ServerTls};
 
 /// One end of a connection.
 pub struct Socket {
@@ -21,11 +24,12 @@ pub struct Socket {
     unflushed: bool,
 }
 
-/// What carries the bytes. TLS becomes another variant here; nothing above can tell the difference.
+/// What carries the bytes; nothing above can tell the difference.
 enum Stream {
     Tcp(TcpStream),
     #[cfg(not(madsim))]
     Unix(UnixStream),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 /// Who is at the other end of an accepted connection.
@@ -72,6 +76,10 @@ impl Socket {
         Ok(Self::over(stream))
     }
 
+    pub(super) fn tls(stream: TlsStream<Socket>) -> Self {
+        Self::over(Stream::Tls(Box::new(stream)))
+    }
+
     fn over(stream: Stream) -> Self {
         Self {
             stream,
@@ -94,6 +102,7 @@ pub struct BindError {
 pub struct Listener {
     inner: Inner,
     address: Address,
+    tls: Option<Arc<dyn ServerTls>>,
 }
 
 enum Inner {
@@ -119,7 +128,19 @@ impl Listener {
         &self.address
     }
 
-    /// The next connection.
+    /// Has [`serve`](super::serve) speak nothing but TLS here.
+    #[must_use]
+    pub fn secured(mut self, tls: Arc<dyn ServerTls>) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// What is spoken on its connections, if it is TLS.
+    pub(super) fn tls(&self) -> Option<Arc<dyn ServerTls>> {
+        self.tls.clone()
+    }
+
+    /// The next connection, as it is accepted: TLS begins afterwards.
     ///
     /// # Errors
     /// Those of the operating system. None of them ends the listener: a later call may succeed.
@@ -157,6 +178,7 @@ async fn bind(address: &Address) -> io::Result<Listener> {
             Ok(Listener {
                 inner: Inner::Tcp(listener),
                 address,
+                tls: None,
             })
         }
         #[cfg(not(madsim))]
@@ -166,6 +188,7 @@ async fn bind(address: &Address) -> io::Result<Listener> {
             Ok(Listener {
                 inner,
                 address: address.clone(),
+                tls: None,
             })
         }
         #[cfg(madsim)]
@@ -206,6 +229,7 @@ macro_rules! delegate {
             Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
             #[cfg(not(madsim))]
             Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
         }
     };
 }
@@ -244,6 +268,7 @@ impl AsyncWrite for Socket {
             Stream::Tcp(stream) => stream.is_write_vectored(),
             #[cfg(not(madsim))]
             Stream::Unix(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
         }
     }
 

@@ -21,23 +21,27 @@ struct Context {
 
 /// Does what the command line says.
 pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let context = || Context {
-        client: Client::new(cli.options.endpoint, cli.options.timeout),
-        format: cli.options.output,
+    let options = cli.options;
+    let context = || -> Result<Context, Failure> {
+        let security = options.trust.open(&options.endpoint)?;
+        Ok(Context {
+            client: Client::new(options.endpoint, security, options.timeout),
+            format: options.output,
+        })
     };
     let done = match cli.command {
         // Nothing of it is asynchronous, and nothing else is waited for meanwhile.
         Command::Sim(sim) => return crate::sim::run(*sim),
         Command::Dev(dev) => crate::dev::run(*dev).await,
         Command::Worker(worker) => crate::dev::work(worker).await.map_err(Failure::Cluster),
-        Command::Create(what) => create::run(what, &context()).await,
-        Command::Get(what) => get::run(what, &context()).await,
-        Command::Resume(resume) => actor::resume(resume, &context()).await,
-        Command::Suspend(actor) => actor::suspend(actor, &context()).await,
-        Command::Pause(actor) => actor::pause(actor, &context()).await,
-        Command::Revert(actor) => actor::revert(actor, &context()).await,
-        Command::Explain(actor) => explain::run(actor, &context()).await,
-        Command::Delete(what) => delete::run(what, &context()).await,
+        Command::Create(what) => create::run(what, &context()?).await,
+        Command::Get(what) => get::run(what, &context()?).await,
+        Command::Resume(resume) => actor::resume(resume, &context()?).await,
+        Command::Suspend(actor) => actor::suspend(actor, &context()?).await,
+        Command::Pause(actor) => actor::pause(actor, &context()?).await,
+        Command::Revert(actor) => actor::revert(actor, &context()?).await,
+        Command::Explain(actor) => explain::run(actor, &context()?).await,
+        Command::Delete(what) => delete::run(what, &context()?).await,
         Command::Completion { shell } => completion(shell),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -187,6 +187,7 @@ async fn serve(args: Dev, plan: Plan) -> Result<()> {
             store: Arc::new(store),
             manifests: input.watcher,
             clock: clock.clone(),
+            security: holdfast_control::Security::default(),
         };
         running.push(tokio::spawn(named(
             "control plane",
@@ -331,6 +332,7 @@ fn node_config(
             },
             Sandbox::Process => Sandboxes::Process,
         },
+        security: holdfast_node::Security::default(),
     })
 }
 
