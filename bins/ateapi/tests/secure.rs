@@ -2,15 +2,22 @@
 
 mod rig;
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
 use holdfast_rpc::ateapi::control_client::ControlClient;
 use holdfast_rpc::ateapi::session_identity_client::SessionIdentityClient;
 use holdfast_rpc::ateapi::{CreateAtespaceRequest, ListAtespacesRequest, MintCertRequest, MintJwtRequest};
+use holdfast_rpc::atelet::RunRequest;
+use holdfast_rpc::atelet::ateom_herder_client::AteomHerderClient;
 use holdfast_rpc::holdfast_v1::nodes_client::NodesClient;
 use holdfast_rpc::trailer::ELAPSED;
 use holdfast_runtime::net::{Address, Channel, Transport};
 use holdfast_runtime::tokio;
-use holdfast_security::ClientOptions;
+use holdfast_security::{ClientCertificates, ClientOptions, ServerFiles};
 use holdfast_tests::pki::{Authority, Signer, TokenIssuer, certificate_request};
+use holdfast_tests::process::{Process, binary};
 use holdfast_tests::redis::{Persistence, Server};
 use serde_json::{Value, json};
 use tonic::{Code, Request, Status};
@@ -296,6 +303,102 @@ async fn identities_are_minted_for_the_worker_that_the_session_is_on_and_for_nob
     );
     host.put("jwt-pool", &Signer::rsa("t").pool());
     jwt(&own, "one", &["a"]).await.unwrap();
+    assert!(
+        replica.terminate(PATIENCE).unwrap().success(),
+        "{}",
+        replica.log()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn control_plane_and_nodes_talk_to_nobody_but_each_other() {
+    let host = Host::new();
+    let (planes, nodes) = (Authority::new("control planes"), Authority::new("nodes"));
+    host.put("planes", &planes.certificates());
+    host.put("nodes", &nodes.certificates());
+    let plane = host.put("plane", &planes.bundle(&["127.0.0.1"]));
+    let own = host.put(
+        "node",
+        &nodes.bundle(&["127.0.0.1", "spiffe://x/ns/ate-system/sa/atelet"]),
+    );
+    let key = Signer::ec("k");
+    let issuer = TokenIssuer::start(&[&key]);
+    let token = host.put("token", &key.token(&claims(&issuer, &json!({}))));
+    let (mut replica, endpoint) = host.start(&[
+        "--grpc-server-cred-bundle=plane",
+        "--workerpool-ca-certs=nodes",
+        "--require-client-certs",
+        "--auth-mode=jwt",
+        &format!("--client-jwt-issuer={}", issuer.url),
+        &format!("--client-jwt-audience={AUDIENCE}"),
+        "--atelet-ca-certs=nodes",
+        "--atelet-cred-bundle=plane",
+    ]);
+
+    // Orders to a node that takes them from control planes only.
+    let clients = (host.path().join("planes"), ClientCertificates::Required);
+    let (node, mut booted) = Node::secured(ServerFiles::open(own.clone(), Some(clients)).unwrap()).await;
+    let options = ClientOptions {
+        ca_certs: Some(host.path().join("planes")),
+        cred_bundle: Some(own.clone()),
+        token_file: Some(token),
+        ..ClientOptions::default()
+    };
+    let address: Address = endpoint.parse().unwrap();
+    let channel = Channel::secured(address, Transport::default(), options.open().unwrap());
+    NodesClient::new(channel.clone())
+        .heartbeat(node.report())
+        .await
+        .unwrap();
+    let mut control = ControlClient::new(channel);
+    let demo = CreateAtespaceRequest { name: "demo".into() };
+    control.create_atespace(demo).await.unwrap();
+    rig::run(&mut control, "one").await;
+    assert_eq!(booted.recv().await.as_deref(), Some(rig::SECRET_VALUE));
+
+    // A node daemon as it ships reports with its certificate and its token, and is reached by nobody without one.
+    fs::create_dir(host.path().join("objects")).unwrap();
+    let mut daemon = Command::new(binary("atelet").unwrap());
+    daemon
+        .env_clear()
+        .env("ATE_STORAGE_BACKEND", "file")
+        .env("ATE_STORAGE_ROOT", host.path().join("objects"))
+        .current_dir(host.path())
+        .args(["--node-name=node-2", "--listen=127.0.0.1:0", "--sandbox=process"])
+        .args(["--grpc-server-cred-bundle=node", "--client-ca-certs=planes"])
+        .args([
+            "--control-plane-ca-certs=planes",
+            "--control-plane-cred-bundle=node",
+        ])
+        .args(["--control-plane-token-file=token", "--control-plane", &endpoint])
+        .arg("--base-dir")
+        .arg(host.path().join("base"));
+    let mut daemon = Process::spawn("atelet", host.path(), &mut daemon).unwrap();
+    let reporting = |process: &Process| {
+        let log = process.log();
+        Ok(log.contains("reporting to the control plane").then_some(()))
+    };
+    daemon
+        .wait_until("a report that was answered", PATIENCE, reporting)
+        .unwrap();
+    let log = daemon.log();
+    let served = log.lines().find_map(rig::serving).expect("where it serves");
+    let ask = async |bundle: Option<&Path>| {
+        let options = ClientOptions {
+            ca_certs: Some(host.path().join("nodes")),
+            cred_bundle: bundle.map(Path::to_owned),
+            ..ClientOptions::default()
+        };
+        let address: Address = served.parse().unwrap();
+        let channel = Channel::secured(address, Transport::default(), options.open().unwrap());
+        let asked = AteomHerderClient::new(channel).run(RunRequest::default()).await;
+        asked.unwrap_err().code()
+    };
+    assert_eq!(ask(Some(&plane)).await, Code::InvalidArgument, "it is looked at");
+    for bundle in [None, Some(own.as_path())] {
+        assert_eq!(ask(bundle).await, Code::Unavailable);
+    }
+    assert!(daemon.terminate(PATIENCE).unwrap().success(), "{}", daemon.log());
     assert!(
         replica.terminate(PATIENCE).unwrap().success(),
         "{}",

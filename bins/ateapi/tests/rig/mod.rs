@@ -21,6 +21,7 @@ use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::net::{Address, Channel, Listener, Transport};
 use holdfast_runtime::tokio;
 use holdfast_runtime::tokio::sync::mpsc;
+use holdfast_security::ServerFiles;
 use holdfast_tests::process::{Process, binary};
 use tempfile::TempDir;
 use tonic::service::Routes;
@@ -125,7 +126,7 @@ impl Host {
 }
 
 /// The address in the line of the log that says where it is served.
-fn serving(line: &str) -> Option<String> {
+pub fn serving(line: &str) -> Option<String> {
     if !line.contains("\"msg\":\"serving\"") {
         return None;
     }
@@ -144,7 +145,16 @@ pub struct Node {
 impl Node {
     /// A node that serves until the test ends, and the values of the variables of each actor that it boots.
     pub async fn start() -> (Node, mpsc::UnboundedReceiver<String>) {
+        Node::on(Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap())
+    }
+
+    /// The same, over TLS.
+    pub async fn secured(tls: ServerFiles) -> (Node, mpsc::UnboundedReceiver<String>) {
         let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+        Node::on(listener.secured(Arc::new(tls)))
+    }
+
+    fn on(listener: Listener) -> (Node, mpsc::UnboundedReceiver<String>) {
         let (booted, values) = mpsc::unbounded_channel();
         let node = Node {
             address: listener.address().clone(),
