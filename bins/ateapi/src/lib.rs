@@ -16,8 +16,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
-use holdfast_control::Config;
+use holdfast_control::{Config, Directory, Surroundings};
 use holdfast_core::effect::StoreError;
+use holdfast_kubernetes::{AccessError, Cluster};
 use holdfast_runtime::causes;
 use holdfast_runtime::clock::{Clock, SystemClock};
 use holdfast_runtime::logging;
@@ -30,7 +31,7 @@ use holdfast_store::embedded::{Embedded, OpenError};
 use holdfast_store::redis::{Redis, Timing};
 
 use flags::Flags;
-use plan::{Plan, StorePlace};
+use plan::{DeclaredBy, Plan, StorePlace};
 
 const WRONG_INPUT: u8 = 2;
 
@@ -45,6 +46,8 @@ enum Failure {
     Open(#[from] OpenError),
     #[error("--store: {0}")]
     Refused(String),
+    #[error("Kubernetes: {0}")]
+    Kubernetes(#[from] AccessError),
     #[error(transparent)]
     Control(#[from] holdfast_control::Error),
 }
@@ -94,11 +97,23 @@ async fn run(plan: Plan) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let listener = Listener::bind(&plan.listen).await?;
     let store = open(plan.store, clock.clone()).await?;
+    let surroundings: Arc<dyn Surroundings> = match plan.declared {
+        DeclaredBy::Manifests(watcher) => Arc::new(Directory::new(*watcher)),
+        DeclaredBy::Kubernetes(access) => {
+            let client = access.client().await?;
+            Arc::new(Cluster::follow(
+                client,
+                plan.atelet_port,
+                &plan.settings,
+                clock.clone(),
+            ))
+        }
+    };
     let config = Config {
         settings: plan.settings,
         listener,
         store,
-        manifests: plan.manifests,
+        surroundings,
         clock,
     };
     Ok(holdfast_control::run(config, shutdown).await?)

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use holdfast_core::settings::{BrokenRelation, Setting, Settings};
+use holdfast_kubernetes::{Access, AccessError};
 use holdfast_manifests::{ManifestError, Watcher};
 use holdfast_runtime::duration;
 use holdfast_runtime::net::Address;
@@ -15,7 +16,8 @@ use crate::flags::Flags;
 pub struct Plan {
     pub listen: Address,
     pub store: StorePlace,
-    pub manifests: Watcher,
+    pub declared: DeclaredBy,
+    pub atelet_port: u16,
     pub settings: Settings,
 }
 
@@ -24,6 +26,12 @@ pub struct Plan {
 pub enum StorePlace {
     Embedded(PathBuf),
     Redis(Url),
+}
+
+/// Who declares templates and pools.
+pub enum DeclaredBy {
+    Manifests(Box<Watcher>),
+    Kubernetes(Access),
 }
 
 /// What is wrong with flags that are well-formed one by one.
@@ -51,6 +59,15 @@ pub enum PlanError {
     RedisAddress,
     #[error("{0}")]
     Settings(String),
+    #[error("--kubeconfig {0}")]
+    Kubeconfig(#[from] AccessError),
+    #[error("--kubeconfig {} and --manifests {}: both declare templates and pools; choose one", .file.display(), .directory.display())]
+    DeclaredTwice { file: PathBuf, directory: PathBuf },
+    #[error(
+        "nobody declares templates and pools: say --manifests DIRECTORY, or --kubeconfig FILE, or run in a pod of the \
+         Kubernetes cluster whose templates and pools are to be used"
+    )]
+    NothingDeclared,
     #[error("--manifests {}: {}", .directory.display(), lines(.errors))]
     Manifests {
         directory: PathBuf,
@@ -74,16 +91,31 @@ impl Plan {
             (Some(store), _) => place(store)?,
             (None, address) => cluster_address(address.as_deref().unwrap_or_default())?,
         };
-        let manifests = Watcher::open(&flags.manifests).map_err(|errors| PlanError::Manifests {
-            directory: flags.manifests,
-            errors,
-        })?;
+        let declared = declared_by(flags.manifests, flags.kubeconfig)?;
         Ok(Plan {
             listen: flags.grpc_listen_addr,
             store,
-            manifests,
+            declared,
+            atelet_port: flags.atelet_port,
             settings,
         })
+    }
+}
+
+fn declared_by(manifests: Option<PathBuf>, kubeconfig: Option<PathBuf>) -> Result<DeclaredBy, PlanError> {
+    let access = kubeconfig.as_deref().map(Access::kubeconfig).transpose()?;
+    match (manifests, access) {
+        (Some(directory), Some(_)) => Err(PlanError::DeclaredTwice {
+            file: kubeconfig.unwrap_or_default(),
+            directory,
+        }),
+        (Some(directory), None) => match Watcher::open(&directory) {
+            Ok(watcher) => Ok(DeclaredBy::Manifests(Box::new(watcher))),
+            Err(errors) => Err(PlanError::Manifests { directory, errors }),
+        },
+        (None, Some(access)) => Ok(DeclaredBy::Kubernetes(access)),
+        (None, None) if Access::is_in_cluster() => Ok(DeclaredBy::Kubernetes(Access::InCluster)),
+        (None, None) => Err(PlanError::NothingDeclared),
     }
 }
 
