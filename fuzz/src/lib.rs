@@ -81,6 +81,7 @@ table! {
     pods_ledger: Play,
     redis_url: Parse,
     sandbox_names: Parse,
+    served_object: Play,
     snapshot_manifest: Parse,
     snapshot_uri: Parse,
     sparse_file: Play,

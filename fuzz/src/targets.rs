@@ -19,6 +19,7 @@ pub mod page_token;
 pub mod pods_ledger;
 pub mod redis_url;
 pub mod sandbox_names;
+pub mod served_object;
 pub mod snapshot_manifest;
 pub mod snapshot_uri;
 pub mod sparse_file;

@@ -5,6 +5,7 @@
 
 pub mod http;
 pub mod images;
+pub mod kubernetes;
 pub mod leftovers;
 pub mod pki;
 pub mod process;

@@ -1,12 +1,12 @@
 //! What a replica asks for, carried out.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_core::effect::{StoreOp, StoreReply};
 use holdfast_core::id::EffectId;
 use holdfast_core::replica::{Event, Input, Output, Replica};
-use holdfast_manifests::Manifests;
 use holdfast_runtime::driver::{Effects, Flow, Inbox};
 use holdfast_runtime::net::Security;
 use holdfast_runtime::tokio;
@@ -16,22 +16,7 @@ use holdfast_store::Store;
 
 use crate::desk::Desk;
 use crate::nodes::Nodes;
-
-/// The manifests in force, for whoever resolves secrets.
-#[derive(Clone)]
-pub struct Current(Arc<RwLock<Arc<Manifests>>>);
-
-impl Current {
-    /// Puts others in force.
-    pub fn replace(&self, manifests: Arc<Manifests>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = manifests;
-    }
-
-    /// Those in force now.
-    pub fn get(&self) -> Arc<Manifests> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
+use crate::surroundings::{DERIVED, Known, Surroundings};
 
 /// What a replica tells its process.
 pub struct Signals {
@@ -45,7 +30,7 @@ pub struct Signals {
 pub struct ReplicaEffects {
     store: Arc<dyn Store>,
     nodes: Nodes,
-    manifests: Current,
+    surroundings: Arc<dyn Surroundings>,
     desk: Desk,
     inbox: Inbox<Input>,
     calls: BTreeMap<EffectId, AbortHandle>,
@@ -61,7 +46,7 @@ impl ReplicaEffects {
         store: Arc<dyn Store>,
         desk: Desk,
         inbox: Inbox<Input>,
-        manifests: Arc<Manifests>,
+        surroundings: Arc<dyn Surroundings>,
         discarded_within: Duration,
         security: Security,
     ) -> (ReplicaEffects, Signals) {
@@ -70,7 +55,7 @@ impl ReplicaEffects {
         let effects = ReplicaEffects {
             store,
             nodes: Nodes::new(security),
-            manifests: Current(Arc::new(RwLock::new(manifests))),
+            surroundings,
             desk,
             inbox,
             calls: BTreeMap::new(),
@@ -80,29 +65,38 @@ impl ReplicaEffects {
         };
         (effects, Signals { ready, left })
     }
-
-    /// The manifests that secrets are resolved from.
-    pub fn manifests(&self) -> Current {
-        self.manifests.clone()
-    }
 }
 
 impl Effects<Replica> for ReplicaEffects {
     fn perform(&mut self, output: Output) -> Flow {
         match output {
+            // Every replica derives it for itself; one that is stored is a node's own.
+            Output::Store(effect, StoreOp::PutNode(row)) if row.incarnation.as_str() == DERIVED => {
+                self.inbox.send(Input::Stored(effect, Ok(StoreReply::Done)));
+            }
             Output::Store(effect, op) => {
                 let (store, inbox) = (self.store.clone(), self.inbox.clone());
+                let surroundings = self.surroundings.clone();
                 tokio::spawn(async move {
                     let answer = store.execute(op).await;
+                    match &answer {
+                        Ok(StoreReply::Workers(rows)) => {
+                            rows.iter().for_each(|row| surroundings.learn(Known::Worker(row)));
+                        }
+                        Ok(StoreReply::Nodes(rows)) => {
+                            rows.iter().for_each(|row| surroundings.learn(Known::Node(row)));
+                        }
+                        _ => {}
+                    }
                     inbox.send(Input::Stored(effect, answer));
                 });
             }
             Output::Node(effect, address, call) => {
-                let (inbox, manifests) = (self.inbox.clone(), self.manifests.get());
+                let (inbox, surroundings) = (self.inbox.clone(), self.surroundings.clone());
                 let channel = self.nodes.channel(&address);
                 self.calls.retain(|_, task| !task.is_finished());
                 let task = tokio::spawn(async move {
-                    let reply = crate::nodes::call(channel, &call, &manifests.secrets).await;
+                    let reply = crate::nodes::call(channel, &call, &*surroundings).await;
                     inbox.send(Input::Called(effect, reply));
                 });
                 self.calls.insert(effect, task.abort_handle());

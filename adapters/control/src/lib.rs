@@ -15,14 +15,15 @@ mod effects;
 mod identity;
 mod nodes;
 mod service;
+mod surroundings;
 mod workload;
 
 use std::sync::Arc;
 
+use holdfast_core::effect::StoreEvent;
 use holdfast_core::id::ReplicaId;
 use holdfast_core::replica::{Input, Replica};
 use holdfast_core::settings::{BrokenRelation, Settings};
-use holdfast_manifests::{ManifestError, Watcher};
 use holdfast_rpc::ateapi::control_server::{self, ControlServer};
 use holdfast_rpc::ateapi::session_identity_server::{self, SessionIdentityServer};
 use holdfast_rpc::gate::Gate;
@@ -38,6 +39,7 @@ use holdfast_store::Store;
 
 pub use desk::{Desk, Gone};
 pub use identity::{Binding, Identity};
+pub use surroundings::{DERIVED, Directory, Known, SecretUnknown, Surroundings, Teller};
 
 /// Who may ask what, and how nodes are asked. By default everybody, and in plaintext.
 #[derive(Clone, Default)]
@@ -70,8 +72,8 @@ pub struct Config {
     pub listener: Listener,
     /// Where records are.
     pub store: Arc<dyn Store>,
-    /// What operators have declared.
-    pub manifests: Watcher,
+    /// Who declares templates and pools, and knows of worker pods.
+    pub surroundings: Arc<dyn Surroundings>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Who may ask what.
@@ -87,9 +89,12 @@ pub enum Error {
     /// Reflection could not be built from our own descriptors.
     #[error("reflection: {0}")]
     Reflection(String),
-    /// It was told to stop before the store let it begin.
+    /// It was told to stop before it could begin.
     #[error("stopped before the store could be reached")]
     StoppedEarly,
+    /// It was told to stop before it knew what is declared.
+    #[error("stopped before templates, pools and worker pods were known")]
+    StoppedUnaware,
 }
 
 /// Runs one replica until `shutdown` is triggered: it then hands its leases back and returns.
@@ -102,28 +107,33 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         settings,
         listener,
         store,
-        manifests,
+        surroundings,
         clock,
         security,
     } = config;
     let id = ReplicaId(holdfast_runtime::entropy::fresh_u64());
-    let replica = Replica::new(id, settings, manifests.current().catalog.clone());
+    let catalog = tokio::select! {
+        biased;
+        () = shutdown.triggered() => return Err(Error::StoppedUnaware),
+        catalog = surroundings.begin() => catalog,
+    };
+    let replica = Replica::new(id, settings, catalog);
     let (inbox, queue) = driver::inbox();
     let desk = Desk::new(inbox.clone());
     let (effects, signals) = effects::ReplicaEffects::new(
         store.clone(),
         desk.clone(),
         inbox.clone(),
-        manifests.current().clone(),
+        surroundings.clone(),
         settings.workflow.deadline,
         security.nodes,
     );
-    let secrets = effects.manifests();
     let machine = tokio::spawn(driver::drive(replica, queue, clock.clone(), effects));
 
     inbox.send(Input::Start);
-    tokio::spawn(follow_store(store.watch(), inbox.clone()));
-    tokio::spawn(follow_manifests(manifests, secrets, inbox.clone()));
+    tokio::spawn(follow_store(store.watch(), surroundings.clone(), inbox.clone()));
+    let teller = Teller::new(inbox.clone(), desk.clone());
+    let following = tokio::spawn(async move { surroundings.follow(teller).await });
     tokio::select! {
         biased;
         () = shutdown.triggered() => return Err(Error::StoppedEarly),
@@ -159,30 +169,22 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     let transport = Transport::default();
     holdfast_rpc::server::serve_behind(security.gate, listener, routes, transport, clock, stop).await;
     machine.abort();
+    following.abort();
     Ok(())
 }
 
-async fn follow_store(mut watch: holdfast_store::Watch, inbox: Inbox<Input>) {
+async fn follow_store(
+    mut watch: holdfast_store::Watch,
+    surroundings: Arc<dyn Surroundings>,
+    inbox: Inbox<Input>,
+) {
     while let Some(event) = watch.next().await {
-        inbox.send(Input::Watched(event));
-    }
-}
-
-async fn follow_manifests(mut watcher: Watcher, current: effects::Current, inbox: Inbox<Input>) {
-    while !inbox.is_closed() {
-        match watcher.changed().await {
-            Ok(manifests) => {
-                tracing::info!("manifests reloaded");
-                inbox.send(Input::Declared(manifests.catalog.clone()));
-                current.replace(manifests);
-            }
-            Err(errors) => report(&errors),
+        match &event {
+            StoreEvent::Worker(worker) => surroundings.learn(Known::Worker(worker)),
+            StoreEvent::WorkerGone(key) => surroundings.learn(Known::WorkerGone(key)),
+            StoreEvent::Node(row) => surroundings.learn(Known::Node(row)),
+            StoreEvent::Resync => {}
         }
-    }
-}
-
-fn report(errors: &[ManifestError]) {
-    for error in errors {
-        tracing::error!(%error, "manifests not reloaded; what was declared before stays in force");
+        inbox.send(Input::Watched(event));
     }
 }

@@ -19,6 +19,7 @@ use holdfast_runtime::net::{Address, Channel, Security, Transport};
 use holdfast_runtime::tokio::time::timeout;
 use tonic::{Request, Status};
 
+use crate::surroundings::Surroundings;
 use crate::workload::{self, EnvPolicy};
 
 /// Connections to nodes, one per address, kept while they are used.
@@ -61,9 +62,21 @@ impl Nodes {
 }
 
 /// Calls a node and waits for its answer for as long as the caller does.
-pub async fn call(channel: Connected, call: &NodeCall, secrets: &Secrets) -> NodeReply {
+pub async fn call(channel: Connected, call: &NodeCall, surroundings: &dyn Surroundings) -> NodeReply {
+    surroundings.admit(call).await?;
     let channel = channel.map_err(NodeFailure::unreachable)?;
-    match send(channel, call, secrets).await {
+    let secrets = match &call.verb {
+        Verb::Run { .. } | Verb::Restore { .. } => surroundings.secrets(&call.template).await,
+        Verb::Checkpoint { .. } | Verb::Upload { .. } | Verb::Stop | Verb::Thaw => Ok(Secrets::default()),
+    };
+    let sent = match secrets {
+        Ok(secrets) => send(channel, call, &secrets).await,
+        Err(unknown) => Err(Refusal::Request(workload::unresolved(
+            &call.template.workload,
+            &unknown,
+        ))),
+    };
+    match sent {
         Ok(()) => Ok(()),
         Err(Refusal::Status(status)) => Err(node_from_status(&status)),
         // What cannot be asked has not happened.

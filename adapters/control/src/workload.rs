@@ -6,6 +6,8 @@ use holdfast_manifests::Secrets;
 use holdfast_rpc::atelet;
 use tonic::Status;
 
+use crate::surroundings::SecretUnknown;
+
 /// Whether the environment goes along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnvPolicy {
@@ -82,6 +84,19 @@ pub fn message(
         pause_image: workload.pause_image.to_string(),
         volumes: volumes.collect(),
     })
+}
+
+/// A secret that some variable refers to could not be asked for.
+pub fn unresolved(workload: &Workload, unknown: &SecretUnknown) -> Status {
+    let mut places = workload.containers.iter().flat_map(|container| {
+        let refers = container
+            .env
+            .iter()
+            .filter(|env| matches!(&env.value, EnvValue::Secret { secret, .. } if *secret == unknown.name));
+        refers.map(|env| format!("container \"{}\" env \"{}\" ", container.name, env.name))
+    });
+    let place = places.next().unwrap_or_default();
+    Status::internal(format!("internal server error: while resolving {place}{unknown}"))
 }
 
 /// Sandbox files as a node hears of them.

@@ -20,6 +20,7 @@ pub(crate) struct Report<'a> {
     /// How errors call the object.
     pub(crate) object: String,
     pub(crate) exposure: Exposure,
+    pub(crate) unknown: UnknownFields,
     pub(crate) errors: &'a RefCell<Vec<ManifestError>>,
 }
 
@@ -29,6 +30,15 @@ pub(crate) enum Exposure {
     Shown,
     /// There are secrets in it. A key may be one too: where a colon or an indent was forgotten, it is.
     Hidden,
+}
+
+/// What becomes of fields that nobody asked for.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum UnknownFields {
+    /// They are slips of whoever wrote the manifest.
+    Refused,
+    /// They are of a later version of the CRD, whose server has let them in.
+    PassedOver,
 }
 
 impl Report<'_> {
@@ -330,6 +340,9 @@ impl<'a> Fields<'a> {
 
     /// Reports fields that nobody asked for.
     pub(crate) fn finish(self) {
+        if self.cursor.report.unknown == UnknownFields::PassedOver {
+            return;
+        }
         let asked = self.asked.borrow();
         for entry in self.entries {
             if !asked.contains(&entry.key.as_str()) {

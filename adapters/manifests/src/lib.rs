@@ -23,6 +23,7 @@ mod rules;
 mod sandbox_config;
 mod scalar;
 mod secrets;
+mod served;
 mod template;
 mod tree;
 mod watcher;
@@ -36,6 +37,7 @@ use holdfast_core::id::Name;
 pub use error::{Fault, ManifestError, Place, Position};
 pub use object::{Kind, ObjectKey};
 pub use secrets::{Secret, Secrets};
+pub use served::{Declared, Refused};
 pub use watcher::Watcher;
 
 /// Everything that a directory of manifests declares.

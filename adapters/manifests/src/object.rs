@@ -9,11 +9,11 @@ use std::sync::Arc;
 use holdfast_core::catalog::Labels;
 use holdfast_core::id::Name;
 
-use crate::cursor::{Cursor, Exposure, Fields, Report};
+use crate::cursor::{Cursor, Exposure, Fields, Report, UnknownFields};
 use crate::directory::Files;
 use crate::error::{Fault, ManifestError, Place};
 use crate::tree::{self, Node};
-use crate::{Manifests, pool, rules, sandbox_config, secrets, template};
+use crate::{Declared, Manifests, pool, rules, sandbox_config, secrets, template};
 
 const GROUP: &str = "ate.dev/";
 const API_VERSION: &str = "ate.dev/v1alpha1";
@@ -74,7 +74,9 @@ pub(crate) fn read(files: Files) -> Result<Manifests, Vec<ManifestError>> {
     let errors = RefCell::new(unreadable);
     let mut reader = Reader {
         errors: &errors,
+        unknown: UnknownFields::Refused,
         manifests: Manifests::default(),
+        last: None,
     };
     for (path, text) in &texts {
         let (documents, faults) = tree::parse(text);
@@ -103,9 +105,30 @@ pub(crate) fn read(files: Files) -> Result<Manifests, Vec<ManifestError>> {
     Err(errors)
 }
 
+/// # Errors
+/// Every fault of the object.
+pub(crate) fn read_served(node: &Arc<Node>) -> Result<Option<Declared>, Vec<ManifestError>> {
+    let errors = RefCell::new(Vec::new());
+    let mut reader = Reader {
+        errors: &errors,
+        unknown: UnknownFields::PassedOver,
+        manifests: Manifests::default(),
+        last: None,
+    };
+    reader.document(Path::new(""), node, 0);
+    let last = reader.last;
+    match errors.into_inner() {
+        errors if errors.is_empty() => Ok(last),
+        errors => Err(errors),
+    }
+}
+
 struct Reader<'a> {
     errors: &'a RefCell<Vec<ManifestError>>,
+    unknown: UnknownFields,
     manifests: Manifests,
+    /// The object that was read last, where that is all that is wanted.
+    last: Option<Declared>,
 }
 
 impl Reader<'_> {
@@ -114,6 +137,7 @@ impl Reader<'_> {
             file,
             object: String::new(),
             exposure: Exposure::Hidden,
+            unknown: self.unknown,
             errors: self.errors,
         };
         let Some((api_version, kind)) = type_of(Cursor::root(&report, node)) else {
@@ -182,6 +206,7 @@ impl Reader<'_> {
     }
 
     fn keep(&mut self, kind: Kind, fields: &Fields<'_>, metadata: Metadata) {
+        let is_served = self.unknown == UnknownFields::PassedOver;
         let Manifests {
             catalog,
             pools,
@@ -191,17 +216,20 @@ impl Reader<'_> {
         match kind {
             Kind::ActorTemplate => {
                 if let Some(template) = template::read(fields, metadata) {
+                    self.last = is_served.then(|| Declared::Template(template.clone()));
                     catalog.add_template(template);
                 }
             }
             Kind::WorkerPool => {
                 if let Some((pool, spec)) = pool::read(fields, metadata) {
+                    self.last = is_served.then(|| Declared::Pool(pool.clone()));
                     catalog.add_pool(pool);
                     pools.push(spec);
                 }
             }
             Kind::SandboxConfig => {
                 if let Some(config) = sandbox_config::read(fields, metadata) {
+                    self.last = is_served.then(|| Declared::SandboxConfig(config.clone()));
                     catalog.add_sandbox_config(config);
                 }
             }

@@ -28,12 +28,20 @@ impl Secrets {
         self.secrets.get(&(namespace.clone(), name.clone()))
     }
 
-    pub(crate) fn add(&mut self, namespace: Name, name: Name, secret: Secret) {
+    /// Adds a Secret; a later one of the same name takes its place.
+    pub fn add(&mut self, namespace: Name, name: Name, secret: Secret) {
         self.secrets.insert((namespace, name), secret);
     }
 }
 
 impl Secret {
+    /// A Secret with these values.
+    pub fn new(values: impl IntoIterator<Item = (Name, Vec<u8>)>) -> Secret {
+        Secret {
+            values: values.into_iter().collect(),
+        }
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &Name) -> Option<&[u8]> {
         self.values.get(key).map(Vec::as_slice)

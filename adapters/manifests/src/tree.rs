@@ -40,6 +40,47 @@ pub(crate) struct Entry {
     pub(crate) node: Arc<Node>,
 }
 
+impl Node {
+    /// What an API server has served, which stands nowhere. Empty when it is nested too deeply.
+    pub(crate) fn served(value: &serde_json::Value) -> Option<Arc<Node>> {
+        Node::served_below(value, MAX_DEPTH)
+    }
+
+    fn served_below(json: &serde_json::Value, left: usize) -> Option<Arc<Node>> {
+        use serde_json::Value as Json;
+        let left = left.checked_sub(1)?;
+        let scalar = |scalar_type, text: String| Value::Scalar(scalar_type, text);
+        let value = match json {
+            Json::Null => scalar(ScalarType::Null, String::new()),
+            Json::Bool(truth) => scalar(ScalarType::Boolean(*truth), truth.to_string()),
+            Json::Number(number) => scalar(ScalarType::Number, number.to_string()),
+            Json::String(text) => scalar(ScalarType::Text, text.clone()),
+            Json::Array(items) => {
+                let items = items.iter().map(|item| Node::served_below(item, left));
+                Value::List(items.collect::<Option<_>>()?)
+            }
+            Json::Object(fields) => {
+                let entries = fields.iter().map(|(key, value)| {
+                    Some(Entry {
+                        key: key.clone(),
+                        key_position: NOWHERE,
+                        node: Node::served_below(value, left)?,
+                    })
+                });
+                Value::Map(entries.collect::<Option<_>>()?)
+            }
+        };
+        Some(Arc::new(Node {
+            position: NOWHERE,
+            value,
+            size: 1,
+            depth: 1,
+        }))
+    }
+}
+
+const NOWHERE: Position = Position { line: 0, column: 0 };
+
 /// Something wrong with the text itself.
 #[derive(Debug)]
 pub(crate) struct TextFault {

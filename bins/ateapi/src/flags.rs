@@ -54,10 +54,25 @@ pub struct Flags {
     #[command(flatten)]
     pub redis: RedisFlags,
 
-    /// The directory of Kubernetes manifests (*.yaml) that declare ActorTemplates, WorkerPools,
-    /// SandboxConfigs and Secrets. It is followed while this runs
+    /// Do without Kubernetes: the directory of manifests (*.yaml) that declare ActorTemplates, WorkerPools,
+    /// SandboxConfigs and Secrets. It is followed while this runs; workers are those that nodes report
     #[arg(long, value_name = "DIRECTORY", env = "HOLDFAST_MANIFESTS")]
-    pub manifests: PathBuf,
+    pub manifests: Option<PathBuf>,
+
+    /// The file that says where the Kubernetes API server is and who asks, whose templates, pools, worker pods
+    /// and secrets are used [default: the service account of this pod]
+    #[arg(long, value_name = "FILE", env = "HOLDFAST_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// The port at which the atelets of a Kubernetes cluster listen, each at the address of its pod
+    #[arg(
+        long,
+        value_name = "PORT",
+        env = "HOLDFAST_ATELET_PORT",
+        default_value_t = 8085,
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    pub atelet_port: u16,
 
     /// The longest that one Resume, Suspend, Pause, Delete or Revert may take
     #[arg(long, value_name = "DURATION", env = "HOLDFAST_ACTOR_WORKFLOW_DEADLINE", default_value = "5m", value_parser = lease)]

@@ -18,9 +18,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
-use holdfast_control::Config;
+use holdfast_control::{Config, Directory, Surroundings};
 use holdfast_core::effect::StoreError;
 use holdfast_core::time::Duration;
+use holdfast_kubernetes::{AccessError, Cluster};
 use holdfast_runtime::causes;
 use holdfast_runtime::clock::{Clock, SystemClock};
 use holdfast_runtime::duration;
@@ -35,7 +36,7 @@ use holdfast_store::embedded::{Embedded, OpenError};
 use holdfast_store::redis::{Config as RedisConfig, Redis};
 
 use flags::Flags;
-use plan::{Plan, StorePlace};
+use plan::{DeclaredBy, Plan, StorePlace};
 
 const WRONG_INPUT: u8 = 2;
 /// The pause between two attempts to reach the store at start.
@@ -56,6 +57,8 @@ enum Failure {
     Unreachable { why: String, patience: Duration },
     #[error("stopped before the store could be reached")]
     Stopped,
+    #[error("Kubernetes: {0}")]
+    Kubernetes(#[from] AccessError),
     #[error(transparent)]
     Control(#[from] holdfast_control::Error),
 }
@@ -108,11 +111,23 @@ async fn run(plan: Plan) -> Result<(), Failure> {
         listener = listener.secured(tls);
     }
     let store = open(plan.store, clock.clone(), &shutdown).await?;
+    let surroundings: Arc<dyn Surroundings> = match plan.declared {
+        DeclaredBy::Manifests(watcher) => Arc::new(Directory::new(*watcher)),
+        DeclaredBy::Kubernetes(access) => {
+            let client = access.client().await?;
+            Arc::new(Cluster::follow(
+                client,
+                plan.atelet_port,
+                &plan.settings,
+                clock.clone(),
+            ))
+        }
+    };
     let config = Config {
         settings: plan.settings,
         listener,
         store,
-        manifests: plan.manifests,
+        surroundings,
         clock,
         security: plan.security,
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use holdfast_control::Security;
 use holdfast_core::settings::{BrokenRelation, Setting, Settings};
+use holdfast_kubernetes::{Access, AccessError};
 use holdfast_manifests::{ManifestError, Watcher};
 use holdfast_runtime::duration;
 use holdfast_runtime::net::{Address, ServerTls};
@@ -23,7 +24,8 @@ pub struct Plan {
     pub tls: Option<Arc<dyn ServerTls>>,
     pub security: Security,
     pub store: StorePlace,
-    pub manifests: Watcher,
+    pub declared: DeclaredBy,
+    pub atelet_port: u16,
     pub settings: Settings,
 }
 
@@ -36,6 +38,12 @@ pub enum StorePlace {
         /// How long it is waited for at start.
         patience: Duration,
     },
+}
+
+/// Who declares templates and pools.
+pub enum DeclaredBy {
+    Manifests(Box<Watcher>),
+    Kubernetes(Access),
 }
 
 /// What is wrong with flags that are well-formed one by one.
@@ -57,6 +65,15 @@ pub enum PlanError {
     Redis(#[from] RedisError),
     #[error("{0}")]
     Settings(String),
+    #[error("--kubeconfig {0}")]
+    Kubeconfig(#[from] AccessError),
+    #[error("--kubeconfig {} and --manifests {}: both declare templates and pools; choose one", .file.display(), .directory.display())]
+    DeclaredTwice { file: PathBuf, directory: PathBuf },
+    #[error(
+        "nobody declares templates and pools: say --manifests DIRECTORY, or --kubeconfig FILE, or run in a pod of the \
+         Kubernetes cluster whose templates and pools are to be used"
+    )]
+    NothingDeclared,
     #[error("--manifests {}: {}", .directory.display(), lines(.errors))]
     Manifests {
         directory: PathBuf,
@@ -75,18 +92,33 @@ impl Plan {
             .security
             .plan(&flags.grpc_listen_addr, flags.insecure_plaintext)?;
         let store = place(flags.store.as_deref(), flags.redis)?;
-        let manifests = Watcher::open(&flags.manifests).map_err(|errors| PlanError::Manifests {
-            directory: flags.manifests,
-            errors,
-        })?;
+        let declared = declared_by(flags.manifests, flags.kubeconfig)?;
         Ok(Plan {
             listen: flags.grpc_listen_addr,
             tls: security.tls,
             security: security.security,
             store,
-            manifests,
+            declared,
+            atelet_port: flags.atelet_port,
             settings,
         })
+    }
+}
+
+fn declared_by(manifests: Option<PathBuf>, kubeconfig: Option<PathBuf>) -> Result<DeclaredBy, PlanError> {
+    let access = kubeconfig.as_deref().map(Access::kubeconfig).transpose()?;
+    match (manifests, access) {
+        (Some(directory), Some(_)) => Err(PlanError::DeclaredTwice {
+            file: kubeconfig.unwrap_or_default(),
+            directory,
+        }),
+        (Some(directory), None) => match Watcher::open(&directory) {
+            Ok(watcher) => Ok(DeclaredBy::Manifests(Box::new(watcher))),
+            Err(errors) => Err(PlanError::Manifests { directory, errors }),
+        },
+        (None, Some(access)) => Ok(DeclaredBy::Kubernetes(access)),
+        (None, None) if Access::is_in_cluster() => Ok(DeclaredBy::Kubernetes(Access::InCluster)),
+        (None, None) => Err(PlanError::NothingDeclared),
     }
 }
 

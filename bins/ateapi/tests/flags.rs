@@ -15,6 +15,14 @@ metadata: {name: pool}
 spec: {replicas: 3, ateomImage: ateom}
 ";
 
+const KUBECONFIG: &str = "apiVersion: v1
+kind: Config
+current-context: here
+contexts: [{name: here, context: {cluster: local, user: me}}]
+clusters: [{name: local, cluster: {server: 'https://127.0.0.1:1'}}]
+users: [{name: me, user: {token: hunter2}}]
+";
+
 /// Neither the network nor the store is touched even if a bad flag passes.
 const BASE: [Good<'_>; 3] = [
     ("--check", ""),
@@ -22,7 +30,7 @@ const BASE: [Good<'_>; 3] = [
     ("--manifests", "manifests"),
 ];
 
-const BAD: [Bad<'_>; 84] = [
+const BAD: [Bad<'_>; 88] = [
     ("--grpc-listen-addr", "", "the address is empty; write host:port"),
     ("--grpc-listen-addr", "localhost", "has no port; write host:port"),
     (
@@ -114,6 +122,10 @@ const BAD: [Bad<'_>; 84] = [
     ("--redis-wait-replicas", "1", "--store names an embedded one"),
     ("--redis-start-timeout", "0", "must be 10ms or longer"),
     ("--manifests", "none", "cannot be read: No such file"),
+    ("--kubeconfig", "none", "No such file"),
+    ("--kubeconfig", "kubeconfig", "choose one"),
+    ("--atelet-port", "0", "0 is not in 1..=65535"),
+    ("--atelet-port", "grpc", "invalid digit"),
     (
         "--actor-workflow-deadline",
         "",
@@ -265,6 +277,7 @@ impl Host {
             directory: dir.path().to_owned(),
             environment: vec![],
         };
+        fs::write(dir.path().join("kubeconfig"), KUBECONFIG).unwrap();
         let host = Host { dir, program };
         host.declare(POOL);
         host
@@ -306,7 +319,10 @@ fn what_does_not_go_together_is_refused() {
     host.refuses(&store, &["--store <STORE>|--redis-cluster-address <HOST:PORT>"]);
     let both = ["--store", "embedded:store", "--redis-cluster-address", "db:1"];
     host.refuses(&[&store[..], &both].concat(), &["cannot be used with"]);
-    host.refuses(&["--store", "embedded:store"], &["--manifests <DIRECTORY>"]);
+    host.refuses(
+        &["--store", "embedded:store"],
+        &["say --manifests DIRECTORY, or --kubeconfig FILE, or run in a pod"],
+    );
     host.refuses(&["serve"], &["unexpected argument 'serve'"]);
     let every = [
         "--store",
@@ -562,6 +578,14 @@ fn what_is_right_is_said_to_be_and_nothing_is_made() {
         assert!(!host.dir.path().join("store").exists());
     }
     // Nobody listens there, and nobody is asked.
+    let kubernetes = [
+        "--check",
+        "--store",
+        "embedded:store",
+        "--kubeconfig",
+        "kubeconfig",
+    ];
+    assert_eq!(host.run(&kubernetes, &[]).status.code(), Some(0));
     let redis = [
         "--check",
         "--manifests",

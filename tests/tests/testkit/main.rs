@@ -2,6 +2,7 @@
 
 mod counter;
 mod images;
+mod kubernetes;
 mod leftovers;
 mod redis;
 mod registry;

@@ -185,7 +185,7 @@ async fn serve(args: Dev, plan: Plan) -> Result<()> {
             settings: input.settings,
             listener,
             store: Arc::new(store),
-            manifests: input.watcher,
+            surroundings: Arc::new(holdfast_control::Directory::new(input.watcher)),
             clock: clock.clone(),
             security: holdfast_control::Security::default(),
         };
