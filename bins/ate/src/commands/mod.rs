@@ -21,13 +21,15 @@ struct Context {
 
 /// Does what the command line says.
 pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let Cli { options, command } = cli;
     let context = || Context {
-        client: Client::new(cli.options.endpoint, cli.options.timeout),
-        format: cli.options.output,
+        client: Client::new(options.endpoint.clone(), options.timeout),
+        format: options.output,
     };
-    let done = match cli.command {
+    let done = match command {
         // Nothing of it is asynchronous, and nothing else is waited for meanwhile.
         Command::Sim(sim) => return crate::sim::run(*sim),
+        Command::Bench(bench) => return crate::bench::run(*bench, options).await,
         Command::Dev(dev) => crate::dev::run(*dev).await,
         Command::Worker(worker) => crate::dev::work(worker).await.map_err(Failure::Cluster),
         Command::Create(what) => create::run(what, &context()).await,
