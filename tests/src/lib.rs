@@ -6,6 +6,7 @@
 pub mod http;
 pub mod images;
 pub mod leftovers;
+pub mod open_metrics;
 pub mod process;
 pub mod redis;
 pub mod refusals;

@@ -5,13 +5,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use holdfast_core::id::EffectId;
-use holdfast_core::replica::{Event, Input, Output, Replica};
+use holdfast_core::replica::{Event, Input, Output};
 use holdfast_manifests::Manifests;
 use holdfast_runtime::driver::{Effects, Flow, Inbox};
 use holdfast_runtime::tokio;
 use holdfast_runtime::tokio::sync::oneshot;
 use holdfast_runtime::tokio::task::AbortHandle;
 use holdfast_store::Store;
+use holdfast_telemetry::replica::Watched;
 
 use crate::desk::Desk;
 use crate::nodes::Nodes;
@@ -85,7 +86,7 @@ impl ReplicaEffects {
     }
 }
 
-impl Effects<Replica> for ReplicaEffects {
+impl Effects<Watched> for ReplicaEffects {
     fn perform(&mut self, output: Output) -> Flow {
         match output {
             Output::Store(effect, op) => {

@@ -24,15 +24,22 @@ use holdfast_manifests::{ManifestError, Watcher};
 use holdfast_rpc::ateapi::control_server::{self, ControlServer};
 use holdfast_rpc::holdfast_v1::admin_server::{self, AdminServer};
 use holdfast_rpc::holdfast_v1::nodes_server::{self, NodesServer};
-use holdfast_rpc::reflection::introspected;
+use holdfast_rpc::reflection::{HealthReporter, ServingStatus, introspected};
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::driver::{self, Inbox};
 use holdfast_runtime::net::{Listener, Transport};
 use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::tokio;
+use holdfast_runtime::tokio::sync::watch;
 use holdfast_store::Store;
+use holdfast_telemetry::Telemetry;
+use holdfast_telemetry::health::Readiness;
+use holdfast_telemetry::replica::Watched;
 
 pub use desk::{Desk, Gone};
+
+/// What it is called where several services are watched.
+pub const SERVICE: &str = "ateapi";
 
 /// Everything that a replica needs from outside.
 pub struct Config {
@@ -67,6 +74,14 @@ pub enum Error {
 /// # Errors
 /// If it could not begin to serve.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
+    run_observed(config, Telemetry::new(SERVICE), shutdown).await
+}
+
+/// The same, and `telemetry` has what operators want to know of it.
+///
+/// # Errors
+/// If it could not begin to serve.
+pub async fn run_observed(config: Config, telemetry: Telemetry, shutdown: Shutdown) -> Result<(), Error> {
     config.settings.check()?;
     let Config {
         settings,
@@ -87,6 +102,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         settings.workflow.deadline,
     );
     let secrets = effects.manifests();
+    let replica = Watched::new(replica, settings, &telemetry);
     let machine = tokio::spawn(driver::drive(replica, queue, clock.clone(), effects));
 
     inbox.send(Input::Start);
@@ -107,9 +123,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         admin_server::SERVICE_NAME,
         nodes_server::SERVICE_NAME,
     ];
-    let (routes, _health) = introspected(routes, &names)
+    let (routes, reporter) = introspected(routes, &names)
         .await
         .map_err(|error| Error::Reflection(error.to_string()))?;
+    tokio::spawn(report_health(telemetry.health().changes(), reporter, names));
     tracing::info!(replica = %format!("{:016x}", id.0), address = %listener.address(), "serving");
     // Leases are handed back first, so that calls in flight hear from the machine, not from a cut connection.
     let stop = {
@@ -120,9 +137,30 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
             let _ = signals.left.await;
         }
     };
-    holdfast_rpc::server::serve(listener, routes, Transport::default(), clock, stop).await;
+    let observer = Some(telemetry.calls() as _);
+    holdfast_rpc::server::serve_observed(observer, listener, routes, Transport::default(), clock, stop).await;
     machine.abort();
     Ok(())
+}
+
+/// Says by `grpc.health.v1` of each service, and of the server as a whole, whether requests are of use.
+async fn report_health<const N: usize>(
+    mut readiness: watch::Receiver<Readiness>,
+    reporter: HealthReporter,
+    services: [&'static str; N],
+) {
+    loop {
+        let status = match *readiness.borrow_and_update() {
+            Readiness::Ready => ServingStatus::Serving,
+            _ => ServingStatus::NotServing,
+        };
+        for service in services.into_iter().chain([""]) {
+            reporter.set_service_status(service, status).await;
+        }
+        if readiness.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn follow_store(mut watch: holdfast_store::Watch, inbox: Inbox<Input>) {
