@@ -7,6 +7,7 @@ use holdfast_core::settings::{BrokenRelation, Setting, Settings};
 use holdfast_manifests::{ManifestError, Watcher};
 use holdfast_runtime::duration;
 use holdfast_runtime::net::Address;
+use holdfast_store::embedded::{Embedded, OpenError};
 use holdfast_store::redis::{Url, UrlError};
 
 use crate::flags::Flags;
@@ -14,6 +15,7 @@ use crate::flags::Flags;
 /// Everything that a replica is started with.
 pub struct Plan {
     pub listen: Address,
+    pub metrics: Option<Address>,
     pub store: StorePlace,
     pub manifests: Watcher,
     pub settings: Settings,
@@ -26,6 +28,19 @@ pub enum StorePlace {
     Redis(Url),
 }
 
+impl StorePlace {
+    /// Looks at what is there, as far as that can be done without touching it.
+    ///
+    /// # Errors
+    /// If there is a file that is no store of ours.
+    pub fn check(&self) -> Result<(), OpenError> {
+        match self {
+            StorePlace::Embedded(path) => Embedded::check(path),
+            StorePlace::Redis(_) => Ok(()),
+        }
+    }
+}
+
 /// What is wrong with flags that are well-formed one by one.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -35,6 +50,11 @@ pub enum PlanError {
          terminates TLS, or say --insecure-plaintext if you trust everyone on this network"
     )]
     Exposed { address: Address },
+    #[error(
+        "--metrics-listen-addr {address}: other hosts can reach this address, and nothing there is encrypted or \
+         authenticated. Listen on 127.0.0.1:9090, or say --insecure-plaintext if you trust everyone on this network"
+    )]
+    MetricsExposed { address: Address },
     #[error("--store {shown}: is neither embedded:PATH nor redis://host:port")]
     StoreKind { shown: String },
     #[error(
@@ -70,6 +90,14 @@ impl Plan {
                 address: flags.grpc_listen_addr,
             });
         }
+        if let Some(address) = flags.metrics_listen_addr.as_ref()
+            && !flags.insecure_plaintext
+            && !address.is_local()
+        {
+            return Err(PlanError::MetricsExposed {
+                address: address.clone(),
+            });
+        }
         let store = match (&flags.store, &flags.redis_cluster_address) {
             (Some(store), _) => place(store)?,
             (None, address) => cluster_address(address.as_deref().unwrap_or_default())?,
@@ -80,6 +108,7 @@ impl Plan {
         })?;
         Ok(Plan {
             listen: flags.grpc_listen_addr,
+            metrics: flags.metrics_listen_addr,
             store,
             manifests,
             settings,
