@@ -100,7 +100,7 @@ impl Metrics {
             let family = Counts::default();
             registry.register(name, help, family.clone());
             for value in values {
-                let _: &Counter = &*family.get_or_create(&[(label, *value)]);
+                drop(family.get_or_create(&[(label, *value)]));
             }
             family
         }

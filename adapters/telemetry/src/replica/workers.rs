@@ -8,7 +8,6 @@ use holdfast_core::registry::Registry as Known;
 use holdfast_core::table::Kind;
 use holdfast_core::time::Instant;
 use holdfast_core::worker::Phase;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -58,7 +57,7 @@ impl Workers {
         let events = Counts::default();
         registry.register("holdfast_worker_events", "What became of workers", events.clone());
         for event in ["registered", "gone", "stale", "reactivated", "drained"] {
-            let _: &Counter = &*events.get_or_create(&[("event", event)]);
+            drop(events.get_or_create(&[("event", event)]));
         }
         Workers {
             workers,
