@@ -60,6 +60,10 @@ pub struct Failure {
     pub crashed: bool,
 }
 
+/// What the original's callers compare, word by word.
+const NO_FREE_WORKER: &str = "no free workers available";
+const NO_POOL: &str = "no worker pool matches the template's sandboxClass and the template/actor selectors";
+
 const SOON: Duration = Duration::from_millis(200);
 
 impl Failure {
@@ -78,6 +82,16 @@ impl Failure {
             retry_after: Some(SOON),
             ..Failure::new(code, message)
         }
+    }
+
+    /// Whether an actor could not be placed because no worker that it may run on is free.
+    pub fn is_for_want_of_a_worker(&self) -> bool {
+        self.message.starts_with(NO_FREE_WORKER)
+    }
+
+    /// Whether an actor could not be placed because no pool would have it.
+    pub fn is_for_want_of_a_pool(&self) -> bool {
+        self.message == NO_POOL
     }
 
     pub(crate) fn actor_not_found(id: &Name) -> Failure {
@@ -151,16 +165,13 @@ impl Failure {
     }
 
     pub(crate) fn no_pool() -> Failure {
-        Failure::new(
-            Code::FailedPrecondition,
-            "no worker pool matches the template's sandboxClass and the template/actor selectors",
-        )
+        Failure::new(Code::FailedPrecondition, NO_POOL)
     }
 
     pub(crate) fn no_free_worker() -> Failure {
         Failure {
             retry_after: Some(SOON),
-            ..Failure::new(Code::FailedPrecondition, "no free workers available")
+            ..Failure::new(Code::FailedPrecondition, NO_FREE_WORKER)
         }
     }
 
@@ -168,7 +179,7 @@ impl Failure {
         Failure::new(
             Code::FailedPrecondition,
             format!(
-                "no free workers available on the nodes that hold the local snapshot of actor {id} ({nodes}); wait \
+                "{NO_FREE_WORKER} on the nodes that hold the local snapshot of actor {id} ({nodes}); wait \
                  for one, or revert the actor to its last external snapshot"
             ),
         )

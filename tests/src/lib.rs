@@ -7,6 +7,7 @@ pub mod http;
 pub mod images;
 pub mod kubernetes;
 pub mod leftovers;
+pub mod open_metrics;
 pub mod pki;
 pub mod process;
 pub mod redis;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use holdfast_core::effect::{StoreOp, StoreReply};
 use holdfast_core::id::EffectId;
-use holdfast_core::replica::{Event, Input, Output, Replica};
+use holdfast_core::replica::{Event, Input, Output};
 use holdfast_runtime::driver::{Effects, Flow, Inbox};
 use holdfast_runtime::net::Security;
 use holdfast_runtime::tokio;
 use holdfast_runtime::tokio::sync::oneshot;
 use holdfast_runtime::tokio::task::AbortHandle;
 use holdfast_store::Store;
+use holdfast_telemetry::replica::Watched;
 
 use crate::desk::Desk;
 use crate::nodes::Nodes;
@@ -67,7 +68,7 @@ impl ReplicaEffects {
     }
 }
 
-impl Effects<Replica> for ReplicaEffects {
+impl Effects<Watched> for ReplicaEffects {
     fn perform(&mut self, output: Output) -> Flow {
         match output {
             // Every replica derives it for itself; one that is stored is a node's own.

@@ -29,13 +29,17 @@ use holdfast_rpc::ateapi::session_identity_server::{self, SessionIdentityServer}
 use holdfast_rpc::gate::Gate;
 use holdfast_rpc::holdfast_v1::admin_server::{self, AdminServer};
 use holdfast_rpc::holdfast_v1::nodes_server::{self, NodesServer};
-use holdfast_rpc::reflection::introspected;
+use holdfast_rpc::reflection::{HealthReporter, ServingStatus, introspected};
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::driver::{self, Inbox};
 use holdfast_runtime::net::{self, Listener, Transport};
 use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::tokio;
+use holdfast_runtime::tokio::sync::watch;
 use holdfast_store::Store;
+use holdfast_telemetry::Telemetry;
+use holdfast_telemetry::health::Readiness;
+use holdfast_telemetry::replica::Watched;
 
 pub use desk::{Desk, Gone};
 pub use identity::{Binding, Identity};
@@ -63,6 +67,9 @@ pub enum DebugClear {
     /// It deletes all actors, workers and atespaces.
     Offered,
 }
+
+/// What it is called where several services are watched.
+pub const SERVICE: &str = "ateapi";
 
 /// Everything that a replica needs from outside.
 pub struct Config {
@@ -102,6 +109,14 @@ pub enum Error {
 /// # Errors
 /// If it could not begin to serve.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
+    run_observed(config, Telemetry::new(SERVICE), shutdown).await
+}
+
+/// The same, and `telemetry` has what operators want to know of it.
+///
+/// # Errors
+/// If it could not begin to serve.
+pub async fn run_observed(config: Config, telemetry: Telemetry, shutdown: Shutdown) -> Result<(), Error> {
     config.settings.check()?;
     let Config {
         settings,
@@ -128,6 +143,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         settings.workflow.deadline,
         security.nodes,
     );
+    let replica = Watched::new(replica, settings, &telemetry);
     let machine = tokio::spawn(driver::drive(replica, queue, clock.clone(), effects));
 
     inbox.send(Input::Start);
@@ -153,9 +169,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         admin_server::SERVICE_NAME,
         nodes_server::SERVICE_NAME,
     ];
-    let (routes, _health) = introspected(routes, &names)
+    let (routes, reporter) = introspected(routes, &names)
         .await
         .map_err(|error| Error::Reflection(error.to_string()))?;
+    tokio::spawn(report_health(telemetry.health().changes(), reporter, names));
     tracing::info!(replica = %format!("{:016x}", id.0), address = %listener.address(), "serving");
     // Leases are handed back first, so that calls in flight hear from the machine, not from a cut connection.
     let stop = {
@@ -167,10 +184,32 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         }
     };
     let transport = Transport::default();
-    holdfast_rpc::server::serve_behind(security.gate, listener, routes, transport, clock, stop).await;
+    let observer = Some(telemetry.calls() as _);
+    holdfast_rpc::server::serve_behind(security.gate, observer, listener, routes, transport, clock, stop)
+        .await;
     machine.abort();
     following.abort();
     Ok(())
+}
+
+/// Says by `grpc.health.v1` of each service, and of the server as a whole, whether requests are of use.
+async fn report_health<const N: usize>(
+    mut readiness: watch::Receiver<Readiness>,
+    reporter: HealthReporter,
+    services: [&'static str; N],
+) {
+    loop {
+        let status = match *readiness.borrow_and_update() {
+            Readiness::Ready => ServingStatus::Serving,
+            _ => ServingStatus::NotServing,
+        };
+        for service in services.into_iter().chain([""]) {
+            reporter.set_service_status(service, status).await;
+        }
+        if readiness.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn follow_store(

@@ -1,8 +1,8 @@
 //! What a server tells of itself: its services (gRPC reflection) and their health.
 
 use tonic::service::Routes;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
+pub use tonic_health::ServingStatus;
+pub use tonic_health::server::HealthReporter;
 
 use crate::FILE_DESCRIPTOR_SET;
 

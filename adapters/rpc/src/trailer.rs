@@ -27,12 +27,28 @@ const HEARTBEAT: &str = "/holdfast.v1.Nodes/Heartbeat";
 #[derive(Clone)]
 pub struct TrailerLayer {
     clock: Arc<dyn Clock>,
+    observer: Option<Arc<dyn CallObserver>>,
+}
+
+/// Who is told of every call.
+pub trait CallObserver: Send + Sync + 'static {
+    /// A call of `method` (`/package.Service/Method`) has ended so, after so long.
+    fn ended(&self, method: &str, code: Code, elapsed: Duration);
 }
 
 impl TrailerLayer {
     /// Measures on `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock }
+        Self {
+            clock,
+            observer: None,
+        }
+    }
+
+    /// The same, and `observer` is told of every call.
+    #[must_use]
+    pub fn observed(self, observer: Option<Arc<dyn CallObserver>>) -> Self {
+        Self { observer, ..self }
     }
 }
 
@@ -43,6 +59,7 @@ impl<S> Layer<S> for TrailerLayer {
         TrailerService {
             inner,
             clock: Arc::clone(&self.clock),
+            observer: self.observer.clone(),
         }
     }
 }
@@ -52,6 +69,7 @@ impl<S> Layer<S> for TrailerLayer {
 pub struct TrailerService<S> {
     inner: S,
     clock: Arc<dyn Clock>,
+    observer: Option<Arc<dyn CallObserver>>,
 }
 
 impl<S> Service<http::Request<Body>> for TrailerService<S>
@@ -72,6 +90,7 @@ where
         let method = request.uri().path().to_owned();
         let mut call = Call {
             clock: Arc::clone(&self.clock),
+            observer: self.observer.clone(),
             method,
             started,
             open: true,
@@ -92,6 +111,7 @@ where
 /// A call that has not been answered in full.
 struct Call {
     clock: Arc<dyn Clock>,
+    observer: Option<Arc<dyn CallObserver>>,
     method: String,
     started: Instant,
     open: bool,
@@ -121,6 +141,9 @@ impl Call {
     }
 
     fn log(&self, status: &Status, elapsed: Duration) {
+        if let Some(observer) = &self.observer {
+            observer.ended(&self.method, status.code(), elapsed);
+        }
         let error = (status.code() != Code::Ok).then(|| {
             format!(
                 "rpc error: code = {:?} desc = {}",

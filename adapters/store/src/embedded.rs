@@ -125,6 +125,15 @@ impl Embedded {
         })
     }
 
+    /// Looks whether a store could be opened at `path`, and writes nothing. A file that another process has open
+    /// counts as one, and one whose process was killed is not read as a whole: that is done when it is opened.
+    ///
+    /// # Errors
+    /// As [`OpenError`] says, if there is a file and it is no store of ours.
+    pub fn check(path: impl AsRef<Path>) -> Result<(), OpenError> {
+        File::check(path.as_ref())
+    }
+
     /// Where the store is.
     pub fn path(&self) -> &Path {
         self.inner.file.path()

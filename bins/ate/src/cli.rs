@@ -77,7 +77,7 @@ pub struct Options {
 }
 
 /// How the control plane is reached, if not in plaintext.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Trust {
     /// Speak TLS; each of the next four says so, too
     #[arg(long, global = true, env = "ATE_TLS", value_parser = BoolishValueParser::new())]
@@ -143,6 +143,9 @@ pub enum Command {
     /// Play the control plane in a simulated world of faults: find, replay and shrink what goes wrong
     #[command(subcommand)]
     Sim(Box<crate::sim::Sim>),
+    /// Measure how fast a control plane is, this one or any other that speaks the same API
+    #[command(subcommand)]
+    Bench(Box<crate::bench::Bench>),
     /// One worker of `ate dev`, which starts it
     #[command(hide = true)]
     Worker(holdfast_worker::flags::Worker),
@@ -382,7 +385,7 @@ fn is_actor(kind: &Name) -> bool {
 }
 
 /// Actors and atespaces follow the same rule, which the server states with the name of its own field.
-fn name(text: &str) -> Result<Name, String> {
+pub fn name(text: &str) -> Result<Name, String> {
     match check_atespace(text) {
         Ok(()) => Ok(text.into()),
         Err(failure) => Err(match failure.message.split_once(": ") {
@@ -392,7 +395,7 @@ fn name(text: &str) -> Result<Name, String> {
     }
 }
 
-fn template(text: &str) -> Result<TemplateRef, String> {
+pub fn template(text: &str) -> Result<TemplateRef, String> {
     let parts = text
         .split_once('/')
         .filter(|(namespace, name)| is_dns_label(namespace) && is_dns_subdomain(name));

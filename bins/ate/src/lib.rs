@@ -11,6 +11,7 @@
 
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
+mod bench;
 mod cli;
 mod client;
 mod commands;
@@ -53,8 +54,11 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let mut runtime = Builder::new_multi_thread();
-    // A server takes what the machine has; one call needs one thread.
-    if !matches!(cli.command, Command::Dev(_) | Command::Worker(_)) {
+    // A server and a load take what the machine has; one call needs one thread.
+    if !matches!(
+        cli.command,
+        Command::Dev(_) | Command::Worker(_) | Command::Bench(_)
+    ) {
         runtime.worker_threads(1);
     }
     let runtime = runtime.enable_all().build().map_err(Failure::Runtime)?;

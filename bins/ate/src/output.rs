@@ -6,10 +6,11 @@ use clap::builder::styling::{AnsiColor, Style};
 use holdfast_rpc::ateapi::actor::Status;
 use holdfast_rpc::ateapi::{Actor, Atespace, Worker};
 use holdfast_rpc::holdfast_v1::ExplainActorResponse;
+use serde::Serialize;
 
 use crate::cli::Format;
 use crate::failure::Failure;
-use crate::protojson::{self, Json};
+use crate::protojson;
 use crate::table::{self, Cell};
 
 const NONE: &str = "<none>";
@@ -160,11 +161,11 @@ fn status(number: i32) -> Cell {
 /// Texts, numbers, lists and maps with texts for keys can always be written.
 const WRITABLE: &str = "JSON and YAML have a form for each of our values";
 
-fn json(value: &Json) -> String {
+pub fn json(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).expect(WRITABLE) + "\n"
 }
 
-fn yaml(value: &Json) -> String {
+pub fn yaml(value: &impl Serialize) -> String {
     serde_saphyr::to_string_with_options(value, serde_saphyr::ser_options! { prefer_block_scalars: false })
         .expect(WRITABLE)
 }

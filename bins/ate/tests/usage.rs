@@ -42,7 +42,7 @@ macro_rules! of_worlds {
 }
 
 /// Each argument of each command, wrong.
-const WALKS: [Walk<'_>; 23] = [
+const WALKS: [Walk<'_>; 26] = [
     Walk {
         path: &[],
         base: &[("<COMMAND>", "get"), ("<KIND>", "workers")],
@@ -206,6 +206,58 @@ const WALKS: [Walk<'_>; 23] = [
         ],
     },
     Walk {
+        path: &["bench", "run"],
+        base: &[("--template", "demo/counter"), ("--timeout", "1s")],
+        bad: &[
+            ("--mix", "resume", "write KIND=WEIGHT"),
+            (
+                "--mix",
+                "restart=1",
+                "there is no call \"restart\"; want one of create, delete",
+            ),
+            ("--mix", "get=0", "from 1 to 1000000"),
+            ("--mix", "get=1,get=1", "get is given twice"),
+            ("--clients", "0", "1..=10000"),
+            ("--rate", "0", "1..=1000000"),
+            ("--connections", "0", "1..=1000"),
+            ("--for", "10", "10 has no unit; write 10s"),
+            ("--for", "0s", "longer than zero"),
+            ("--count", "0", "0 is not in 1.."),
+            ("--warm-up", "soon", "does not begin with a number"),
+            ("--template", "counter", "default/counter"),
+            ("--actors", "0", "1..=10000000"),
+            ("--running", "many", "invalid digit"),
+            ("--atespace", "A_B", NAMES),
+            ("--prefix", "", "must not be empty"),
+            ("--prefix", "A_", NAMES),
+            (
+                "--prefix",
+                "a-prefix-that-has-forty-one-characters-a-",
+                "no more than 40 characters",
+            ),
+            ("--process", "0", "0 is not in 1.."),
+        ],
+    },
+    Walk {
+        path: &["bench", "node"],
+        base: &[("--pool", "demo/pool"), ("--listen", "unix:/dev/null/no")],
+        bad: &[
+            ("--listen", "localhost", "has no port; write host:port"),
+            ("--pool", "pool", "default/counter"),
+            ("--workers", "0", "1..=1000000"),
+            ("--nodes", "0", "1..=10000"),
+            ("--takes", "5", "5 has no unit; write 5s"),
+        ],
+    },
+    Walk {
+        path: &["bench", "clean"],
+        base: &[],
+        bad: &[
+            ("--atespace", "A_B", NAMES),
+            ("--prefix", "", "must not be empty"),
+        ],
+    },
+    Walk {
         path: &["worker"],
         // What would pass ends at once.
         base: &[
@@ -278,7 +330,7 @@ const WALKS: [Walk<'_>; 23] = [
 ];
 
 /// Lines whose parts are right one by one, and what must be said about them.
-const MISFITS: [(&[&str], &[&str]); 24] = [
+const MISFITS: [(&[&str], &[&str]); 25] = [
     (&[], &["Usage: ate", "create", "completion"]),
     (&["frobnicate"], &["unrecognized subcommand 'frobnicate'"]),
     (&["get"], &["Usage: ate get", "actors", "atespaces", "workers"]),
@@ -350,6 +402,19 @@ const MISFITS: [(&[&str], &[&str]); 24] = [
             "b:1",
         ],
         &["'--join <ADDRESS,...>' cannot be used with '--listen <ADDRESS>'"],
+    ),
+    (
+        &[
+            "bench",
+            "node",
+            "--pool",
+            "a/b",
+            "--workers",
+            "4097",
+            "--nodes",
+            "1",
+        ],
+        &["--nodes 1 for --workers 4097: a node has at most 4096 workers"],
     ),
     (&["sim"], &["Usage: ate sim", "run", "replay", "frontier"]),
     (
@@ -514,6 +579,7 @@ fn completion_scripts_know_every_command() {
             "completion",
             "sim",
             "frontier",
+            "bench",
         ] {
             assert!(script.contains(word), "{shell}: {word}");
         }

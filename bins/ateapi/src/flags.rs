@@ -44,6 +44,10 @@ pub struct Flags {
 
     #[command(flatten)]
     pub security: SecurityFlags,
+    /// Where to answer /metrics, /readyz and /healthz over HTTP: host:port, or unix:/path. Without it nobody is
+    /// told. Whoever reaches it may ask, so other than loopback addresses need --insecure-plaintext
+    #[arg(long, value_name = "ADDRESS", env = "HOLDFAST_METRICS_LISTEN_ADDR")]
+    pub metrics_listen_addr: Option<Address>,
 
     /// Where records are kept: embedded:PATH (a file, made if there is none; one replica) or
     /// redis://[user[:password]@]host:port[,host:port...][/database] (shared by replicas; a server, a master and its
@@ -112,7 +116,13 @@ pub struct Flags {
     #[arg(long, value_name = "DURATION", env = "HOLDFAST_COLLECT_AFTER", default_value = "60s", value_parser = duration::period)]
     pub collect_after: Duration,
 
-    /// Check flags and manifests, print OK and exit. Neither the network nor the store is touched
+    /// A file with settings, under the names of these flags, one to a line: NAME: VALUE. Flags come before the
+    /// environment, and that before the file
+    #[arg(long, value_name = "FILE", env = "HOLDFAST_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Check flags and manifests, print OK and exit. An embedded store that is there is looked
+    /// at. Nothing is written, and nobody is asked over the network
     #[arg(long)]
     check: bool,
 

@@ -14,10 +14,12 @@ mod plan;
 mod redis;
 mod security;
 
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
+use holdfast_configuration::Arguments;
 use holdfast_control::{Config, Directory, Surroundings};
 use holdfast_core::effect::StoreError;
 use holdfast_core::time::Duration;
@@ -34,6 +36,7 @@ use holdfast_runtime::tokio::runtime::Builder;
 use holdfast_store::Store;
 use holdfast_store::embedded::{Embedded, OpenError};
 use holdfast_store::redis::{Config as RedisConfig, Redis};
+use holdfast_telemetry::{Telemetry, http};
 
 use flags::Flags;
 use plan::{DeclaredBy, Plan, StorePlace};
@@ -49,6 +52,8 @@ enum Failure {
     Process(#[from] std::io::Error),
     #[error("--grpc-listen-addr: {0}")]
     Bind(#[from] BindError),
+    #[error("--metrics-listen-addr: {0}")]
+    BindMetrics(BindError),
     #[error("--store: {0}")]
     Open(#[from] OpenError),
     #[error("--store: {0}")]
@@ -70,16 +75,32 @@ pub fn command() -> clap::Command {
 
 /// Does what the command line of this process says.
 pub fn main() -> ExitCode {
-    let flags = Flags::parse();
+    let wrong_input = |told: &dyn Display| {
+        tell(format_args!("error: {told}"));
+        ExitCode::from(WRONG_INPUT)
+    };
+    let arguments = match Arguments::gather(&command(), std::env::args_os(), |name| std::env::var_os(name)) {
+        Ok(arguments) => arguments,
+        Err(error) => return wrong_input(&causes::told(&error)),
+    };
+    let flags = match Flags::try_parse_from(&arguments.all) {
+        Ok(flags) => flags,
+        Err(error) if error.use_stderr() => {
+            tell(arguments.explain(&error.render().to_string()));
+            return ExitCode::from(WRONG_INPUT);
+        }
+        // Help, and the version.
+        Err(error) => error.exit(),
+    };
     let (mode, log_format) = (flags.mode(), flags.log_format);
     let plan = match Plan::new(flags) {
         Ok(plan) => plan,
-        Err(error) => {
-            tell(format_args!("error: {}", causes::told(&error)));
-            return ExitCode::from(WRONG_INPUT);
-        }
+        Err(error) => return wrong_input(&arguments.explain(&causes::told(&error).to_string())),
     };
     if mode == flags::Mode::Check {
+        if let Err(error) = plan.store.check() {
+            return wrong_input(&format_args!("--store: {}", causes::told(&error)));
+        }
         return match answer("OK") {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
@@ -110,6 +131,13 @@ async fn run(plan: Plan) -> Result<(), Failure> {
     if let Some(tls) = plan.tls {
         listener = listener.secured(tls);
     }
+    let telemetry = Telemetry::new(holdfast_control::SERVICE);
+    // From now on, so that whoever starts this can see why it is not ready; and until the end.
+    if let Some(address) = &plan.metrics {
+        let listener = Listener::bind(address).await.map_err(Failure::BindMetrics)?;
+        tracing::info!(address = %listener.address(), "answering /metrics, /readyz and /healthz");
+        holdfast_runtime::tokio::spawn(http::serve(listener, telemetry.clone(), clock.clone()));
+    }
     let store = open(plan.store, clock.clone(), &shutdown).await?;
     let surroundings: Arc<dyn Surroundings> = match plan.declared {
         DeclaredBy::Manifests(watcher) => Arc::new(Directory::new(*watcher)),
@@ -131,7 +159,7 @@ async fn run(plan: Plan) -> Result<(), Failure> {
         clock,
         security: plan.security,
     };
-    Ok(holdfast_control::run(config, shutdown).await?)
+    Ok(holdfast_control::run_observed(config, telemetry, shutdown).await?)
 }
 
 async fn open(

@@ -11,6 +11,7 @@ use holdfast_kubernetes::{Access, AccessError};
 use holdfast_manifests::{ManifestError, Watcher};
 use holdfast_runtime::duration;
 use holdfast_runtime::net::{Address, ServerTls};
+use holdfast_store::embedded::{Embedded, OpenError};
 use holdfast_store::redis::Config;
 
 use crate::flags::Flags;
@@ -23,6 +24,7 @@ pub struct Plan {
     /// What is spoken there, if it is TLS.
     pub tls: Option<Arc<dyn ServerTls>>,
     pub security: Security,
+    pub metrics: Option<Address>,
     pub store: StorePlace,
     pub declared: DeclaredBy,
     pub atelet_port: u16,
@@ -46,11 +48,29 @@ pub enum DeclaredBy {
     Kubernetes(Access),
 }
 
+impl StorePlace {
+    /// Looks at what is there, as far as that can be done without touching it.
+    ///
+    /// # Errors
+    /// If there is a file that is no store of ours.
+    pub fn check(&self) -> Result<(), OpenError> {
+        match self {
+            StorePlace::Embedded(path) => Embedded::check(path),
+            StorePlace::Redis { .. } => Ok(()),
+        }
+    }
+}
+
 /// What is wrong with flags that are well-formed one by one.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     #[error(transparent)]
     Security(#[from] SecurityError),
+    #[error(
+        "--metrics-listen-addr {address}: other hosts can reach this address, and nothing there is encrypted or \
+         authenticated. Listen on 127.0.0.1:9090, or say --insecure-plaintext if you trust everyone on this network"
+    )]
+    MetricsExposed { address: Address },
     #[error("--store {shown}: is neither embedded:PATH nor redis://host:port nor rediss://host:port")]
     StoreKind { shown: String },
     #[error(
@@ -93,10 +113,19 @@ impl Plan {
             .plan(&flags.grpc_listen_addr, flags.insecure_plaintext)?;
         let store = place(flags.store.as_deref(), flags.redis)?;
         let declared = declared_by(flags.manifests, flags.kubeconfig)?;
+        if let Some(address) = flags.metrics_listen_addr.as_ref()
+            && !flags.insecure_plaintext
+            && !address.is_local()
+        {
+            return Err(PlanError::MetricsExposed {
+                address: address.clone(),
+            });
+        }
         Ok(Plan {
             listen: flags.grpc_listen_addr,
             tls: security.tls,
             security: security.security,
+            metrics: flags.metrics_listen_addr,
             store,
             declared,
             atelet_port: flags.atelet_port,

@@ -30,7 +30,7 @@ const BASE: [Good<'_>; 3] = [
     ("--manifests", "manifests"),
 ];
 
-const BAD: [Bad<'_>; 88] = [
+const BAD: [Bad<'_>; 91] = [
     ("--grpc-listen-addr", "", "the address is empty; write host:port"),
     ("--grpc-listen-addr", "localhost", "has no port; write host:port"),
     (
@@ -64,6 +64,13 @@ const BAD: [Bad<'_>; 88] = [
         "--grpc-listen-addr",
         "api.ate-system.svc:443",
         "listen on 127.0.0.1:8443 or unix:/path",
+    ),
+    ("--config", "none.yaml", "No such file"),
+    ("--metrics-listen-addr", "9090", "has no port; write host:port"),
+    (
+        "--metrics-listen-addr",
+        "0.0.0.0:9090",
+        "Listen on 127.0.0.1:9090, or say --insecure-plaintext",
     ),
     ("--store", "", "is neither embedded:PATH nor redis://host:port"),
     (
@@ -601,6 +608,74 @@ fn what_is_right_is_said_to_be_and_nothing_is_made() {
         ("HOLDFAST_GRPC_LISTEN_ADDR", ":443"),
     ];
     assert_eq!(host.run(&["--check"], &from_environment).status.code(), Some(0));
+}
+
+#[test]
+fn a_file_that_is_no_store_is_found_by_looking_and_left_as_it_is() {
+    let host = Host::new();
+    let line = ["--store", "embedded:store", "--manifests", "manifests", "--check"];
+    for (content, expected) in [
+        ("", "--store: store: is empty"),
+        ("not a database", "--store: store: cannot be used as a store"),
+    ] {
+        fs::write(host.dir.path().join("store"), content).unwrap();
+        host.refuses(&line, &[expected]);
+        let after = fs::read_to_string(host.dir.path().join("store")).unwrap();
+        assert_eq!(after, content);
+    }
+}
+
+#[test]
+fn settings_come_from_flags_then_the_environment_then_a_file_and_errors_say_which() {
+    let host = Host::new();
+    let config = |text: &str| fs::write(host.dir.path().join("ateapi.yaml"), text).unwrap();
+    let good = "store: embedded:store # here\nmanifests: manifests\ninsecure-plaintext: false\n";
+    config(good);
+    let line = ["--config", "ateapi.yaml", "--check"];
+    assert_eq!(host.run(&line, &[]).status.code(), Some(0));
+    assert_eq!(
+        host.run(&["--check"], &[("HOLDFAST_CONFIG", "ateapi.yaml")])
+            .status
+            .code(),
+        Some(0)
+    );
+    config(&format!("{good}lease-ttl: 10m\n"));
+    host.refuses(
+        &line,
+        &[
+            "--lease-ttl 10m must not be longer than",
+            "--lease-ttl is from ateapi.yaml:4",
+        ],
+    );
+    assert_eq!(
+        host.run(&line, &[("HOLDFAST_LEASE_TTL", "20s")]).status.code(),
+        Some(0)
+    );
+    assert_eq!(
+        host.run(&[&line[..], &["--lease-ttl", "20s"]].concat(), &[])
+            .status
+            .code(),
+        Some(0)
+    );
+    let output = host.run(&line, &[("HOLDFAST_LEASE_TTL", "soon")]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(
+        said.contains("--lease-ttl is from the environment: HOLDFAST_LEASE_TTL"),
+        "{said}"
+    );
+    // The other name of a store, on the command line, takes the place of the one in the file.
+    let address = ["--redis-cluster-address", "db:1"];
+    config(good);
+    assert_eq!(
+        host.run(&[&line[..], &address].concat(), &[]).status.code(),
+        Some(0)
+    );
+    config(&format!("{good}lease-time: 10s\n"));
+    host.refuses(
+        &line,
+        &["ateapi.yaml:4: there is no setting \"lease-time\"; want one of grpc-listen-addr"],
+    );
 }
 
 #[test]

@@ -12,8 +12,8 @@ use holdfast_core::id::{ActorKey, Incarnation, Name, NodeName, Version, WorkerKe
 use holdfast_core::worker::{Edition, Worker};
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    TableError, WriteTransaction,
+    Builder, Database, DatabaseError, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, Table,
+    TableDefinition, TableError, WriteTransaction,
 };
 
 use super::guard::guarded;
@@ -108,6 +108,40 @@ impl File {
             path: path.into(),
             database: RwLock::new(Some(database)),
         })
+    }
+
+    /// Whether what is at `path`, if anything is, may be opened as a store.
+    pub(super) fn check(path: &Path) -> Result<(), OpenError> {
+        guarded(|| Self::check_trusting(path))
+            .unwrap_or_else(|panic| Err(unusable(path, redb::Error::Corrupted(panic))))
+    }
+
+    fn check_trusting(path: &Path) -> Result<(), OpenError> {
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.len() == 0 => return Err(OpenError::Empty { path: path.into() }),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => {
+                return Err(OpenError::Io {
+                    path: path.into(),
+                    source,
+                });
+            }
+        }
+        let database = match ReadOnlyDatabase::open(path) {
+            Ok(database) => database,
+            Err(DatabaseError::DatabaseAlreadyOpen | DatabaseError::RepairAborted) => return Ok(()),
+            Err(error) => return Err(unusable(path, error)),
+        };
+        match format(&database).map_err(|error| unusable(path, error))? {
+            Some(FORMAT) => Ok(()),
+            Some(found) => Err(OpenError::Newer {
+                path: path.into(),
+                found,
+            }),
+            None if is_empty(&database).map_err(|error| unusable(path, error))? => Ok(()),
+            None => Err(OpenError::Foreign { path: path.into() }),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -508,7 +542,7 @@ fn open(path: &Path) -> Result<Database, OpenError> {
     })
 }
 
-fn format(database: &Database) -> Result<Option<u64>, redb::Error> {
+fn format(database: &impl ReadableDatabase) -> Result<Option<u64>, redb::Error> {
     match database.begin_read()?.open_table(META) {
         Ok(meta) => Ok(meta.get(FORMAT_ROW)?.map(|row| row.value())),
         Err(TableError::TableDoesNotExist(_)) => Ok(None),
@@ -516,7 +550,7 @@ fn format(database: &Database) -> Result<Option<u64>, redb::Error> {
     }
 }
 
-fn is_empty(database: &Database) -> Result<bool, redb::Error> {
+fn is_empty(database: &impl ReadableDatabase) -> Result<bool, redb::Error> {
     Ok(database.begin_read()?.list_tables()?.next().is_none())
 }
 

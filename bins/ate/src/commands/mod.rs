@@ -21,17 +21,18 @@ struct Context {
 
 /// Does what the command line says.
 pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let options = cli.options;
+    let Cli { options, command } = cli;
     let context = || -> Result<Context, Failure> {
-        let security = options.trust.open(&options.endpoint)?;
+        let security = options.trust.clone().open(&options.endpoint)?;
         Ok(Context {
-            client: Client::new(options.endpoint, security, options.timeout),
+            client: Client::new(options.endpoint.clone(), security, options.timeout),
             format: options.output,
         })
     };
-    let done = match cli.command {
+    let done = match command {
         // Nothing of it is asynchronous, and nothing else is waited for meanwhile.
         Command::Sim(sim) => return crate::sim::run(*sim),
+        Command::Bench(bench) => return crate::bench::run(*bench, options).await,
         Command::Dev(dev) => crate::dev::run(*dev).await,
         Command::Worker(worker) => crate::dev::work(worker).await.map_err(Failure::Cluster),
         Command::Create(what) => create::run(what, &context()?).await,
