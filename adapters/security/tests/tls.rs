@@ -72,6 +72,7 @@ impl Rig {
         tokio::spawn(async move {
             serve_behind(
                 gate,
+                None,
                 listener,
                 Routes::new(health),
                 Transport::default(),
