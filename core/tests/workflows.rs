@@ -650,3 +650,52 @@ fn a_workflow_that_has_told_its_verdict_wants_nothing_more() {
     workflow.abandon(late);
     assert_eq!(outputs(&mut workflow), []);
 }
+
+/// "No further effect leaves the workflow": a process that has slept may hear of an answer before it hears of the time.
+#[test]
+fn nothing_leaves_a_workflow_whose_lease_ran_out_while_it_slept() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = c.asleep("a", Some("mem://1"));
+    c.ask(0, Request::Resume(key, Boot::Golden));
+    // Load, Acquire, Promise; then RESUMING is written, and the answer waits.
+    for _ in 0..3 {
+        c.step(0);
+    }
+    let (effect, op) = c.replicas[0].store.pop_front().unwrap();
+    assert_eq!(name_of(&op), "PutActor");
+    let reply = c.store.perform(&op);
+    c.now = c.now.plus(SETTINGS.lease.ttl.saturating_add(SETTINGS.lease.ttl));
+    c.input(0, Input::Stored(effect, Ok(reply)));
+    assert_eq!(c.replicas[0].calls.len(), 0);
+}
+
+#[test]
+fn nothing_is_written_by_a_workflow_whose_lease_ran_out_while_it_slept() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = c.running("a", Some("mem://1"));
+    c.ask(0, Request::Suspend(key));
+    c.run(0);
+    c.now = c.now.plus(SETTINGS.lease.ttl.saturating_add(SETTINGS.lease.ttl));
+    c.answer_unheard(0, Ok(()));
+    let asked: Vec<&str> = c.replicas[0].store.iter().map(|(_, op)| name_of(op)).collect();
+    assert!(!asked.contains(&"PutActor"), "{asked:?}");
+}
+
+/// SUSPENDED is stored, its acknowledgement is lost, and somebody sets a selector before it is written again.
+#[test]
+fn a_commit_whose_answer_was_lost_frees_its_worker_although_a_selector_was_set_meanwhile() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let key = c.running("a", Some("mem://1"));
+    let request = c.ask(0, Request::Suspend(key.clone()));
+    c.run(0);
+    c.answer_unheard(0, Ok(()));
+    c.step_and_lose_the_answer(0);
+    assert_eq!(c.store.actors[&key].status(), Status::Suspended);
+    c.change(&key, &Change::Select(Selector::default()));
+    while !c.is_told(0, request) {
+        c.wake(0);
+        c.run(0);
+    }
+    assert!(c.verdict(0, request).is_ok());
+    assert_eq!(c.store.workers[&worker_key("w1")].hosts, None);
+}

@@ -124,20 +124,9 @@ impl Workflow {
         is_release: bool,
         world: World<'_>,
     ) {
-        let left = self
-            .actor
-            .as_ref()
-            .and_then(|before| before.assignment())
-            .filter(|_| actor.assignment().is_none());
-        self.leaving = left.cloned().map(Box::new);
         self.promised = None;
         self.errand = None;
-        let setback = self
-            .actor
-            .as_deref()
-            .and_then(|before| actor.setback_since(before));
-        self.outputs.extend(setback.map(Box::new).map(Output::Setback));
-        self.actor = Some(actor);
+        self.follow(actor);
         if is_release {
             self.lease.handle(now, lease::Input::Release);
         }
@@ -150,6 +139,18 @@ impl Workflow {
                 self.finish(now, Err(failure));
             }
         }
+    }
+
+    /// What has become of the actor by what this workflow has written: which worker it has left, and what was lost.
+    fn follow(&mut self, stored: Box<Actor>) {
+        let before = self.actor.as_deref();
+        let left = before
+            .and_then(Actor::assignment)
+            .filter(|_| stored.assignment().is_none());
+        let setback = before.and_then(|before| stored.setback_since(before));
+        self.leaving = left.cloned().map(Box::new);
+        self.outputs.extend(setback.map(Box::new).map(Output::Setback));
+        self.actor = Some(stored);
     }
 
     /// Somebody else wrote. Under our claim that is nobody's business of ours: go on from what is
@@ -165,10 +166,12 @@ impl Workflow {
         let is_claimed =
             stored.claim != known.and_then(|known| known.claim) && !stored.is_claimed_by(self.token);
         let is_overtaken = is_another_life || is_claimed;
-        self.actor = Some(stored);
         if is_overtaken {
+            self.actor = Some(stored);
             self.finish(now, Err(Failure::conflict()));
         } else {
+            // A write of ours may be in it whose answer was lost.
+            self.follow(stored);
             self.decide(now, world);
         }
     }

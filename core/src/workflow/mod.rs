@@ -256,6 +256,10 @@ impl Workflow {
         answer: Result<StoreReply, StoreError>,
         world: World<'_>,
     ) {
+        self.expire_lease(now, world);
+        if matches!(self.step, Step::Over) {
+            return;
+        }
         match lane {
             Lane::Renewal => self.lease.handle(
                 now,
@@ -273,6 +277,13 @@ impl Workflow {
         self.heed_lease(now, world);
     }
 
+    /// A process that has slept may hear of an answer before it hears of the time: nothing comes of the one under a lease
+    /// that the other has ended.
+    fn expire_lease(&mut self, now: Instant, world: World<'_>) {
+        self.lease.handle_timeout(now);
+        self.heed_lease(now, world);
+    }
+
     /// Another workflow of this replica has the lease, or has asked for it.
     pub fn excluded(&mut self) {
         self.end(Err(Failure::lease_held()));
@@ -280,6 +291,7 @@ impl Workflow {
 
     /// The node answered.
     pub fn called(&mut self, now: Instant, reply: NodeReply, world: World<'_>) {
+        self.expire_lease(now, world);
         let Step::Call(_, call) = &self.step else { return };
         let call = *call;
         if let Err(failure) = &reply {
@@ -377,8 +389,7 @@ impl Workflow {
         if matches!(self.step, Step::Over) {
             return;
         }
-        self.lease.handle_timeout(now);
-        self.heed_lease(now, world);
+        self.expire_lease(now, world);
         if self.verdict.is_none() && now >= self.deadline {
             self.cancel_call();
             let failure = Failure::deadline(world.settings.workflow.deadline.as_secs());
