@@ -19,7 +19,7 @@ mod steps;
 pub mod work;
 
 use crate::digits::Digits;
-use crate::effect::{NodeFailureKind, NodeReply, NodeRow, Verb};
+use crate::effect::{Fenced, NodeFailureKind, NodeReply, NodeRow, Verb};
 use crate::failure::Code;
 use crate::id::{ActorKey, EffectId, Fence, Name, OpId, PodUid, ReplicaId, RequestId};
 use crate::machine::Machine;
@@ -300,7 +300,16 @@ impl Node {
 
     fn order(&mut self, now: Instant, id: RequestId, order: Order) {
         if let Err(failure) = self.admit(now, &order) {
-            return self.reply(Some(id), Err(failure));
+            let NodeFailureKind::StaleFence {
+                of: Fenced::Worker,
+                highest,
+            } = failure.kind
+            else {
+                return self.reply(Some(id), Err(failure));
+            };
+            // Whoever is told that a promise is over runs the actor elsewhere: no later atelet may let this order in.
+            let shown = Shown::too_late(&order, highest);
+            return self.answer(id, &order.worker, shown, Err(failure));
         }
         let uid = order.worker.clone();
         let op = order.op.unwrap_or_else(|| self.nameless());

@@ -8,7 +8,7 @@
 use super::admission::failure;
 use super::fences::Life;
 use super::{Node, Order, Output, Slot};
-use crate::effect::{NodeFailure, NodeFailureKind, NodeReply};
+use crate::effect::{Fenced, NodeFailure, NodeFailureKind, NodeReply};
 use crate::failure::Code;
 use crate::id::{EffectId, Fence, PodUid, RequestId};
 use crate::node::journal::{Forgotten, Kept};
@@ -28,6 +28,15 @@ pub(super) struct Shown {
 }
 
 impl Shown {
+    /// An order that comes too late for its promise: a refusal rests on this fence of the worker alone.
+    pub(super) fn too_late(order: &Order, highest: Fence) -> Shown {
+        Shown {
+            life: order.life(),
+            actor: Fence(0),
+            worker: highest,
+        }
+    }
+
     pub(super) fn by(order: &Order) -> Shown {
         Shown {
             life: order.life(),
@@ -253,7 +262,12 @@ impl Owed {
             Ok(()) => true,
             Err(failure) => matches!(
                 failure.kind,
-                NodeFailureKind::Crash | NodeFailureKind::SandboxGone
+                NodeFailureKind::Crash
+                    | NodeFailureKind::SandboxGone
+                    | NodeFailureKind::StaleFence {
+                        of: Fenced::Worker,
+                        ..
+                    }
             ),
         }
     }

@@ -406,3 +406,27 @@ fn a_promise_at_the_fence_to_which_a_stop_has_raised_the_worker_is_not_let_in() 
         assert_eq!(seat.refusal(boot), (!is_let_in).then_some(stale), "{promise}");
     }
 }
+
+/// Whoever is told that his promise is over runs the actor elsewhere. So what he is told rests on the disk: the next
+/// atelet does not let in what this one has refused.
+#[test]
+fn that_a_promise_is_over_is_told_when_the_next_atelet_knows_it_too() {
+    let mut seat = Seat::idle();
+    seat.order(|order| {
+        (order.session, order.fence, order.worker_fence) = (1, Fence(11), Fence(30));
+        (order.verb, order.op) = (Verb::Stop, Some(op(2)));
+    });
+    let late = seat.order(|order| {
+        (order.session, order.fence, order.worker_fence) = (1, Fence(12), Fence(25));
+        order.op = Some(op(3));
+    });
+    assert_eq!(seat.reply(late), None, "30 is in memory only");
+    let on_disk: Vec<Fence> = seat.keeps.iter().map(|(_, kept)| kept.entry.highest).collect();
+    assert!(on_disk.iter().any(|highest| *highest >= Fence(30)), "{on_disk:?}");
+    seat.kept();
+    let over = seat.refusal(late);
+    assert!(
+        matches!(over, Some(NodeFailureKind::StaleFence { of: Fenced::Worker, highest }) if highest >= Fence(30)),
+        "{over:?}"
+    );
+}
