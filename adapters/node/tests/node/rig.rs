@@ -398,7 +398,8 @@ impl Actor {
         }
         let credentials = Credentials {
             actor_fence: Some(Fence(self.fence)),
-            worker_fence: Some(Fence(self.fence)),
+            // Promising a worker is one write of its row, and freeing it another.
+            worker_fence: Some(Fence((2 * self.fence).saturating_sub(1))),
             operation: Some(OpId {
                 replica: ReplicaId(1),
                 seq: self.op,
