@@ -151,7 +151,10 @@ pub const ALL: &[Exhibit] = &[
         what: "An actor is deleted whatever has become of it since somebody looked.",
         had_by: "the first version of nearly every delete",
         breaks: &["table", "I3", "I8"],
-        hunt: Hunt::Tuned("ReplicaPauses; one actor, short leases", naps_over_one_actor),
+        hunt: Hunt::Tuned(
+            "ReplicaPauses, StoreSlow; one actor, short leases",
+            late_writes_to_one_actor,
+        ),
         flaw: || Box::new(records::BlindDelete),
     },
     Exhibit {
@@ -562,9 +565,11 @@ fn rush(recipe: &mut Recipe) {
     recipe.wish_every = SECOND;
 }
 
-fn naps_over_one_actor(recipe: &mut Recipe) {
+/// A write that was sent in time and is done when its lease is over.
+fn late_writes_to_one_actor(recipe: &mut Recipe) {
     naps_over_short_leases(recipe);
     recipe.actors = 1;
+    recipe.faults.push(Kind::StoreSlow);
 }
 
 fn partitions_at_the_bound(recipe: &mut Recipe) {
