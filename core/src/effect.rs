@@ -98,18 +98,16 @@ pub enum StoreOp {
     /// Lists all workers. Answer: [`StoreReply::Workers`].
     ListWorkers,
     /// Notes that a node was heard, unless the session that it believes in has lapsed. An older report of
-    /// the same run of atelet changes nothing; what has lapsed stays so. Answer: [`StoreReply::Done`] or
-    /// [`StoreReply::NodeConflict`]. Watchers hear of what was written.
+    /// the same run of atelet changes nothing; what has lapsed stays so. The store counts the versions itself.
+    /// Answer: [`StoreReply::NodeAt`] or [`StoreReply::NodeConflict`]. Watchers hear of what was written.
     PutNode(NodeRow),
-    /// Declares a node's session over if nothing has been heard of the node since this report. Answer:
-    /// [`StoreReply::Done`] or [`StoreReply::NodeConflict`]. Watchers hear of it.
+    /// Declares a node's session over if the row is in this edition: nothing has been heard of the node since.
+    /// Answer: [`StoreReply::Done`] or [`StoreReply::NodeConflict`]. Watchers hear of it.
     LapseNode {
         /// The node.
         name: NodeName,
-        /// The run of atelet that was heard last.
-        incarnation: Name,
-        /// Its last report.
-        sequence: u64,
+        /// The edition that must be stored.
+        expect: NodeEdition,
     },
     /// Lists all nodes. Answer: [`StoreReply::Nodes`].
     ListNodes,
@@ -188,6 +186,8 @@ pub enum StoreReply {
     Nodes(Vec<NodeRow>),
     /// Nothing was written; this is what is stored.
     NodeConflict(Option<NodeRow>),
+    /// The row of a node has this version now.
+    NodeAt(u64),
     /// A page of what deleted actors have left behind, and the token of the next one if there is more.
     Graves {
         /// What they have left.
@@ -243,6 +243,21 @@ pub struct NodeRow {
     pub session: u64,
     /// Every session up to this one has been declared over: what was promised under one may be elsewhere.
     pub lapsed: u64,
+    /// Counts the reports that the store has taken; zero in one that it has not.
+    pub version: u64,
+}
+
+/// What a stored row of a node is told from every other by: the report, and how many the store has taken since it
+/// knows the node. Two runs of atelet have no order, and the report of the earlier one may be written last: the
+/// report alone would not tell that there was another in between.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NodeEdition {
+    /// The run of atelet that was heard last.
+    pub incarnation: Name,
+    /// Its last report.
+    pub sequence: u64,
+    /// The version of the row.
+    pub version: u64,
 }
 
 impl NodeRow {
@@ -258,24 +273,41 @@ impl NodeRow {
     #[must_use]
     pub fn after(stored: Option<&NodeRow>, heard: &NodeRow) -> Option<NodeRow> {
         let Some(stored) = stored else {
-            return Some(heard.clone());
+            return Some(NodeRow {
+                version: 1,
+                ..heard.clone()
+            });
         };
         let lapsed = stored.lapsed.max(heard.lapsed);
         if heard.session > 0 && heard.session <= lapsed {
             return None;
         }
         let is_older = heard.incarnation == stored.incarnation && heard.sequence < stored.sequence;
-        let row = if is_older { stored } else { heard };
+        let (row, version) = if is_older {
+            (stored, stored.version)
+        } else {
+            (heard, stored.version + 1)
+        };
         Some(NodeRow {
             lapsed,
+            version,
             ..row.clone()
         })
     }
 
-    /// The row with its session declared over, if this report was its last.
+    /// What this row is told from every other by.
+    pub fn edition(&self) -> NodeEdition {
+        NodeEdition {
+            incarnation: self.incarnation.clone(),
+            sequence: self.sequence,
+            version: self.version,
+        }
+    }
+
+    /// The row with its session declared over, if this is its edition.
     #[must_use]
-    pub fn lapse(&self, incarnation: &Name, sequence: u64) -> Option<NodeRow> {
-        (self.incarnation == *incarnation && self.sequence == sequence).then(|| NodeRow {
+    pub fn lapse(&self, expect: &NodeEdition) -> Option<NodeRow> {
+        (self.edition() == *expect).then(|| NodeRow {
             lapsed: self.lapsed.max(self.session),
             ..self.clone()
         })

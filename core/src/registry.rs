@@ -16,7 +16,7 @@ use self::repair::{awaits, end_of_promise, is_stray, promised_to, repair};
 use crate::actor::Assignment;
 use crate::attention::Attention;
 use crate::catalog::PoolKey;
-use crate::effect::NodeRow;
+use crate::effect::{NodeEdition, NodeRow};
 use crate::id::{ActorKey, Fence, Incarnation, Name, NodeName, PodUid, WorkerKey};
 use crate::settings::Settings;
 use crate::time::{Instant, mix};
@@ -145,14 +145,12 @@ pub enum Wish {
         /// The worker.
         worker: WorkerKey,
     },
-    /// Declare this node's session over, if this was its last report.
+    /// Declare this node's session over, if nothing has been heard of it since.
     Lapse {
         /// The node.
         node: NodeName,
-        /// The run of atelet.
-        incarnation: Name,
-        /// The report.
-        sequence: u64,
+        /// The edition of its row that must be stored.
+        expect: NodeEdition,
     },
 }
 
@@ -391,8 +389,7 @@ impl Registry {
             };
             self.wishes.push_back(Wish::Lapse {
                 node: name.clone(),
-                incarnation: node.row.incarnation.clone(),
-                sequence: node.row.sequence,
+                expect: node.row.edition(),
             });
             // Until an answer says more.
             let again = now.plus(self.settings.node.heartbeat_every);
@@ -456,33 +453,12 @@ impl Registry {
         self.nodes.get(node).map_or(0, |node| node.row.lapsed)
     }
 
-    /// A node's session has been declared over; nothing had been heard of it since this report.
-    pub fn lapsed(&mut self, now: Instant, node: &NodeName, incarnation: &Name, sequence: u64) {
+    /// A node's session has been declared over, in this edition of its row.
+    pub fn lapsed(&mut self, now: Instant, node: &NodeName, expect: &NodeEdition) {
         if let Some(known) = self.nodes.get(node)
-            && let Some(row) = known.row.lapse(incarnation, sequence)
+            && let Some(row) = known.row.lapse(expect)
         {
             self.heard(now, row);
-        }
-    }
-
-    /// The store has another last report of a node than this one, and so its session was not declared over. One
-    /// before it, in the same run, is the last that was answered: the store has not heard what this replica has, so
-    /// nothing has come of that.
-    pub fn not_lapsed(&mut self, now: Instant, sequence: u64, stored: NodeRow) {
-        let is_unheard = self.nodes.get(&stored.name).is_some_and(|node| {
-            let known = &node.row;
-            known.incarnation == stored.incarnation
-                && known.sequence == sequence
-                && stored.sequence < sequence
-        });
-        if is_unheard {
-            self.wishes.push_back(Wish::Lapse {
-                node: stored.name,
-                incarnation: stored.incarnation,
-                sequence: stored.sequence,
-            });
-        } else {
-            self.heard(now, stored);
         }
     }
 

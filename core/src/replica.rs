@@ -485,17 +485,23 @@ impl Replica {
                 self.tell(now, number, News::Stored(lane, answer));
             }
             Origin::Errand(id, errand, op) => {
-                if let Ok(StoreReply::NodeConflict(Some(stored))) = &answer {
-                    self.registry.heard(now, stored.clone());
+                match (&*op, &answer) {
+                    (_, Ok(StoreReply::NodeConflict(Some(stored)))) => {
+                        self.registry.heard(now, stored.clone());
+                    }
+                    (StoreOp::PutNode(heard), Ok(StoreReply::NodeAt(version))) => {
+                        self.registry.noted(now, heard, *version);
+                    }
+                    _ => {}
                 }
                 match errand.next(&op, answer) {
                     Step::Ask(errand, op) => self.errand(id, errand, op),
                     Step::Tell(verdict) => self.reply(id, verdict),
                 }
             }
-            Origin::Lapse(node, incarnation, sequence) => match answer {
-                Ok(StoreReply::Done) => self.registry.lapsed(now, &node, &incarnation, sequence),
-                Ok(StoreReply::NodeConflict(Some(stored))) => self.registry.not_lapsed(now, sequence, stored),
+            Origin::Lapse(node, expect) => match answer {
+                Ok(StoreReply::Done) => self.registry.lapsed(now, &node, &expect),
+                Ok(StoreReply::NodeConflict(Some(stored))) => self.registry.not_lapsed(now, &expect, stored),
                 // The registry wishes for it again.
                 _ => {}
             },

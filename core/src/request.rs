@@ -210,7 +210,7 @@ impl Errand {
             Err(error) => return Step::Tell(Err(Failure::store(&error))),
         };
         match (self, reply) {
-            (Errand::Heartbeat(replica, grant), StoreReply::Done) => {
+            (Errand::Heartbeat(replica, grant), StoreReply::NodeAt(_)) => {
                 Step::Tell(Ok(Answer::Reported(replica, Answered::Granted(grant))))
             }
             (Errand::Heartbeat(replica, _), StoreReply::NodeConflict(Some(stored))) => {

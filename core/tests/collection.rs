@@ -687,6 +687,7 @@ fn what_is_on_the_disk_of_a_node_that_is_away_waits_and_does_not_hold_up_the_res
             sequence,
             session: 0,
             lapsed: 0,
+            version: 0,
         };
         let workers = Vec::new();
         c.ask(0, Request::Heartbeat(Report { node, workers }));

@@ -557,27 +557,32 @@ fn node(run: &str, sequence: u64, session: u64, lapsed: u64) -> NodeRow {
         sequence,
         session,
         lapsed,
+        version: 0,
+    }
+}
+
+/// This row, as the store has it with such a version.
+fn at(version: u64, row: &NodeRow) -> NodeRow {
+    NodeRow {
+        version,
+        ..row.clone()
     }
 }
 
 #[test]
 fn of_two_reports_of_a_run_the_later_one_counts() {
-    let stored = node("run", 5, 0, 0);
-    assert_eq!(NodeRow::after(None, &stored), Some(stored.clone()));
+    let stored = at(1, &node("run", 5, 0, 0));
+    assert_eq!(NodeRow::after(None, &at(7, &stored)), Some(stored.clone()));
     for (sequence, counts) in [(4, false), (5, true), (6, true)] {
         let heard = NodeRow {
             address: "another".into(),
             ..node("run", sequence, 0, 0)
         };
-        let expected = if counts { &heard } else { &stored };
-        assert_eq!(
-            NodeRow::after(Some(&stored), &heard).as_ref(),
-            Some(expected),
-            "{sequence}"
-        );
+        let expected = if counts { at(2, &heard) } else { stored.clone() };
+        assert_eq!(NodeRow::after(Some(&stored), &heard), Some(expected), "{sequence}");
     }
     let anew = node("another run", 1, 0, 0);
-    assert_eq!(NodeRow::after(Some(&stored), &anew), Some(anew));
+    assert_eq!(NodeRow::after(Some(&stored), &anew), Some(at(2, &anew)));
 }
 
 #[test]
@@ -587,19 +592,19 @@ fn a_session_that_was_declared_over_is_over_for_good() {
         let heard = node("run", 6, session, 0);
         let expected = is_heard.then(|| NodeRow {
             lapsed: 2,
-            ..heard.clone()
+            ..at(1, &heard)
         });
         assert_eq!(NodeRow::after(Some(&stored), &heard), expected, "{session}");
     }
     let knows_more = node("run", 6, 4, 3);
-    assert_eq!(NodeRow::after(Some(&stored), &knows_more), Some(knows_more));
+    assert_eq!(NodeRow::after(Some(&stored), &knows_more), Some(at(1, &knows_more)));
 }
 
 #[test]
 fn a_session_is_declared_over_only_if_nothing_was_heard_since() {
-    let row = node("run", 5, 3, 2);
+    let row = at(8, &node("run", 5, 3, 2));
     assert!(row.has_session());
-    let over = row.lapse(&"run".into(), 5).unwrap();
+    let over = row.lapse(&row.edition()).unwrap();
     assert_eq!(
         over,
         NodeRow {
@@ -608,9 +613,10 @@ fn a_session_is_declared_over_only_if_nothing_was_heard_since() {
         }
     );
     assert!(!over.has_session());
-    assert_eq!(row.lapse(&"run".into(), 4), None);
-    assert_eq!(row.lapse(&"run".into(), 6), None);
-    assert_eq!(row.lapse(&"another run".into(), 5), None);
+    for (run, sequence, version) in [("run", 4, 8), ("run", 6, 8), ("another run", 5, 8), ("run", 5, 9), ("run", 5, 7)] {
+        let other = at(version, &node(run, sequence, 3, 2));
+        assert_eq!(row.lapse(&other.edition()), None, "{run} {sequence} {version}");
+    }
 }
 
 #[test]

@@ -42,6 +42,7 @@ impl Ear {
             sequence: 1,
             session: 0,
             lapsed: 0,
+            version: 0,
         });
         row.sequence += 1;
         row
@@ -667,8 +668,7 @@ fn the_end_of_a_session_is_wished_for_until_an_answer_says_more() {
     ear.is_heard_elsewhere("n1");
     let lapse = |ear: &Ear| Wish::Lapse {
         node: "n1".into(),
-        incarnation: "atelet".into(),
-        sequence: ear.nodes[&NodeName::from("n1")].sequence,
+        expect: ear.nodes[&NodeName::from("n1")].edition(),
     };
     let over = Settings::DEFAULT.session_over_after();
     assert_eq!(ear.pass(over - Duration::from_micros(1)), []);
@@ -676,9 +676,8 @@ fn the_end_of_a_session_is_wished_for_until_an_answer_says_more() {
     let again = Settings::DEFAULT.node.heartbeat_every;
     assert_eq!(ear.pass(again - Duration::from_micros(1)), []);
     assert_eq!(ear.pass(Duration::from_micros(1)), [lapse(&ear)]);
-    let sequence = ear.nodes[&NodeName::from("n1")].sequence;
-    ear.registry
-        .lapsed(ear.now, &"n1".into(), &"atelet".into(), sequence);
+    let expect = ear.nodes[&NodeName::from("n1")].edition();
+    ear.registry.lapsed(ear.now, &"n1".into(), &expect);
     assert_eq!(ear.pass(over * 2), []);
 }
 
@@ -767,21 +766,19 @@ fn a_session_is_declared_over_by_the_last_report_that_the_store_has() {
     let stored = ear.next("n1").clone();
     ear.reports("n1", &[]);
     let heard = stored.sequence + 1;
-    let mut wishes = |asked, sequence, run: &str| {
-        let (name, incarnation) = ("n1".into(), run.into());
-        let stored = NodeRow {
-            sequence,
-            incarnation,
-            name,
-            ..stored.clone()
-        };
-        ear.registry.not_lapsed(ear.now, asked, stored);
+    let row = |sequence, run: &str| NodeRow {
+        sequence,
+        incarnation: run.into(),
+        ..stored.clone()
+    };
+    let mut wishes = |asked, sequence, run| {
+        let expect = row(asked, "atelet").edition();
+        ear.registry.not_lapsed(ear.now, &expect, row(sequence, run));
         ear.wishes()
     };
     let lapse = Wish::Lapse {
         node: "n1".into(),
-        incarnation: "atelet".into(),
-        sequence: heard - 1,
+        expect: row(heard - 1, "atelet").edition(),
     };
     assert_eq!(wishes(heard, heard - 1, "atelet"), [lapse]);
     assert_eq!(

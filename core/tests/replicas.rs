@@ -271,6 +271,7 @@ fn a_node_that_has_not_been_heard_is_called_when_it_is() {
         sequence: 1,
         session: 0,
         lapsed: 0,
+        version: 0,
     };
     let fence = worker.hosts.as_ref().unwrap().fence.0;
     let said = Sighting {

@@ -102,6 +102,7 @@ fn an_actor_on_a_silent_node_stays_until_somebody_wants_it() {
         sequence: 1,
         session: 1,
         lapsed: 0,
+        version: 0,
     };
     let free = Sighting {
         node: "other".into(),
@@ -303,6 +304,7 @@ impl Seat {
             sequence: 0,
             session: 0,
             lapsed: 0,
+            version: 0,
         };
         let mut seat = Seat {
             node: Node::new(row, Settings::DEFAULT),

@@ -322,6 +322,7 @@ pub fn node_row(feed: &mut Feed<'_>) -> NodeRow {
         sequence: feed.number(),
         session: session(feed),
         lapsed: session(feed),
+        version: 0,
     }
 }
 

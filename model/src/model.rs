@@ -174,6 +174,7 @@ impl Model {
             sequence: 0,
             session: 0,
             lapsed: 0,
+            version: 0,
         };
         self.pools.atelets.part(Atelet {
             machine: Some(Node::new(row, self.scope.settings)),

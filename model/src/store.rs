@@ -99,18 +99,14 @@ impl Store {
             StoreOp::PutNode(heard) => {
                 let stored = self.nodes.get(&heard.name);
                 return match NodeRow::after(stored, heard) {
-                    Some(row) => self.put_node(row),
+                    Some(row) => (StoreReply::NodeAt(row.version), self.put_node(row)),
                     None => (StoreReply::NodeConflict(stored.cloned()), None),
                 };
             }
-            StoreOp::LapseNode {
-                name,
-                incarnation,
-                sequence,
-            } => {
+            StoreOp::LapseNode { name, expect } => {
                 let stored = self.nodes.get(name);
-                return match stored.and_then(|row| row.lapse(incarnation, *sequence)) {
-                    Some(row) => self.put_node(row),
+                return match stored.and_then(|row| row.lapse(expect)) {
+                    Some(row) => (StoreReply::Done, self.put_node(row)),
                     None => (StoreReply::NodeConflict(stored.cloned()), None),
                 };
             }
@@ -161,9 +157,9 @@ impl Store {
         self.leases.values().any(|token| token.replica == replica)
     }
 
-    fn put_node(&mut self, row: NodeRow) -> (StoreReply, Option<StoreEvent>) {
+    fn put_node(&mut self, row: NodeRow) -> Option<StoreEvent> {
         self.nodes.insert(row.name.clone(), row.clone());
-        (StoreReply::Done, Some(StoreEvent::Node(row)))
+        Some(StoreEvent::Node(row))
     }
 
     fn actor(&self, key: &ActorKey) -> Option<Box<Actor>> {

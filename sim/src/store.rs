@@ -96,16 +96,11 @@ impl Store {
             StoreOp::ListWorkers => StoreReply::Workers(self.workers.values().cloned().collect()),
             StoreOp::PutNode(heard) => {
                 let row = NodeRow::after(self.nodes.get(&heard.name), heard);
-                return self.put_node(&heard.name, row);
+                return self.put_node(&heard.name, row, |row| StoreReply::NodeAt(row.version));
             }
-            StoreOp::LapseNode {
-                name,
-                incarnation,
-                sequence,
-            } => {
-                let stored = self.nodes.get(name);
-                let row = stored.and_then(|stored| stored.lapse(incarnation, *sequence));
-                return self.put_node(name, row);
+            StoreOp::LapseNode { name, expect } => {
+                let row = self.nodes.get(name).and_then(|stored| stored.lapse(expect));
+                return self.put_node(name, row, |_| StoreReply::Done);
             }
             StoreOp::ListNodes => StoreReply::Nodes(self.nodes.values().cloned().collect()),
             StoreOp::CreateAtespace(name) => {
@@ -221,11 +216,16 @@ impl Store {
         )
     }
 
-    fn put_node(&mut self, name: &NodeName, row: Option<NodeRow>) -> (StoreReply, Option<StoreEvent>) {
+    fn put_node(
+        &mut self,
+        name: &NodeName,
+        row: Option<NodeRow>,
+        reply: impl Fn(&NodeRow) -> StoreReply,
+    ) -> (StoreReply, Option<StoreEvent>) {
         match row {
             Some(row) => {
                 self.nodes.insert(name.clone(), row.clone());
-                (StoreReply::Done, Some(StoreEvent::Node(row)))
+                (reply(&row), Some(StoreEvent::Node(row)))
             }
             None => (StoreReply::NodeConflict(self.nodes.get(name).cloned()), None),
         }

@@ -302,6 +302,7 @@ impl Fleet {
                 sequence: self.sequence,
                 session: 0,
                 lapsed: 0,
+                version: 0,
             },
             workers,
         };

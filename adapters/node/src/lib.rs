@@ -210,6 +210,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
         sequence: 0,
         session: 0,
         lapsed: 0,
+        version: 0,
     };
     tracing::info!(node = %row.name, address = %listener.address(), advertised = %row.address, "serving");
     let (machine, settled) = settling::Settling::new(Node::new(row, config.settings));

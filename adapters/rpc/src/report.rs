@@ -91,6 +91,7 @@ pub fn from_message(message: HeartbeatRequest) -> Result<Report, Status> {
         sequence: message.sequence,
         session: message.session,
         lapsed: message.lapsed,
+        version: 0,
     };
     let mut workers = Vec::with_capacity(message.workers.len());
     let (mut keys, mut uids) = (BTreeSet::new(), BTreeSet::new());
@@ -270,6 +271,7 @@ mod tests {
                 sequence: 3,
                 session: 5,
                 lapsed: 4,
+                version: 0,
             },
             workers: vec![
                 sighting("w1", None),

@@ -96,6 +96,7 @@ macro_rules! conformance_suite {
             a_node_is_as_it_was_heard_last
             an_older_report_of_a_node_changes_nothing
             a_session_is_declared_over_only_if_the_report_was_the_last
+            a_session_is_not_declared_over_by_a_report_that_was_written_twice
             what_has_lapsed_stays_so
             of_a_report_and_its_lapse_one_comes_first
             an_atespace_is_created_once
@@ -152,6 +153,14 @@ async fn ask(store: &Arc<dyn Store>, op: StoreOp) -> StoreReply {
 async fn done(store: &Arc<dyn Store>, op: StoreOp) {
     let shown = format!("{op:?}");
     assert_eq!(ask(store, op).await, StoreReply::Done, "{shown}");
+}
+
+/// Notes this report of a node; the row that is stored then.
+async fn heard(store: &Arc<dyn Store>, row: NodeRow) -> NodeRow {
+    match ask(store, StoreOp::PutNode(row.clone())).await {
+        StoreReply::NodeAt(version) => NodeRow { version, ..row },
+        other => panic!("{row:?}: {other:?}"),
+    }
 }
 
 fn key(name: &str) -> ActorKey {
@@ -269,5 +278,6 @@ fn node(name: &str, sequence: u64) -> NodeRow {
         sequence,
         session: 1,
         lapsed: 0,
+        version: 0,
     }
 }

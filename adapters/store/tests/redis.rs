@@ -247,8 +247,10 @@ async fn a_server_that_was_away_is_used_again_and_watchers_list_again() {
         sequence: 1,
         session: 1,
         lapsed: 0,
+        version: 0,
     };
     store.execute(StoreOp::PutNode(row.clone())).await.unwrap();
+    let row = NodeRow { version: 1, ..row };
     assert_eq!(heard(&mut watch).await, Some(StoreEvent::Node(row)));
 }
 

@@ -99,6 +99,7 @@ impl Node {
                     sequence: 0,
                     session: 0,
                     lapsed: 0,
+                    version: 0,
                 },
             },
         }
@@ -191,7 +192,8 @@ impl Store {
                 self.leases.remove(&key);
                 StoreReply::Done
             }
-            StoreOp::RenewLease { .. } | StoreOp::PutNode(_) | StoreOp::PutSession { .. } => StoreReply::Done,
+            StoreOp::RenewLease { .. } | StoreOp::PutSession { .. } => StoreReply::Done,
+            StoreOp::PutNode(row) => StoreReply::NodeAt(row.sequence),
             StoreOp::GetWorker(key) => StoreReply::Worker(self.workers.get(&key).cloned().map(Box::new)),
             StoreOp::PutWorker { expect, worker } => {
                 assert_eq!(self.workers.get(&worker.key).map(Worker::edition), expect);

@@ -371,6 +371,7 @@ mod tests {
             sequence: 0,
             session: 0,
             lapsed: 0,
+            version: 0,
         };
         let mut node = Node::new(row, Settings::DEFAULT);
         let described = Described {

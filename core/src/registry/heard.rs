@@ -1,8 +1,8 @@
 //! What nodes say of themselves and of their workers, and what is made of it.
 
-use super::{Entry, Node, Registry, Report, Seen, Shortcut, Sighting};
+use super::{Entry, Node, Registry, Report, Seen, Shortcut, Sighting, Wish};
 use crate::actor::Assignment;
-use crate::effect::NodeRow;
+use crate::effect::{NodeEdition, NodeRow};
 use crate::id::{NodeName, WorkerKey};
 use crate::registry::free::FreeLists;
 use crate::time::Instant;
@@ -53,15 +53,27 @@ impl Registry {
         let had_session = node.row.has_session();
         let before = (node.row.session, node.row.lapsed);
         let lapsed = node.row.lapsed.max(row.lapsed);
-        let is_known = node.row.incarnation == row.incarnation && node.row.sequence >= row.sequence;
+        let is_same_run = node.row.incarnation == row.incarnation;
+        let is_known = is_same_run && node.row.sequence >= row.sequence;
+        // A report that the store has not taken yet comes without a version.
+        let is_written = row.version > node.row.version;
+        let version = match is_same_run {
+            true => node.row.version.max(row.version),
+            false if row.version == 0 => node.row.version,
+            false => row.version,
+        };
         // What is known already is no sign of life.
         if !is_known || is_new {
             node.row = row;
             self.silence
                 .set(name.clone(), Some(now.plus(self.settings.node.stale_silence())));
+            self.heard_last = Some(name.clone());
+        }
+        node.row.version = version;
+        // Of what the store took before this it may have had something else in between, which was answered.
+        if !is_known || is_new || is_written {
             let over = now.plus(self.settings.session_over_after());
             self.sessions.set(name.clone(), Some(over));
-            self.heard_last = Some(name.clone());
         }
         node.row.lapsed = lapsed;
         node.is_settled.0 &= before == (node.row.session, node.row.lapsed);
@@ -71,6 +83,38 @@ impl Registry {
         let is_revived = (!is_known || is_new) && core::mem::take(&mut node.is_stale);
         if is_revived || had_session != node.row.has_session() {
             self.review_node(&name);
+        }
+    }
+
+    /// The store has taken what a node reported to this replica.
+    pub fn noted(&mut self, now: Instant, heard: &NodeRow, version: u64) {
+        let known = self.nodes.get(&heard.name).map(|node| node.row.clone());
+        if let Some(known) = known.filter(|known| known.incarnation == heard.incarnation) {
+            self.alive(now, NodeRow { version, ..known });
+        }
+    }
+
+    /// The store has another edition of a node's row than this one, and so its session was not declared over. An
+    /// earlier report in the version that is known is the last that was answered: the store has not heard what this
+    /// replica has, so nothing has come of that.
+    pub fn not_lapsed(&mut self, now: Instant, expect: &NodeEdition, stored: NodeRow) {
+        let Some(node) = self.nodes.get_mut(&stored.name) else {
+            return self.heard(now, stored);
+        };
+        let is_same_run = stored.incarnation == expect.incarnation && node.row.edition() == *expect;
+        if is_same_run && stored.version == expect.version && stored.sequence < expect.sequence {
+            self.wishes.push_back(Wish::Lapse {
+                expect: stored.edition(),
+                node: stored.name,
+            });
+        } else if is_same_run && stored.version < expect.version {
+            // The store has lost what it had, and nobody knows what it answered meanwhile.
+            node.row.version = stored.version;
+            node.row.sequence = stored.sequence;
+            let over = now.plus(self.settings.session_over_after());
+            self.sessions.set(stored.name, Some(over));
+        } else {
+            self.heard(now, stored);
         }
     }
 

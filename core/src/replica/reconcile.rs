@@ -127,18 +127,9 @@ impl Replica {
                 }
                 // Whoever leaves is told nothing any more: silence means nothing.
                 Wish::Lapse { .. } if self.phase == Phase::Leaving => {}
-                Wish::Lapse {
-                    node,
-                    incarnation,
-                    sequence,
-                } => {
-                    let origin = Origin::Lapse(node.clone(), incarnation.clone(), sequence);
-                    let op = StoreOp::LapseNode {
-                        name: node,
-                        incarnation,
-                        sequence,
-                    };
-                    self.store(origin, op);
+                Wish::Lapse { node, expect } => {
+                    let origin = Origin::Lapse(node.clone(), expect.clone());
+                    self.store(origin, StoreOp::LapseNode { name: node, expect });
                 }
                 Wish::Drain { actor } => {
                     if self.attendant(&actor).is_none() {

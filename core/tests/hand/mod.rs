@@ -346,6 +346,7 @@ impl Cluster {
             sequence: self.sequence,
             session: self.session,
             lapsed: self.session.saturating_sub(1),
+            version: 0,
         };
         self.ask(index, Request::Heartbeat(Report { node, workers }));
         self.run(index);
@@ -454,18 +455,15 @@ impl Store {
             StoreOp::ListWorkers => StoreReply::Workers(self.workers.values().cloned().collect()),
             StoreOp::PutNode(heard) => match NodeRow::after(self.nodes.get(&heard.name), heard) {
                 Some(row) => {
+                    let version = row.version;
                     self.nodes.insert(row.name.clone(), row);
-                    StoreReply::Done
+                    StoreReply::NodeAt(version)
                 }
                 None => StoreReply::NodeConflict(self.nodes.get(&heard.name).cloned()),
             },
-            StoreOp::LapseNode {
-                name,
-                incarnation,
-                sequence,
-            } => {
+            StoreOp::LapseNode { name, expect } => {
                 let stored = self.nodes.get(name);
-                match stored.and_then(|row| row.lapse(incarnation, *sequence)) {
+                match stored.and_then(|row| row.lapse(expect)) {
                     Some(row) => {
                         self.nodes.insert(name.clone(), row);
                         StoreReply::Done

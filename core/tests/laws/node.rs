@@ -36,6 +36,7 @@ impl crate::history::Subject for Subject {
             sequence: 0,
             session: 0,
             lapsed: 0,
+            version: 0,
         };
         Node::new(row, *settings)
     }

@@ -260,5 +260,6 @@ pub fn node_row(node: u8, sequence: u64) -> NodeRow {
         sequence,
         session: 0,
         lapsed: 0,
+        version: 0,
     }
 }

@@ -324,6 +324,7 @@ impl Around {
             sequence: self.sequence,
             session: 0,
             lapsed: 0,
+            version: 0,
         }
     }
 

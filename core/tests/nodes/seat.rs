@@ -63,6 +63,7 @@ impl Seat {
             sequence: 0,
             session: 0,
             lapsed: 0,
+            version: 0,
         };
         let mut seat = Seat {
             node: Node::new(row, settings),

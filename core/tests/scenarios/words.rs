@@ -397,5 +397,6 @@ pub fn node_row(name: &NodeName, address: &str) -> NodeRow {
         sequence: 1,
         session: 0,
         lapsed: 0,
+        version: 0,
     }
 }

@@ -99,16 +99,11 @@ impl Store {
             StoreOp::ListWorkers => StoreReply::Workers(self.workers.values().cloned().collect()),
             StoreOp::PutNode(heard) => {
                 let row = NodeRow::after(self.nodes.get(&heard.name), heard);
-                self.replace_node(&heard.name, row, news)
+                self.replace_node(&heard.name, row, |row| StoreReply::NodeAt(row.version), news)
             }
-            StoreOp::LapseNode {
-                name,
-                incarnation,
-                sequence,
-            } => {
-                let stored = self.nodes.get(name);
-                let row = stored.and_then(|row| row.lapse(incarnation, *sequence));
-                self.replace_node(name, row, news)
+            StoreOp::LapseNode { name, expect } => {
+                let row = self.nodes.get(name).and_then(|row| row.lapse(expect));
+                self.replace_node(name, row, |_| StoreReply::Done, news)
             }
             StoreOp::ListNodes => StoreReply::Nodes(self.nodes.values().cloned().collect()),
             StoreOp::CreateAtespace(name) if self.atespaces.insert(name.clone()) => StoreReply::Done,
@@ -155,14 +150,16 @@ impl Store {
         &mut self,
         name: &NodeName,
         row: Option<NodeRow>,
+        reply: impl Fn(&NodeRow) -> StoreReply,
         news: &mut Vec<StoreEvent>,
     ) -> StoreReply {
         let Some(row) = row else {
             return StoreReply::NodeConflict(self.nodes.get(name).cloned());
         };
+        let reply = reply(&row);
         self.nodes.insert(name.clone(), row.clone());
         news.push(StoreEvent::Node(row));
-        StoreReply::Done
+        reply
     }
 
     fn actor(&self, key: &ActorKey) -> Option<Box<Actor>> {

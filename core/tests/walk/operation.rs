@@ -481,6 +481,7 @@ fn node() -> Node {
         sequence: 0,
         session: 0,
         lapsed: 0,
+        version: 0,
     };
     Node::new(row, Settings::DEFAULT)
 }

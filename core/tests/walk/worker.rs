@@ -77,6 +77,7 @@ fn is_dropped(row: &Worker) -> bool {
             sequence,
             session: 1,
             lapsed: 0,
+            version: 0,
         };
         registry.reported(Instant::from_micros(sequence), Report { node, workers });
     }

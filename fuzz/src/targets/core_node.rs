@@ -61,6 +61,7 @@ impl Scene {
             sequence: 0,
             session: 0,
             lapsed: 0,
+            version: 0,
         };
         let mut scene = Scene {
             node: Node::new(row, forgetful()),

@@ -208,16 +208,11 @@ impl Scene {
             StoreOp::ListNodes => StoreReply::Nodes(self.nodes.values().cloned().collect()),
             StoreOp::PutNode(heard) => {
                 let row = NodeRow::after(self.nodes.get(&heard.name), &heard);
-                self.replace_node(&heard.name, row)
+                self.replace_node(&heard.name, row, |row| StoreReply::NodeAt(row.version))
             }
-            StoreOp::LapseNode {
-                name,
-                incarnation,
-                sequence,
-            } => {
-                let stored = self.nodes.get(&name);
-                let row = stored.and_then(|row| row.lapse(&incarnation, sequence));
-                self.replace_node(&name, row)
+            StoreOp::LapseNode { name, expect } => {
+                let row = self.nodes.get(&name).and_then(|row| row.lapse(&expect));
+                self.replace_node(&name, row, |_| StoreReply::Done)
             }
             StoreOp::ListActors { .. } => StoreReply::Actors {
                 actors: self.actors.values().cloned().collect(),
@@ -242,11 +237,17 @@ impl Scene {
         self.tell(Input::Stored(effect, Ok(reply)));
     }
 
-    fn replace_node(&mut self, name: &NodeName, row: Option<NodeRow>) -> StoreReply {
+    fn replace_node(
+        &mut self,
+        name: &NodeName,
+        row: Option<NodeRow>,
+        reply: impl Fn(&NodeRow) -> StoreReply,
+    ) -> StoreReply {
         match row {
             Some(row) => {
+                let reply = reply(&row);
                 self.nodes.insert(name.clone(), row);
-                StoreReply::Done
+                reply
             }
             None => StoreReply::NodeConflict(self.nodes.get(name).cloned()),
         }

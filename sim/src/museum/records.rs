@@ -267,8 +267,7 @@ impl Flaw for LapsedUnheard {
         let row = rows.into_iter().find(|row| row.name == *name)?;
         Some(StoreOp::LapseNode {
             name: name.clone(),
-            incarnation: row.incarnation,
-            sequence: row.sequence,
+            expect: row.edition(),
         })
     }
 }

@@ -42,6 +42,7 @@ impl World {
             sequence: 0,
             session: 0,
             lapsed: 0,
+            version: 0,
         };
         host.atelet = Some(Node::new(row, settings));
         host.wake = None;

@@ -6,7 +6,7 @@ use holdfast_core::effect::{NodeRow, StoreEvent, StoreOp, StoreReply};
 use holdfast_core::id::{Version, WorkerKey};
 use holdfast_core::worker::Edition;
 
-use super::{Subject, actor, ask, done, key, node, put, put_worker, worker};
+use super::{Subject, actor, ask, done, heard, key, node, put, put_worker, worker};
 use crate::{Store, Watch};
 
 /// A watch that has been told that from now on it hears everything.
@@ -45,11 +45,11 @@ pub async fn a_watch_begins_with_resync_and_then_tells_everything(subject: &impl
     done(&peer, put_worker(None, &worker("pod-1", 1))).await;
     done(&store, put(None, &actor(&key("a")))).await;
     done(&store, put_worker(Some(1), &worker("pod-1", 2))).await;
-    done(&peer, StoreOp::PutNode(node("n1", 1))).await;
+    let row = heard(&peer, node("n1", 1)).await;
     done(&peer, delete("pod-1", 2)).await;
     assert_eq!(next(&mut watch).await, written("pod-1", 1));
     assert_eq!(next(&mut watch).await, written("pod-1", 2));
-    assert_eq!(next(&mut watch).await, StoreEvent::Node(node("n1", 1)));
+    assert_eq!(next(&mut watch).await, StoreEvent::Node(row));
     assert_eq!(
         next(&mut watch).await,
         StoreEvent::WorkerGone(WorkerKey::new("ns", "pool", "pod-1"))
@@ -90,20 +90,19 @@ pub async fn a_write_that_conflicts_is_not_told(subject: &impl Subject) {
 pub async fn a_watch_tells_of_a_session_that_is_declared_over(subject: &impl Subject) {
     let (store, peer) = (subject.store(), subject.peer());
     let mut watch = watching(&store).await;
-    let lapse = |sequence| StoreOp::LapseNode {
-        name: "n1".into(),
-        incarnation: "run".into(),
-        sequence,
+    let lapse = |row: &NodeRow| StoreOp::LapseNode {
+        name: row.name.clone(),
+        expect: row.edition(),
     };
-    done(&peer, StoreOp::PutNode(node("n1", 2))).await;
+    let last = heard(&peer, node("n1", 2)).await;
     assert_eq!(
-        ask(&peer, lapse(1)).await,
-        StoreReply::NodeConflict(Some(node("n1", 2)))
+        ask(&peer, lapse(&node("n1", 1))).await,
+        StoreReply::NodeConflict(Some(last.clone()))
     );
-    done(&peer, lapse(2)).await;
+    done(&peer, lapse(&last)).await;
     let over = NodeRow {
         lapsed: 1,
-        ..node("n1", 2)
+        ..last.clone()
     };
     assert_eq!(
         ask(&store, StoreOp::PutNode(node("n1", 3))).await,
@@ -113,8 +112,8 @@ pub async fn a_watch_tells_of_a_session_that_is_declared_over(subject: &impl Sub
         session: 2,
         ..node("n1", 4)
     };
-    done(&store, StoreOp::PutNode(next_session.clone())).await;
-    assert_eq!(next(&mut watch).await, StoreEvent::Node(node("n1", 2)));
+    let next_session = heard(&store, next_session).await;
+    assert_eq!(next(&mut watch).await, StoreEvent::Node(last));
     assert_eq!(next(&mut watch).await, StoreEvent::Node(over));
     let told = NodeRow {
         lapsed: 1,
@@ -143,10 +142,10 @@ pub async fn a_watch_that_falls_behind_is_told_to_list_again(subject: &impl Subj
     let store = subject.store();
     let mut slow = watching(&store).await;
     let mut quick = watching(&store).await;
-    let last = node("n1", 1500);
-    for sequence in 1..=last.sequence {
-        done(&store, StoreOp::PutNode(node("n1", sequence))).await;
-        while next(&mut quick).await != StoreEvent::Node(node("n1", sequence)) {}
+    let mut last = node("n1", 0);
+    for sequence in 1..=1500 {
+        last = heard(&store, node("n1", sequence)).await;
+        while next(&mut quick).await != StoreEvent::Node(last.clone()) {}
     }
     assert_eq!(slow.next().await, Some(StoreEvent::Resync));
     while next(&mut slow).await != StoreEvent::Node(last.clone()) {}

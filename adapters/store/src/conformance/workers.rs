@@ -5,7 +5,7 @@ use holdfast_core::effect::{NodeRow, StoreOp, StoreReply};
 use holdfast_core::id::{ActorKey, Fence, Incarnation, Version};
 use holdfast_core::worker::{Duty, Edition, Hosted, Worker};
 
-use super::{Subject, ask, done, node, put_worker, worker};
+use super::{Subject, ask, done, heard, node, put_worker, worker};
 
 /// As actors are.
 pub async fn a_worker_is_written_only_at_the_expected_version(subject: &impl Subject) {
@@ -152,14 +152,14 @@ pub async fn a_node_is_as_it_was_heard_last(subject: &impl Subject) {
     let store = subject.store();
     assert_eq!(ask(&store, StoreOp::ListNodes).await, StoreReply::Nodes(vec![]));
     for row in [node("n1", 1), node("n2", 1), node("n1", 2)] {
-        done(&store, StoreOp::PutNode(row)).await;
+        heard(&store, row).await;
     }
     let restarted = NodeRow {
         incarnation: "another run".into(),
         ..node("n2", 0)
     };
-    done(&store, StoreOp::PutNode(restarted.clone())).await;
-    assert_eq!(nodes(subject).await, vec![node("n1", 2), restarted]);
+    heard(&store, restarted.clone()).await;
+    assert_eq!(nodes(subject).await, vec![at(2, node("n1", 2)), at(2, restarted)]);
 }
 
 /// Reports of one run of atelet may overtake each other; what they know of lapsed sessions is kept.
@@ -170,44 +170,49 @@ pub async fn an_older_report_of_a_node_changes_nothing(subject: &impl Subject) {
         session: 10,
         ..node("n1", 10)
     };
-    done(&store, StoreOp::PutNode(newest.clone())).await;
+    let newest = heard(&store, newest).await;
     let older = NodeRow {
         session: 10,
         ..node("n1", 9)
     };
-    done(&peer, StoreOp::PutNode(older.clone())).await;
+    assert_eq!(heard(&peer, older.clone()).await.version, newest.version);
     assert_eq!(nodes(subject).await, vec![newest.clone()]);
 
     let knowing = NodeRow { lapsed: 9, ..older };
-    done(&peer, StoreOp::PutNode(knowing)).await;
+    heard(&peer, knowing).await;
     assert_eq!(nodes(subject).await, vec![NodeRow { lapsed: 9, ..newest }]);
 
     // A floating-point number has no room for these.
     for sequence in [u64::MAX, u64::MAX - 1] {
-        done(&store, StoreOp::PutNode(node("n2", sequence))).await;
+        heard(&store, node("n2", sequence)).await;
     }
-    assert_eq!(nodes(subject).await[1], node("n2", u64::MAX));
+    assert_eq!(nodes(subject).await[1], at(1, node("n2", u64::MAX)));
 }
 
 /// Whoever declares it over has heard nothing newer.
 pub async fn a_session_is_declared_over_only_if_the_report_was_the_last(subject: &impl Subject) {
     let (store, peer) = (subject.store(), subject.peer());
     assert_eq!(
-        ask(&store, lapse("n1", "run", 1)).await,
+        ask(&store, lapse(&at(1, node("n1", 1)))).await,
         StoreReply::NodeConflict(None)
     );
-    done(&store, StoreOp::PutNode(node("n1", 2))).await;
-    for late in [lapse("n1", "run", 1), lapse("n1", "another run", 2)] {
+    let last = heard(&store, node("n1", 2)).await;
+    let other = |run: &str, sequence, version| NodeRow {
+        incarnation: run.into(),
+        ..at(version, node("n1", sequence))
+    };
+    for (run, sequence, version) in [("run", 1, 1), ("another run", 2, 1), ("run", 2, 0), ("run", 2, 2)] {
+        let late = lapse(&other(run, sequence, version));
         assert_eq!(
             ask(&peer, late).await,
-            StoreReply::NodeConflict(Some(node("n1", 2)))
+            StoreReply::NodeConflict(Some(last.clone()))
         );
     }
     for _ in 0..2 {
-        done(&peer, lapse("n1", "run", 2)).await;
+        done(&peer, lapse(&last)).await;
         let over = NodeRow {
             lapsed: 1,
-            ..node("n1", 2)
+            ..last.clone()
         };
         assert_eq!(nodes(subject).await, vec![over]);
     }
@@ -216,12 +221,9 @@ pub async fn a_session_is_declared_over_only_if_the_report_was_the_last(subject:
 /// Also to a run of atelet that knows nothing of it, and to one that keeps its sandboxes running.
 pub async fn what_has_lapsed_stays_so(subject: &impl Subject) {
     let (store, peer) = (subject.store(), subject.peer());
-    done(&store, StoreOp::PutNode(node("n1", 1))).await;
-    done(&store, lapse("n1", "run", 1)).await;
-    let over = NodeRow {
-        lapsed: 1,
-        ..node("n1", 1)
-    };
+    let last = heard(&store, node("n1", 1)).await;
+    done(&store, lapse(&last)).await;
+    let over = NodeRow { lapsed: 1, ..last };
     let restarted = NodeRow {
         incarnation: "another run".into(),
         ..node("n1", 1)
@@ -234,13 +236,13 @@ pub async fn what_has_lapsed_stays_so(subject: &impl Subject) {
     }
     assert_eq!(nodes(subject).await, vec![over]);
     for (session, sequence) in [(2, 2), (0, 3)] {
-        let heard = NodeRow {
+        let next = NodeRow {
             session,
             sequence,
             ..restarted.clone()
         };
-        done(&peer, StoreOp::PutNode(heard.clone())).await;
-        assert_eq!(nodes(subject).await, vec![NodeRow { lapsed: 1, ..heard }]);
+        let next = heard(&peer, next).await;
+        assert_eq!(nodes(subject).await, vec![NodeRow { lapsed: 1, ..next }]);
     }
 }
 
@@ -249,23 +251,44 @@ pub async fn of_a_report_and_its_lapse_one_comes_first(subject: &impl Subject) {
     let (store, peer) = (subject.store(), subject.peer());
     for round in 1..=32 {
         let name = format!("n{round}");
-        done(&store, StoreOp::PutNode(node(&name, 1))).await;
-        let (lapsed, heard) = futures_util::future::join(
-            ask(&store, lapse(&name, "run", 1)),
+        let last = heard(&store, node(&name, 1)).await;
+        let (lapsed, noted) = futures_util::future::join(
+            ask(&store, lapse(&last)),
             ask(&peer, StoreOp::PutNode(node(&name, 2))),
         )
         .await;
         let is_over = lapsed == StoreReply::Done;
-        assert_eq!(is_over, heard != StoreReply::Done, "{lapsed:?} and {heard:?}");
+        assert_eq!(is_over, noted != StoreReply::NodeAt(2), "{lapsed:?} and {noted:?}");
     }
 }
 
-fn lapse(name: &str, incarnation: &str, sequence: u64) -> StoreOp {
+/// The report of an earlier run of atelet that is written late is the last one then, as it was before: what tells the
+/// two rows from each other is that the store has taken another report in between.
+pub async fn a_session_is_not_declared_over_by_a_report_that_was_written_twice(subject: &impl Subject) {
+    let (store, peer) = (subject.store(), subject.peer());
+    let first = heard(&store, node("n1", 7)).await;
+    let restarted = NodeRow {
+        incarnation: "another run".into(),
+        ..node("n1", 1)
+    };
+    heard(&peer, restarted).await;
+    let late = heard(&store, node("n1", 7)).await;
+    assert_eq!(
+        ask(&peer, lapse(&first)).await,
+        StoreReply::NodeConflict(Some(late.clone()))
+    );
+    done(&peer, lapse(&late)).await;
+}
+
+fn lapse(last: &NodeRow) -> StoreOp {
     StoreOp::LapseNode {
-        name: name.into(),
-        incarnation: incarnation.into(),
-        sequence,
+        name: last.name.clone(),
+        expect: last.edition(),
     }
+}
+
+fn at(version: u64, row: NodeRow) -> NodeRow {
+    NodeRow { version, ..row }
 }
 
 /// All nodes, by name, as the other replica sees them.

@@ -402,16 +402,12 @@ impl<'a> Tables<'a> {
             StoreOp::PutNode(heard) => {
                 let stored = node(&self.nodes, &heard.name)?;
                 let row = NodeRow::after(stored.as_ref(), heard);
-                self.replace_node(stored, row)
+                self.replace_node(stored, row, |row| StoreReply::NodeAt(row.version))
             }
-            StoreOp::LapseNode {
-                name,
-                incarnation,
-                sequence,
-            } => {
+            StoreOp::LapseNode { name, expect } => {
                 let stored = node(&self.nodes, name)?;
-                let row = stored.as_ref().and_then(|row| row.lapse(incarnation, *sequence));
-                self.replace_node(stored, row)
+                let row = stored.as_ref().and_then(|row| row.lapse(expect));
+                self.replace_node(stored, row, |_| StoreReply::Done)
             }
             StoreOp::CreateAtespace(name) => {
                 if self.atespaces.get(name.as_str())?.is_some() {
@@ -439,13 +435,18 @@ impl<'a> Tables<'a> {
     }
 
     /// Stores a node's row, if there is one to be stored.
-    fn replace_node(&mut self, stored: Option<NodeRow>, row: Option<NodeRow>) -> Result<Done, Fault> {
+    fn replace_node(
+        &mut self,
+        stored: Option<NodeRow>,
+        row: Option<NodeRow>,
+        reply: impl Fn(&NodeRow) -> StoreReply,
+    ) -> Result<Done, Fault> {
         let Some(row) = row else {
             return Ok((StoreReply::NodeConflict(stored), vec![]));
         };
         self.nodes
             .insert(row.name.as_str(), record::encode_node(&row).as_bytes())?;
-        Ok((StoreReply::Done, vec![Then::Tell(StoreEvent::Node(row))]))
+        Ok((reply(&row), vec![Then::Tell(StoreEvent::Node(row))]))
     }
 
     /// What is stored, if its version is not the expected one.

@@ -180,6 +180,8 @@ pub(super) struct NodeJson {
     session: Int,
     #[serde(default, skip_serializing_if = "Int::is_zero")]
     lapsed: Int,
+    #[serde(default, skip_serializing_if = "Int::is_zero")]
+    version: Int,
     holdfast: NodeExtra,
 }
 
@@ -204,6 +206,7 @@ impl From<&NodeRow> for NodeJson {
             sequence: Int(row.sequence),
             session: Int(row.session),
             lapsed: Int(row.lapsed),
+            version: Int(row.version),
             holdfast: NodeExtra { v: VERSION },
         }
     }
@@ -218,6 +221,7 @@ impl From<NodeJson> for NodeRow {
             sequence: json.sequence.0,
             session: json.session.0,
             lapsed: json.lapsed.0,
+            version: json.version.0,
         }
     }
 }

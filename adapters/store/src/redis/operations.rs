@@ -131,17 +131,15 @@ impl Operations<'_> {
                 let call = self.scripts.put_node.call().key(key::node(&row.name));
                 let call = call.arg(record::encode_node(&row));
                 let announce = |origin: &str| vec![node_changes(origin)];
-                replaced(&row.name, self.run(&call, Lasts::Yes, &announce).await?)
+                let at = |version| StoreReply::NodeAt(version);
+                replaced(&row.name, self.run(&call, Lasts::Yes, &announce).await?, at)
             }
-            StoreOp::LapseNode {
-                name,
-                incarnation,
-                sequence,
-            } => {
+            StoreOp::LapseNode { name, expect } => {
                 let call = self.scripts.lapse_node.call().key(key::node(&name));
-                let call = call.arg(incarnation.as_str()).arg(sequence.to_string());
+                let call = call.arg(expect.incarnation.as_str());
+                let call = call.arg(expect.sequence.to_string()).arg(expect.version.to_string());
                 let announce = |origin: &str| vec![node_changes(origin)];
-                replaced(&name, self.run(&call, Lasts::Yes, &announce).await?)
+                replaced(&name, self.run(&call, Lasts::Yes, &announce).await?, |_| StoreReply::Done)
             }
             StoreOp::ListNodes => self.list_nodes().await,
             StoreOp::CreateAtespace(name) => {
@@ -453,11 +451,16 @@ fn conflict(outcome: Value) -> Result<Option<Option<Vec<u8>>>, Fault> {
     }
 }
 
-/// The answer of a conditional write of a node's row.
-fn replaced(name: &NodeName, outcome: Value) -> Result<StoreReply, Fault> {
-    let Some(stored) = conflict(outcome)? else {
-        return Ok(StoreReply::Done);
-    };
+/// The answer of a conditional write of a node's row, which tells the version that was written.
+fn replaced(
+    name: &NodeName,
+    outcome: Value,
+    reply: impl Fn(u64) -> StoreReply,
+) -> Result<StoreReply, Fault> {
+    if let Value::Int(version @ 0..) = outcome {
+        return Ok(reply(version.unsigned_abs()));
+    }
+    let stored = conflict(outcome)?.flatten();
     let stored = stored
         .map(|record| record::decode_node(name, &record))
         .transpose()?;

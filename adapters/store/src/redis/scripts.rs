@@ -121,7 +121,8 @@ return 1
 
 /// `node(record)`: the fields of a node's record, its counts as plain decimal text; `nil` if it is no such
 /// record of a format that we know. `less(a, b)`: whether one count is below another. (A number of Lua has
-/// no room for 64 bits.) `write(record, channel)`: stores the record and tells it, and answers 1.
+/// no room for 64 bits, but for a version, which counts from one.) `write(row, channel)`: stores the row as its
+/// record and tells it, and answers its version.
 const NODE: &str = r#"
 local function less(a, b)
   if #a ~= #b then return #a < #b end
@@ -131,7 +132,7 @@ local function node(record)
   local parsed, fields = pcall(cjson.decode, record)
   if not parsed or type(fields) ~= 'table' then return nil end
   if type(fields.holdfast) ~= 'table' or fields.holdfast.v ~= 1 then return nil end
-  for _, name in ipairs({'sequence', 'session', 'lapsed'}) do
+  for _, name in ipairs({'sequence', 'session', 'lapsed', 'version'}) do
     local count = fields[name] or '0'
     if type(count) == 'number' then count = string.format('%.0f', count) end
     count = type(count) == 'string' and string.match(count, '^0*(%d+)$')
@@ -140,39 +141,42 @@ local function node(record)
   end
   return fields
 end
-local function write(record, channel)
+local function write(row, channel)
+  local record = cjson.encode(row)
   redis.call('SET', KEYS[1], record)
   redis.call('PUBLISH', channel, record)
-  return 1
+  return tonumber(row.version)
 end
 "#;
 
-/// `NodeRow::after`. `KEYS`: node. `ARGV`: record, channel. Answers 1, or what is stored.
+/// `NodeRow::after`. `KEYS`: node. `ARGV`: record, channel. Answers the version of the row, or what is stored.
 const PUT_NODE: &str = r#"
-local stored = redis.call('GET', KEYS[1])
-if not stored then return write(ARGV[1], ARGV[2]) end
-local known, row, record = node(stored), node(ARGV[1]), ARGV[1]
-if not known or not row then return stored end
-local lapsed = row.lapsed
-if less(lapsed, known.lapsed) then lapsed = known.lapsed end
-if row.session ~= '0' and not less(lapsed, row.session) then return stored end
-if row.incarnation == known.incarnation and less(row.sequence, known.sequence) then
-  row, record = known, stored
-end
-if row.lapsed ~= lapsed then
+local stored, row = redis.call('GET', KEYS[1]), node(ARGV[1])
+local known = stored and node(stored)
+if not row or (stored and not known) then return stored end
+row.version = '1'
+if known then
+  local lapsed = row.lapsed
+  if less(lapsed, known.lapsed) then lapsed = known.lapsed end
+  if row.session ~= '0' and not less(lapsed, row.session) then return stored end
+  if row.incarnation == known.incarnation and less(row.sequence, known.sequence) then
+    row = known
+  else
+    row.version = string.format('%.0f', tonumber(known.version) + 1)
+  end
   row.lapsed = lapsed
-  record = cjson.encode(row)
 end
-return write(record, ARGV[2])
+return write(row, ARGV[2])
 "#;
 
-/// `NodeRow::lapse`. `KEYS`: node. `ARGV`: incarnation, sequence, channel. Answers 1, or what is stored.
+/// `NodeRow::lapse`. `KEYS`: node. `ARGV`: incarnation, sequence, version, channel. Answers the version of the row,
+/// or what is stored.
 const LAPSE_NODE: &str = r#"
 local stored = redis.call('GET', KEYS[1])
 local row = stored and node(stored)
-if not row or row.incarnation ~= ARGV[1] or row.sequence ~= ARGV[2] then return stored end
+if not row or row.incarnation ~= ARGV[1] or row.sequence ~= ARGV[2] or row.version ~= ARGV[3] then return stored end
 if less(row.lapsed, row.session) then row.lapsed = row.session end
-return write(cjson.encode(row), ARGV[3])
+return write(row, ARGV[4])
 "#;
 
 /// A script, and what it has to say to the server: its hash, or itself if the server has not got it yet.

@@ -289,15 +289,16 @@ pub fn worker() -> impl Strategy<Value = Worker> {
 
 /// Any node.
 pub fn node() -> impl Strategy<Value = NodeRow> {
-    let counts = (any::<u64>(), any::<u64>(), any::<u64>());
-    (part(), name(), name(), counts).prop_map(|(name, address, incarnation, (sequence, session, lapsed))| {
-        NodeRow {
+    let counts = any::<[u64; 4]>();
+    (part(), name(), name(), counts).prop_map(
+        |(name, address, incarnation, [sequence, session, lapsed, version])| NodeRow {
             name,
             address,
             incarnation,
             sequence,
             session,
             lapsed,
-        }
-    })
+            version,
+        },
+    )
 }
