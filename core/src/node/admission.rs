@@ -62,8 +62,9 @@ impl Node {
                 }
                 // Whoever compares this worker's report with its row takes the promise to be over.
                 let is_used_up = order.worker_fence == slot.entry.highest && slot.entry.hosted.is_none();
-                if order.worker_fence > Fence(0) && is_used_up {
-                    return Err(stale(Fenced::Worker, slot.entry.highest, &order.worker));
+                let is_void = order.worker_fence <= slot.entry.voided;
+                if order.worker_fence > Fence(0) && (is_used_up || is_void) {
+                    return Err(stale(Fenced::Worker, slot.entry.past(), &order.worker));
                 }
                 if slot.is_silent {
                     let message = format!("worker {} does not answer", order.worker);

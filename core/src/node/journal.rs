@@ -12,6 +12,8 @@ use alloc::vec::Vec;
 pub struct Entry {
     /// The highest fence seen of the worker.
     pub highest: Fence,
+    /// No boot is let in under a promise up to this one, whoever is hosted.
+    pub voided: Fence,
     /// The actor it hosts.
     pub hosted: Option<Hosted>,
     /// The operation under way, without its workload (which may hold secrets).
@@ -133,18 +135,27 @@ impl Entry {
     /// Nothing is hosted any more, and the promise under which it was is used up. What was found here
     /// and is not known was under no promise.
     pub(super) fn vacate(&mut self) {
-        if let Some(hosted) = self.hosted.take()
-            && hosted.incarnation != Incarnation(0)
-        {
-            self.void(self.highest);
-        }
+        let promise = match self.hosted.take() {
+            Some(hosted) if hosted.incarnation != Incarnation(0) => self.highest,
+            _ => self.voided,
+        };
+        self.void(promise);
     }
 
     /// This promise of the worker is over: an order under it that is still on its way must not bring
-    /// the actor back behind everybody's back.
+    /// the actor back behind everybody's back. Whoever is hosted under an earlier one stays in the hands of its owner.
     pub(super) fn void(&mut self, promise: Fence) {
-        if promise > Fence(0) {
-            self.highest = self.highest.max(promise.next());
+        self.voided = self.voided.max(promise);
+        if self.hosted.is_none() {
+            self.highest = self.past();
+        }
+    }
+
+    /// What is said here of every promise below this fence is final.
+    pub(super) fn past(&self) -> Fence {
+        match self.voided {
+            Fence(0) => self.highest,
+            voided => self.highest.max(voided.next()),
         }
     }
 

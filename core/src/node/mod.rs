@@ -19,7 +19,7 @@ mod steps;
 pub mod work;
 
 use crate::digits::Digits;
-use crate::effect::{Fenced, NodeFailureKind, NodeReply, NodeRow, Verb};
+use crate::effect::{NodeFailureKind, NodeReply, NodeRow, Verb};
 use crate::failure::Code;
 use crate::id::{ActorKey, EffectId, Fence, Name, OpId, PodUid, ReplicaId, RequestId};
 use crate::machine::Machine;
@@ -199,6 +199,8 @@ struct Slot {
     is_touched: bool,
     /// The highest fence of it that the disk has.
     kept: Fence,
+    /// The highest promise of it that the disk knows to be void.
+    kept_void: Fence,
     /// The checkpoint that was refused last, because it could not be noted.
     refused: Option<OpId>,
 }
@@ -289,6 +291,7 @@ impl Node {
                 uid,
                 Slot {
                     kept: entry.highest,
+                    kept_void: entry.voided,
                     entry,
                     is_awaited,
                     ..Slot::default()
@@ -300,16 +303,7 @@ impl Node {
 
     fn order(&mut self, now: Instant, id: RequestId, order: Order) {
         if let Err(failure) = self.admit(now, &order) {
-            let NodeFailureKind::StaleFence {
-                of: Fenced::Worker,
-                highest,
-            } = failure.kind
-            else {
-                return self.reply(Some(id), Err(failure));
-            };
-            // Whoever is told that a promise is over runs the actor elsewhere: no later atelet may let this order in.
-            let shown = Shown::too_late(&order, highest);
-            return self.answer(id, &order.worker, shown, Err(failure));
+            return self.turn_away(Some(id), &order, failure);
         }
         let uid = order.worker.clone();
         let op = order.op.unwrap_or_else(|| self.nameless());
@@ -370,7 +364,7 @@ impl Node {
         if order.verb == Verb::Stop && hosts_other {
             // It is not there; what was promised to it here is taken back all the same.
             slot.entry.void(order.worker_fence);
-            let shown = Shown::after_stop(&order);
+            let shown = Shown::voiding(&order);
             return self.recall(caller, &order, shown, Ok(()));
         }
         // A boot whose sandbox is alive has happened; only its answer was lost (S04).
@@ -400,7 +394,7 @@ impl Node {
             } else {
                 failure(Code::Aborted, message, NodeFailureKind::Busy)
             };
-            return self.reply(caller, Err(refusal));
+            return self.turn_away(caller, &order, refusal);
         }
         self.befall(&uid, Event::order(&order.verb), |node| {
             node.supersede(now, &uid);

@@ -25,35 +25,35 @@ pub(super) struct Shown {
     life: Life,
     actor: Fence,
     worker: Fence,
+    /// The promise that is void by the answer.
+    voided: Fence,
 }
 
 impl Shown {
-    /// An order that comes too late for its promise: a refusal rests on this fence of the worker alone.
-    pub(super) fn too_late(order: &Order, highest: Fence) -> Shown {
-        Shown {
-            life: order.life(),
-            actor: Fence(0),
-            worker: highest,
-        }
-    }
-
     pub(super) fn by(order: &Order) -> Shown {
         Shown {
             life: order.life(),
             actor: order.fence,
             worker: order.worker_fence,
+            voided: Fence(0),
         }
     }
 
-    /// What is promised to whoever has an actor stopped: that no order under its promise is let in.
-    pub(super) fn after_stop(order: &Order) -> Shown {
-        let worker = match order.worker_fence {
-            Fence(0) => Fence(0),
-            promise => promise.next(),
-        };
+    /// What is promised to whoever has an actor stopped: that no order under its promise brings it back.
+    pub(super) fn voiding(order: &Order) -> Shown {
         Shown {
-            worker,
+            voided: order.worker_fence,
             ..Shown::by(order)
+        }
+    }
+
+    /// What a refusal rests on: not on what the order has shown, but on these fences of the worker.
+    fn refused(order: &Order, worker: Fence, voided: Fence) -> Shown {
+        Shown {
+            life: order.life(),
+            actor: Fence(0),
+            worker,
+            voided,
         }
     }
 }
@@ -63,6 +63,7 @@ impl Shown {
 pub(super) struct Keep {
     worker: PodUid,
     highest: Fence,
+    voided: Fence,
     fence: Option<(Life, Fence)>,
 }
 
@@ -96,6 +97,29 @@ impl Node {
             in_use.insert(order.life());
             self.fences.forget(most, &in_use);
         }
+    }
+
+    /// Refuses an order. Whoever is told that its promise is over, or that the worker has somebody else, runs the actor
+    /// elsewhere: this order is not let in when it comes once more, and by no later atelet.
+    pub(super) fn turn_away(&mut self, caller: Option<RequestId>, order: &Order, refusal: NodeFailure) {
+        let promise = order.worker_fence;
+        let Some(slot) = self.slots.get_mut(&order.worker) else {
+            return self.reply(caller, Err(refusal));
+        };
+        let shown = match refusal.kind {
+            NodeFailureKind::Occupied => {
+                slot.entry.void(promise);
+                Shown::refused(order, Fence(0), promise)
+            }
+            NodeFailureKind::StaleFence {
+                of: Fenced::Worker, ..
+            } if slot.entry.highest >= promise => Shown::refused(order, slot.entry.highest, Fence(0)),
+            NodeFailureKind::StaleFence {
+                of: Fenced::Worker, ..
+            } => Shown::refused(order, Fence(0), promise),
+            _ => return self.reply(caller, Err(refusal)),
+        };
+        self.recall(caller, order, shown, Err(refusal));
     }
 
     /// An operation that a later owner has joined goes on under his fences, as far as the disk has them: a step under
@@ -181,6 +205,7 @@ impl Node {
         let keep = Keep {
             worker: uid.clone(),
             highest: entry.highest,
+            voided: entry.voided,
             fence: fence.clone(),
         };
         let kept = Kept {
@@ -205,6 +230,7 @@ impl Node {
         if result.is_ok() {
             if let Some(slot) = self.slots.get_mut(&keep.worker) {
                 slot.kept = slot.kept.max(keep.highest);
+                slot.kept_void = slot.kept_void.max(keep.voided);
             }
             if let Some((life, fence)) = keep.fence {
                 self.fences.on_disk(&life, fence);
@@ -239,9 +265,11 @@ impl Node {
     }
 
     fn is_kept(&self, owed: &Owed) -> bool {
-        let worker = self.slots.get(&owed.worker).map(|slot| slot.kept);
+        let slot = self.slots.get(&owed.worker);
+        let (worker, voided) = slot.map(|slot| (slot.kept, slot.kept_void)).unwrap_or_default();
         self.fences.is_kept(&owed.shown.life, owed.shown.actor)
-            && worker.unwrap_or_default() >= owed.shown.worker
+            && worker >= owed.shown.worker
+            && (voided >= owed.shown.voided || worker > owed.shown.voided)
     }
 
     /// Whether the disk has been given what this answer waits for.
@@ -249,7 +277,10 @@ impl Node {
         let has = |keep: &&Keep| {
             let fence = keep.fence.as_ref().filter(|(life, _)| *life == owed.shown.life);
             let of_actor = fence.map_or(Fence(0), |(_, fence)| *fence);
-            keep.worker == owed.worker && keep.highest >= owed.shown.worker && of_actor >= owed.shown.actor
+            keep.worker == owed.worker
+                && keep.highest >= owed.shown.worker
+                && (keep.voided >= owed.shown.voided || keep.highest > owed.shown.voided)
+                && of_actor >= owed.shown.actor
         };
         self.keeps.values().any(|keep| has(&keep))
     }
@@ -264,6 +295,7 @@ impl Owed {
                 failure.kind,
                 NodeFailureKind::Crash
                     | NodeFailureKind::SandboxGone
+                    | NodeFailureKind::Occupied
                     | NodeFailureKind::StaleFence {
                         of: Fenced::Worker,
                         ..

@@ -1,6 +1,6 @@
 //! What an answer promises is on disk before it is given, and a disk that takes nothing hides no loss.
 
-use crate::hand::worker_key;
+use crate::hand::{actor_key, worker_key};
 use crate::seat::*;
 use holdfast_core::effect::*;
 use holdfast_core::id::*;
@@ -429,4 +429,95 @@ fn that_a_promise_is_over_is_told_when_the_next_atelet_knows_it_too() {
         matches!(over, Some(NodeFailureKind::StaleFence { of: Fenced::Worker, highest }) if highest >= Fence(30)),
         "{over:?}"
     );
+}
+
+/// An order to boot actor b under a promise of the worker.
+fn boots_b(seat: &mut Seat, promise: u64) -> RequestId {
+    seat.order(|order| {
+        (order.actor, order.op) = (actor_key("b"), Some(op(100 + promise)));
+        (order.session, order.fence, order.worker_fence) = (1, Fence(20), Fence(promise));
+    })
+}
+
+/// I2: whoever is told that the worker has somebody else runs the actor elsewhere, and takes no promise back. When the
+/// worker is free, the order must not bring the actor there, because it comes once more: to this atelet or to the next.
+/// Whoever is there meanwhile stays in the hands of its owner.
+#[test]
+fn an_order_that_was_refused_because_the_worker_was_occupied_is_not_let_in_when_it_comes_once_more() {
+    for is_restarted in [false, true] {
+        let mut seat = Seat::running();
+        seat.kept();
+        let refused = boots_b(&mut seat, 9);
+        assert_eq!(seat.reply(refused), None, "the disk does not know it yet");
+        let on_disk = seat.keeps.last().map(|(_, kept)| kept.entry.clone());
+        seat.kept();
+        assert_eq!(seat.refusal(refused), Some(NodeFailureKind::Occupied));
+        if is_restarted {
+            seat = Seat::restarted("next", on_disk, &[("a", 10)]);
+            seat.describe(Some(("a", 1, Sandbox::Running)));
+            seat.answered(grant());
+        }
+        let past = seat.report().map(|(highest, _)| highest);
+        assert_eq!(past, Some(Fence(10)), "the promise is over, and that is reported");
+        let repeated = boots_b(&mut seat, 9);
+        seat.kept();
+        let over = NodeFailureKind::StaleFence {
+            of: Fenced::Worker,
+            highest: Fence(10),
+        };
+        assert_eq!(seat.refusal(repeated), Some(over), "{is_restarted}");
+
+        let sleep = seat.order(|order| (order.verb, order.op) = (checkpoint(), Some(op(2))));
+        seat.finish();
+        assert_eq!(seat.reply(sleep), Some(Ok(())), "under the promise from before");
+        let repeated = boots_b(&mut seat, 9);
+        seat.kept();
+        assert_eq!(seat.refusal(repeated), Some(over), "{is_restarted}");
+        assert_eq!(seat.working(), [] as [&Work; 0]);
+        seat.describe(None);
+        let promised_anew = boots_b(&mut seat, 11);
+        seat.finish();
+        assert_eq!(seat.reply(promised_anew), Some(Ok(())));
+    }
+}
+
+#[test]
+fn that_a_worker_is_occupied_is_not_told_if_the_disk_cannot_remember_it() {
+    let mut seat = Seat::running();
+    seat.kept();
+    let refused = boots_b(&mut seat, 9);
+    seat.refuse();
+    assert_eq!(seat.refusal(refused), Some(NodeFailureKind::Busy));
+}
+
+/// Its owner runs the actor elsewhere, whatever the silent ateom does.
+#[test]
+fn an_order_to_a_worker_that_was_silent_is_not_let_in_when_the_worker_is_heard_again() {
+    let mut seat = Seat::idle();
+    seat.input(Input::WorkerSilent("uid".into(), described(None)));
+    let refused = boots_b(&mut seat, 9);
+    seat.kept();
+    assert_eq!(seat.refusal(refused), Some(NodeFailureKind::Occupied));
+    seat.describe(None);
+    let repeated = boots_b(&mut seat, 9);
+    seat.kept();
+    let kind = seat.refusal(repeated);
+    assert!(matches!(kind, Some(NodeFailureKind::StaleFence { .. })), "{kind:?}");
+}
+
+/// As above, if an order from before what runs there is let in first: it raises the fence of the worker.
+#[test]
+fn an_order_from_before_what_runs_there_is_not_let_in_when_that_has_left() {
+    let mut seat = Seat::running();
+    let late = |seat: &mut Seat| {
+        let late = seat.order(|order| (order.session, order.worker_fence, order.op) = (1, Fence(6), Some(op(7))));
+        seat.kept();
+        seat.refusal(late)
+    };
+    assert_eq!(late(&mut seat), Some(NodeFailureKind::Occupied));
+    seat.describe(None);
+    seat.kept();
+    assert_eq!(seat.hosts(), None);
+    let kind = late(&mut seat);
+    assert!(matches!(kind, Some(NodeFailureKind::StaleFence { .. })), "{kind:?}");
 }

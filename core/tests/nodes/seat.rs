@@ -329,6 +329,7 @@ pub fn grant() -> Answered {
 pub fn entry(sandbox: Sandbox) -> Entry {
     Entry {
         highest: Fence(5),
+        voided: Fence(0),
         hosted: Some(Hosted {
             actor: actor_key("a"),
             incarnation: Incarnation(7),

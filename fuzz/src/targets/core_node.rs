@@ -446,6 +446,7 @@ fn described(feed: &mut Feed<'_>) -> Described {
 fn entry(feed: &mut Feed<'_>) -> Entry {
     Entry {
         highest: feed.count(),
+        voided: feed.count(),
         hosted: world::maybe(feed, |feed| Hosted {
             actor: world::actor_key(feed),
             incarnation: Incarnation(feed.number() % 2),

@@ -43,6 +43,9 @@ pub(super) fn decode_actor(key: &str) -> Result<(ActorKey, Incarnation), EntryEr
 #[serde(rename_all = "camelCase")]
 struct EntryJson {
     highest: u64,
+    /// Zero in older journals.
+    #[serde(default)]
+    voided: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hosted: Option<HostedJson>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,6 +166,7 @@ impl From<&Entry> for EntryJson {
     fn from(entry: &Entry) -> Self {
         Self {
             highest: entry.highest.0,
+            voided: entry.voided.0,
             hosted: entry.hosted.as_ref().map(HostedJson::from),
             current: entry.current.as_ref().map(PendingJson::from),
             last: entry.last.as_ref().map(DoneJson::from),
@@ -176,6 +180,7 @@ impl TryFrom<EntryJson> for Entry {
     fn try_from(json: EntryJson) -> Result<Self, EntryError> {
         Ok(Self {
             highest: Fence::try_from(json.highest)?,
+            voided: Fence::try_from(json.voided)?,
             hosted: json.hosted.map(Hosted::try_from).transpose()?,
             current: json.current.map(Pending::try_from).transpose()?,
             last: json.last.map(Done::try_from).transpose()?,

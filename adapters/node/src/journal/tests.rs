@@ -81,6 +81,7 @@ fn kept(worker: &str, verb: Verb, sandbox: Sandbox, result: Result<(), NodeFailu
         worker: worker.into(),
         entry: Entry {
             highest: Fence(7),
+            voided: Fence(9),
             hosted: Some(Hosted {
                 actor: actor.clone(),
                 incarnation: Incarnation(3),
@@ -232,6 +233,7 @@ fn a_fence_that_nobody_can_have_counted_up_to_is_a_row_that_cannot_be_read() {
                     "kind":{"staleActorFence":9223372036854775808}}}}"#;
     for (slot, fence) in [
         (r#"{"highest":9223372036854775808}"#, 1),
+        (r#"{"highest":1,"voided":9223372036854775808}"#, 1),
         (stale, 1),
         (r#"{"highest":1}"#, Fence::MAX.0 + 1),
     ] {
