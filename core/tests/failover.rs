@@ -169,7 +169,11 @@ fn a_session_that_another_run_of_atelet_was_granted_is_not_declared_over_by_a_re
     assert_eq!(c.store.nodes[&node].lapsed, 0);
     c.ask(0, Request::Resume(key, Boot::Golden));
     c.run(0);
-    assert_eq!(c.replicas[0].calls.front().map(|(_, call)| &call.node), None, "elsewhere");
+    assert_eq!(
+        c.replicas[0].calls.front().map(|(_, call)| &call.node),
+        None,
+        "elsewhere"
+    );
 
     // Nothing more is heard, and then it is over.
     others_report(&mut c, 16..=40);

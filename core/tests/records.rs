@@ -579,7 +579,11 @@ fn of_two_reports_of_a_run_the_later_one_counts() {
             ..node("run", sequence, 0, 0)
         };
         let expected = if counts { at(2, &heard) } else { stored.clone() };
-        assert_eq!(NodeRow::after(Some(&stored), &heard), Some(expected), "{sequence}");
+        assert_eq!(
+            NodeRow::after(Some(&stored), &heard),
+            Some(expected),
+            "{sequence}"
+        );
     }
     let anew = node("another run", 1, 0, 0);
     assert_eq!(NodeRow::after(Some(&stored), &anew), Some(at(2, &anew)));
@@ -597,7 +601,10 @@ fn a_session_that_was_declared_over_is_over_for_good() {
         assert_eq!(NodeRow::after(Some(&stored), &heard), expected, "{session}");
     }
     let knows_more = node("run", 6, 4, 3);
-    assert_eq!(NodeRow::after(Some(&stored), &knows_more), Some(at(1, &knows_more)));
+    assert_eq!(
+        NodeRow::after(Some(&stored), &knows_more),
+        Some(at(1, &knows_more))
+    );
 }
 
 #[test]
@@ -613,7 +620,13 @@ fn a_session_is_declared_over_only_if_nothing_was_heard_since() {
         }
     );
     assert!(!over.has_session());
-    for (run, sequence, version) in [("run", 4, 8), ("run", 6, 8), ("another run", 5, 8), ("run", 5, 9), ("run", 5, 7)] {
+    for (run, sequence, version) in [
+        ("run", 4, 8),
+        ("run", 6, 8),
+        ("another run", 5, 8),
+        ("run", 5, 9),
+        ("run", 5, 7),
+    ] {
         let other = at(version, &node(run, sequence, 3, 2));
         assert_eq!(row.lapse(&other.edition()), None, "{run} {sequence} {version}");
     }

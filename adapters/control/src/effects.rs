@@ -73,7 +73,8 @@ impl Effects<Watched> for ReplicaEffects {
         match output {
             // Every replica derives it for itself; one that is stored is a node's own.
             Output::Store(effect, StoreOp::PutNode(row)) if row.incarnation.as_str() == DERIVED => {
-                self.inbox.send(Input::Stored(effect, Ok(StoreReply::NodeAt(row.version))));
+                self.inbox
+                    .send(Input::Stored(effect, Ok(StoreReply::NodeAt(row.version))));
             }
             Output::Store(effect, op) => {
                 let (store, inbox) = (self.store.clone(), self.inbox.clone());

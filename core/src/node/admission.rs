@@ -20,7 +20,8 @@ impl Node {
         let Some(slot) = self.slots.get(&order.worker) else {
             return match order.verb {
                 // The order that it is to stop may come after it, and the worker too: that is remembered.
-                Verb::Stop | Verb::Upload { .. } => Ok(()),
+                Verb::Stop => Ok(()),
+                Verb::Upload { .. } => self.admit_beside(order),
                 _ => Err(no_worker(&order.worker)),
             };
         };
@@ -33,20 +34,7 @@ impl Node {
         if order.worker_fence > Fence(0) && order.worker_fence < slot.entry.highest {
             return Err(stale(Fenced::Worker, slot.entry.highest, &order.worker));
         }
-        let is_elsewhere = self.slots.iter().any(|(uid, other)| {
-            *uid != order.worker
-                && other
-                    .running
-                    .as_ref()
-                    .is_some_and(|r| r.order.actor == order.actor)
-        });
-        if is_elsewhere {
-            let message = format!(
-                "another operation on actor {} is under way on this node",
-                order.actor
-            );
-            return Err(failure(Code::Aborted, message, NodeFailureKind::Busy));
-        }
+        self.admit_beside(order)?;
         if matches!(order.verb, Verb::Run { .. } | Verb::Restore { .. } | Verb::Thaw) {
             self.licensed(now, order)?;
         }
@@ -98,6 +86,22 @@ impl Node {
             }
             Verb::Upload { .. } | Verb::Stop => Ok(()),
         }
+    }
+
+    /// Refuses what is about an actor that something else is being done about, in another place.
+    fn admit_beside(&self, order: &Order) -> Result<(), NodeFailure> {
+        let is_elsewhere = self.slots.iter().any(|(uid, other)| {
+            let running = other.running.as_ref();
+            *uid != order.worker && running.is_some_and(|r| r.order.actor == order.actor)
+        });
+        if !is_elsewhere {
+            return Ok(());
+        }
+        let message = format!(
+            "another operation on actor {} is under way on this node",
+            order.actor
+        );
+        Err(failure(Code::Aborted, message, NodeFailureKind::Busy))
     }
 }
 

@@ -40,6 +40,7 @@ use alloc::vec::Vec;
 use fences::Fences;
 use looks::Age;
 use operation::Event;
+use order::is_place_of_uploads;
 use promises::{Keep, Owed, Shown};
 
 pub use journal::{Done, Entry, Forgotten, Hosted, Kept, Memory, Pending, Sandbox};
@@ -285,15 +286,17 @@ impl Node {
         let remembered = sessions.map(|hosted| hosted.session).max().unwrap_or(0);
         self.session = Session::new(self.settings.node.on_lapse, remembered);
         for (uid, entry) in entries {
-            // Orders that concern only the node's disk name no worker.
-            let is_awaited = !uid.is_empty();
+            // An upload that was under way is begun anew when it is ordered again.
+            if is_place_of_uploads(&uid) {
+                continue;
+            }
             self.slots.insert(
                 uid,
                 Slot {
                     kept: entry.highest,
                     kept_void: entry.voided,
                     entry,
-                    is_awaited,
+                    is_awaited: true,
                     ..Slot::default()
                 },
             );
@@ -302,6 +305,7 @@ impl Node {
     }
 
     fn order(&mut self, now: Instant, id: RequestId, order: Order) {
+        let order = order.in_its_place();
         if let Err(failure) = self.admit(now, &order) {
             return self.turn_away(Some(id), &order, failure);
         }

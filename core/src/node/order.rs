@@ -5,6 +5,7 @@ use crate::effect::{Place, Verb};
 use crate::id::{ActorKey, Fence, Incarnation, Name, OpId, PodUid, WorkerKey};
 use crate::node::journal::Sandbox;
 use crate::worker::Duty;
+use alloc::format;
 use alloc::sync::Arc;
 
 /// What a control plane wants of this node.
@@ -32,7 +33,28 @@ pub struct Order {
     pub verb: Verb,
 }
 
+/// Every upload begins with this where a worker's name would be; no pod is called so.
+const UPLOAD_OF: &str = "upload of ";
+
+/// Whether the operations in this place are uploads, which need no worker.
+pub(super) fn is_place_of_uploads(place: &PodUid) -> bool {
+    place.is_empty() || place.as_str().starts_with(UPLOAD_OF)
+}
+
 impl Order {
+    /// The order as it is carried out: an upload needs no worker, whichever it names, and is in nobody's way but its
+    /// own actor's.
+    pub(super) fn in_its_place(self) -> Order {
+        match self.verb {
+            Verb::Upload { .. } => Order {
+                worker: format!("{UPLOAD_OF}{}", self.actor).into(),
+                worker_fence: Fence(0),
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// The life of an actor that it is about.
     pub(super) fn life(&self) -> (ActorKey, Incarnation) {
         (self.actor.clone(), self.incarnation)

@@ -12,6 +12,7 @@ use crate::effect::{Fenced, NodeFailure, NodeFailureKind, NodeReply};
 use crate::failure::Code;
 use crate::id::{EffectId, Fence, PodUid, RequestId};
 use crate::node::journal::{Forgotten, Kept};
+use crate::node::order::is_place_of_uploads;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -209,7 +210,11 @@ impl Node {
             fence: fence.clone(),
         };
         let kept = Kept {
-            worker: uid.clone(),
+            worker: if is_place_of_uploads(uid) {
+                PodUid::default()
+            } else {
+                uid.clone()
+            },
             entry,
             fence: fence.map(|((actor, incarnation), fence)| (actor, incarnation, fence)),
             forgotten: Forgotten {

@@ -9,6 +9,7 @@ use crate::node::admission::failure;
 use crate::node::journal::{Done, Sandbox};
 use crate::node::looks::Age;
 use crate::node::operation::Event;
+use crate::node::order::is_place_of_uploads;
 use crate::node::promises::unkept;
 use crate::node::work::{Work, WorkFailure, WorkFailureKind, WorkResult};
 use crate::pull;
@@ -296,6 +297,9 @@ impl Node {
                 self.tend(now, uid);
                 for (caller, shown) in callers {
                     self.answer(caller, uid, shown, reply.clone());
+                }
+                if is_place_of_uploads(uid) {
+                    self.slots.remove(uid);
                 }
             }
             Stage::Preparing { .. } => self.resume_stage(uid, Work::Clear),

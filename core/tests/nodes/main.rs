@@ -482,6 +482,49 @@ fn an_upload_leaves_the_worker_that_it_names_alone() {
     assert_eq!(seat.hosts().as_deref(), Some("a"));
 }
 
+/// Two paused actors of one node have nothing to do with each other; of one actor there is one operation at a time.
+#[test]
+fn paused_actors_of_one_node_are_uploaded_side_by_side() {
+    let mut seat = Seat::idle();
+    let upload = |seat: &mut Seat, name: &str, seq| {
+        seat.order(|order| {
+            (order.actor, order.op) = (actor_key(name), Some(op(seq)));
+            (order.worker, order.worker_fence) = (Name::default(), Fence(0));
+            order.verb = Verb::Upload {
+                name: name.into(),
+                to: "mem://1".into(),
+            };
+        })
+    };
+    let uploads = ["b", "c", "b"]
+        .into_iter()
+        .zip(2..)
+        .map(|(name, seq)| upload(&mut seat, name, seq));
+    let uploads: Vec<RequestId> = uploads.collect();
+    assert_eq!(seat.working(), [&Work::Upload, &Work::Upload]);
+    assert_eq!(
+        seat.refusal(uploads[2]),
+        Some(NodeFailureKind::Busy),
+        "it is under way"
+    );
+    let boot = seat.order(|order| (order.actor, order.op, order.session) = (actor_key("b"), Some(op(9)), 1));
+    assert_eq!(seat.refusal(boot), Some(NodeFailureKind::Busy), "that as well");
+    seat.worked(Ok(Vec::new()));
+    assert!(
+        seat.keeps.iter().all(|(_, kept)| kept.worker.is_empty()),
+        "nothing is kept of it but the fence of the actor"
+    );
+    seat.finish();
+    assert_eq!(
+        uploads[..2].iter().map(|id| seat.reply(*id)).collect::<Vec<_>>(),
+        [const { Some(Ok(())) }; 2]
+    );
+    let again = upload(&mut seat, "b", 7);
+    assert_eq!(seat.working(), [&Work::Upload]);
+    seat.finish();
+    assert_eq!(seat.reply(again), Some(Ok(())));
+}
+
 /// A boot that waits for an image, and for its directories to be emptied.
 fn waiting_for_an_image() -> (Seat, RequestId) {
     let mut seat = Seat::idle();

@@ -502,7 +502,10 @@ fn an_order_to_a_worker_that_was_silent_is_not_let_in_when_the_worker_is_heard_a
     let repeated = boots_b(&mut seat, 9);
     seat.kept();
     let kind = seat.refusal(repeated);
-    assert!(matches!(kind, Some(NodeFailureKind::StaleFence { .. })), "{kind:?}");
+    assert!(
+        matches!(kind, Some(NodeFailureKind::StaleFence { .. })),
+        "{kind:?}"
+    );
 }
 
 /// As above, if an order from before what runs there is let in first: it raises the fence of the worker.
@@ -510,7 +513,8 @@ fn an_order_to_a_worker_that_was_silent_is_not_let_in_when_the_worker_is_heard_a
 fn an_order_from_before_what_runs_there_is_not_let_in_when_that_has_left() {
     let mut seat = Seat::running();
     let late = |seat: &mut Seat| {
-        let late = seat.order(|order| (order.session, order.worker_fence, order.op) = (1, Fence(6), Some(op(7))));
+        let late =
+            seat.order(|order| (order.session, order.worker_fence, order.op) = (1, Fence(6), Some(op(7))));
         seat.kept();
         seat.refusal(late)
     };
@@ -519,5 +523,8 @@ fn an_order_from_before_what_runs_there_is_not_let_in_when_that_has_left() {
     seat.kept();
     assert_eq!(seat.hosts(), None);
     let kind = late(&mut seat);
-    assert!(matches!(kind, Some(NodeFailureKind::StaleFence { .. })), "{kind:?}");
+    assert!(
+        matches!(kind, Some(NodeFailureKind::StaleFence { .. })),
+        "{kind:?}"
+    );
 }

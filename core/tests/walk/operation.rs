@@ -353,11 +353,11 @@ impl Walked for Operating {
     }
 
     fn phase(&self) -> &'static str {
-        self.node.operation(&uid()).map_or(ABSENT, Phase::name)
+        under_way(&self.node).map_or(ABSENT, Phase::name)
     }
 
     fn suffer(&mut self, deed: Deed) -> Vec<Event> {
-        let from = self.node.operation(&uid());
+        let from = under_way(&self.node);
         let event = match deed {
             Deed::Run => {
                 self.order(Verb::Run {
@@ -465,8 +465,17 @@ impl Walked for Operating {
 
     /// Orders are counted and reports are sent whatever becomes of the operation.
     fn is_same(&self, other: &Operating) -> bool {
-        self.node.operation(&uid()) == other.node.operation(&uid())
+        under_way(&self.node) == under_way(&other.node)
     }
+}
+
+/// Of one actor there is one operation at a time, on the worker or beside it.
+fn under_way(node: &Node) -> Option<Phase> {
+    let places = [uid(), "upload of space/a".into()];
+    let mut found = places.iter().filter_map(|place| node.operation(place));
+    let phase = found.next();
+    assert_eq!(found.next(), None, "two at a time");
+    phase
 }
 
 fn uid() -> PodUid {

@@ -258,7 +258,11 @@ pub async fn of_a_report_and_its_lapse_one_comes_first(subject: &impl Subject) {
         )
         .await;
         let is_over = lapsed == StoreReply::Done;
-        assert_eq!(is_over, noted != StoreReply::NodeAt(2), "{lapsed:?} and {noted:?}");
+        assert_eq!(
+            is_over,
+            noted != StoreReply::NodeAt(2),
+            "{lapsed:?} and {noted:?}"
+        );
     }
 }
 

@@ -137,9 +137,13 @@ impl Operations<'_> {
             StoreOp::LapseNode { name, expect } => {
                 let call = self.scripts.lapse_node.call().key(key::node(&name));
                 let call = call.arg(expect.incarnation.as_str());
-                let call = call.arg(expect.sequence.to_string()).arg(expect.version.to_string());
+                let call = call
+                    .arg(expect.sequence.to_string())
+                    .arg(expect.version.to_string());
                 let announce = |origin: &str| vec![node_changes(origin)];
-                replaced(&name, self.run(&call, Lasts::Yes, &announce).await?, |_| StoreReply::Done)
+                replaced(&name, self.run(&call, Lasts::Yes, &announce).await?, |_| {
+                    StoreReply::Done
+                })
             }
             StoreOp::ListNodes => self.list_nodes().await,
             StoreOp::CreateAtespace(name) => {
@@ -452,11 +456,7 @@ fn conflict(outcome: Value) -> Result<Option<Option<Vec<u8>>>, Fault> {
 }
 
 /// The answer of a conditional write of a node's row, which tells the version that was written.
-fn replaced(
-    name: &NodeName,
-    outcome: Value,
-    reply: impl Fn(u64) -> StoreReply,
-) -> Result<StoreReply, Fault> {
+fn replaced(name: &NodeName, outcome: Value, reply: impl Fn(u64) -> StoreReply) -> Result<StoreReply, Fault> {
     if let Value::Int(version @ 0..) = outcome {
         return Ok(reply(version.unsigned_abs()));
     }
