@@ -320,6 +320,8 @@ impl NodeRow {
 pub struct NodeCall {
     /// The node.
     pub node: NodeName,
+    /// The run of its atelet that was heard last; none if none is known.
+    pub run: Name,
     /// The worker in question; none for calls that concern only the node's disk.
     pub worker: Option<Target>,
     /// The actor.

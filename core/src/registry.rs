@@ -492,7 +492,12 @@ impl Registry {
 
     /// Where a node's atelet listens.
     pub fn address(&self, node: &NodeName) -> Option<&Name> {
-        self.nodes.get(node).map(|n| &n.row.address)
+        self.reach(node).map(|(address, _)| address)
+    }
+
+    /// Where a node's atelet listens, and which run of it that is.
+    pub fn reach(&self, node: &NodeName) -> Option<(&Name, &Name)> {
+        self.nodes.get(node).map(|n| (&n.row.address, &n.row.incarnation))
     }
 
     /// Whether what an actor was assigned to is still there, as far as is known. Not knowing is no

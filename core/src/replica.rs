@@ -369,8 +369,9 @@ impl Replica {
                     let effect = self.asked.ask(Origin::Flow(number, lane, note_of(&op)));
                     self.outputs.push_back(Output::Store(effect, op));
                 }
-                workflow::Output::Node(call) => {
-                    if let Some(address) = self.registry.address(&call.node) {
+                workflow::Output::Node(mut call) => {
+                    if let Some((address, run)) = self.registry.reach(&call.node) {
+                        call.run = run.clone();
                         let effect = self.asked.ask(Origin::Call(number));
                         flow.call = Some(effect);
                         if matches!(flow.wanted_by, WantedBy::Reconciler) {

@@ -391,6 +391,7 @@ impl Seat {
             template: ("ns".into(), "counter".into()),
             workload: Arc::new(template().workload.clone()),
             session,
+            run: Name::default(),
             verb,
         };
         let id = RequestId(self.next);

@@ -371,6 +371,7 @@ impl<'m> Scene<'m> {
             template: (call.template.namespace.clone(), call.template.name.clone()),
             workload: self.model.workload.clone(),
             session,
+            run: call.run.clone(),
             verb: call.verb.clone(),
         };
         match self.model.scope.defect {

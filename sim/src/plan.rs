@@ -87,8 +87,15 @@ pub struct Noise {
     pub store_deaf: u64,
     /// Of a thousand node calls, how many are lost, lose their answer, or arrive after they were given up.
     pub calls_lost: u64,
+    /// Of a thousand node calls, how many arrive once more, soon or much later, whether or not they were answered.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub calls_repeated: u64,
     /// Of a thousand steps on a node, how many fail though nothing is wrong.
     pub steps_fail: u64,
+}
+
+fn is_zero(odds: &u64) -> bool {
+    *odds == 0
 }
 
 /// Something that goes wrong once.
@@ -151,6 +158,7 @@ impl Plan {
                 seed: 0,
                 store_deaf: 0,
                 calls_lost: 0,
+                calls_repeated: 0,
                 steps_fail: 0,
             },
             storm_us: u64::MAX,

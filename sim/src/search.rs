@@ -165,6 +165,7 @@ fn directed(bound: Bound, rng: &mut Rng) -> Option<Plan> {
             seed: rng.any(),
             store_deaf: 0,
             calls_lost: 0,
+            calls_repeated: 0,
             steps_fail: 0,
         },
         storm_us,

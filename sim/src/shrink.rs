@@ -127,9 +127,10 @@ impl Trial<'_> {
 }
 
 fn less_noise(trial: &Trial<'_>, mut plan: Plan) -> Plan {
-    let odds: [fn(&mut Plan) -> &mut u64; 3] = [
+    let odds: [fn(&mut Plan) -> &mut u64; 4] = [
         |plan| &mut plan.noise.store_deaf,
         |plan| &mut plan.noise.calls_lost,
+        |plan| &mut plan.noise.calls_repeated,
         |plan| &mut plan.noise.steps_fail,
     ];
     for odds in odds {

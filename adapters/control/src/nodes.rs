@@ -19,7 +19,7 @@ use holdfast_runtime::net::{Address, Channel, Security, Transport};
 use holdfast_runtime::tokio::time::timeout;
 use tonic::{Request, Status};
 
-use crate::surroundings::Surroundings;
+use crate::surroundings::{DERIVED, Surroundings};
 use crate::workload::{self, EnvPolicy};
 
 /// Connections to nodes, one per address, kept while they are used.
@@ -251,6 +251,7 @@ where
         incarnation: Some(call.incarnation),
         atespace: Some(call.actor.atespace.clone()),
         session: worker.map(|target| target.session).filter(|session| *session > 0),
+        run: Some(call.run.clone()).filter(|run| !run.is_empty() && run.as_str() != DERIVED),
         until: None,
     };
     credentials

@@ -279,8 +279,8 @@ fn with_credentials<T>(
         operation: order.op,
         incarnation: Some(order.incarnation).filter(|incarnation| incarnation.0 > 0),
         atespace: actor.atespace().map(Name::from),
-        session: None,
         until,
+        ..Credentials::default()
     };
     credentials.write(request.metadata_mut())?;
     Ok(request)

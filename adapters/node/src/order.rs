@@ -225,6 +225,7 @@ impl Target {
             ),
             workload: Arc::new(workload),
             session: credentials.session.unwrap_or_default(),
+            run: credentials.run.unwrap_or_default(),
             verb,
         }
     }

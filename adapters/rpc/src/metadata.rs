@@ -14,6 +14,7 @@ const WORKER_FENCE: &str = "holdfast-worker-fence";
 const OPERATION_ID: &str = "holdfast-operation-id";
 const ACTOR_INCARNATION: &str = "holdfast-actor-incarnation";
 const NODE_SESSION: &str = "holdfast-node-session";
+const NODE_RUN: &str = "holdfast-node-run";
 const RUNS_UNTIL: &str = "holdfast-runs-until";
 const ATESPACE: &str = "holdfast-atespace";
 
@@ -34,6 +35,8 @@ pub struct Credentials {
     pub atespace: Option<Name>,
     /// The session of the node that an order is given under.
     pub session: Option<u64>,
+    /// The run of atelet that an order is for.
+    pub run: Option<Name>,
     /// Until when a worker may let an actor run that it boots or restores, on the clock of their host.
     pub until: Option<Instant>,
 }
@@ -55,6 +58,7 @@ impl Credentials {
             incarnation: parsed(metadata, ACTOR_INCARNATION)?.map(Incarnation),
             atespace: atespace.map(Name::from),
             session: parsed(metadata, NODE_SESSION)?,
+            run: text(metadata, NODE_RUN)?.map(Name::from),
             until: parsed(metadata, RUNS_UNTIL)?.map(Instant::from_micros),
         })
     }
@@ -70,6 +74,7 @@ impl Credentials {
         put(metadata, ACTOR_INCARNATION, self.incarnation)?;
         put(metadata, ATESPACE, self.atespace.as_ref())?;
         put(metadata, NODE_SESSION, self.session)?;
+        put(metadata, NODE_RUN, self.run.as_ref())?;
         put(metadata, RUNS_UNTIL, self.until.map(Instant::as_micros))
     }
 }
@@ -141,6 +146,7 @@ mod tests {
             incarnation: Some(Incarnation(1)),
             atespace: Some(Name::from("team-a")),
             session: Some(2),
+            run: Some("a1".into()),
             until: Some(Instant::from_micros(1)),
         }
     }

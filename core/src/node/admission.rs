@@ -77,12 +77,21 @@ impl Node {
                     .hosted
                     .as_ref()
                     .is_some_and(|h| h.is_of(order) && h.sandbox != Sandbox::Stopped);
-                if is_here {
-                    Ok(())
-                } else {
+                if !is_here {
                     let message = format!("worker {} has no sandbox of actor {}", order.worker, order.actor);
-                    Err(failure(Code::DataLoss, message, NodeFailureKind::SandboxGone))
+                    return Err(failure(Code::DataLoss, message, NodeFailureKind::SandboxGone));
                 }
+                // A checkpoint is refused if the disk cannot note it, and that it was refused cannot be noted either.
+                let is_noted = slot.entry.current.as_ref().map(|pending| pending.op) == order.op;
+                let is_for_another_run = !order.run.is_empty() && order.run != self.row.incarnation;
+                if order.verb != Verb::Thaw && is_for_another_run && !is_noted {
+                    let message = format!(
+                        "the order is for run {} of atelet, and this is run {}",
+                        order.run, self.row.incarnation
+                    );
+                    return Err(failure(Code::Aborted, message, NodeFailureKind::Busy));
+                }
+                Ok(())
             }
             Verb::Upload { .. } | Verb::Stop => Ok(()),
         }

@@ -439,6 +439,11 @@ impl Node {
             if order.verb == Verb::Thaw {
                 hosted.session = order.session;
             }
+            if order.verb == Verb::Stop {
+                // The boot that is undone by this has no success to tell of any more, from now on: an atelet that dies
+                // finds the sandbox gone, and not that it has stopped it.
+                slot.entry.last.take_if(|done| done.op == hosted.op);
+            }
         }
         let is_durable_verb = !matches!(order.verb, Verb::Upload { .. });
         if is_durable_verb {

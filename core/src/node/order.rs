@@ -29,6 +29,8 @@ pub struct Order {
     pub workload: Arc<Workload>,
     /// The session of this node that the order was given under; zero from a control plane that grants none.
     pub session: u64,
+    /// The run of this atelet that the order is for; none from a control plane that knows none.
+    pub run: Name,
     /// What is wanted.
     pub verb: Verb,
 }

@@ -171,6 +171,7 @@ impl Node {
             template,
             workload: Arc::default(),
             session: 0,
+            run: Default::default(),
             verb: Verb::Stop,
         };
         let note = format!(

@@ -166,11 +166,6 @@ impl Node {
                 NodeFailureKind::Crash | NodeFailureKind::SandboxGone
             ),
         };
-        if running.order.verb == Verb::Stop && result.is_ok() {
-            // The boot that is undone by this has no success to tell of any more.
-            let undone = slot.entry.hosted.as_ref().map(|h| h.op);
-            slot.entry.last.take_if(|done| Some(done.op) == undone);
-        }
         let sandbox = match (&result, sets_running) {
             (Ok(()), true) => Some(Sandbox::Running),
             // Nobody knows what it is at.
@@ -361,6 +356,7 @@ mod tests {
             template: Default::default(),
             workload: Arc::default(),
             session: 0,
+            run: Name::default(),
             verb,
         };
         Input::Order(RequestId(seq), Box::new(order))

@@ -282,6 +282,8 @@ impl Workflow {
         let fence = actor.claim.map(|claim| claim.fence).unwrap_or_default();
         let call_data = NodeCall {
             node,
+            // Whoever sends it knows better.
+            run: Name::default(),
             worker,
             actor: self.key.clone(),
             incarnation: actor.incarnation,

@@ -304,6 +304,7 @@ impl Surroundings {
                 durable_volumes: Vec::new(),
             }),
             session: 0,
+            run: Name::default(),
             verb,
         };
         self.last = Some(order.clone());

@@ -210,6 +210,37 @@ fn a_checkpoint_that_was_refused_is_not_taken_when_its_order_comes_once_more() {
     assert_eq!(seat.reply(next), Some(Ok(())), "that is another operation");
 }
 
+/// That an order was refused because it could not be noted cannot be noted either: so an order is for one run of atelet,
+/// unless it is noted as begun. Its sender hears of the next run, and orders again.
+#[test]
+fn a_checkpoint_that_was_ordered_of_an_earlier_atelet_is_begun_if_that_has_noted_it_and_not_otherwise() {
+    let noted = || Entry {
+        current: Some(pending(8, None)),
+        ..entry(Sandbox::Busy)
+    };
+    for (run, journal, is_begun) in [
+        ("one", entry(Sandbox::Running), false),
+        ("one", noted(), true),
+        ("two", entry(Sandbox::Running), true),
+        ("", entry(Sandbox::Running), true),
+    ] {
+        let mut seat = Seat::restarted("two", Some(journal.clone()), &[("a", 10)]);
+        seat.describe(Some(("a", 1, Sandbox::Running)));
+        seat.answered(grant());
+        let late = seat.order(|order| {
+            (order.verb, order.op, order.run) = (checkpoint(), Some(op(8)), run.into());
+        });
+        seat.kept();
+        let refusal = (!is_begun).then_some(NodeFailureKind::Busy);
+        assert_eq!(
+            seat.reply(late).map(|reply| reply.unwrap_err().kind),
+            refusal,
+            "{run}: {journal:?}"
+        );
+        assert_eq!(seat.working().len(), usize::from(is_begun), "{run}: {journal:?}");
+    }
+}
+
 /// It may have been taken by an earlier atelet, and nobody heard of it.
 #[test]
 fn a_checkpoint_that_an_earlier_atelet_began_is_not_forgotten_when_the_disk_refuses_it() {
@@ -325,6 +356,25 @@ fn a_stop_takes_the_promise_back_also_while_the_worker_is_occupied() {
         seat.reply(late),
         seat.working()
     );
+}
+
+/// A Resume that is undone has its boot stopped. If atelet dies in the middle of that, the next one finds the sandbox
+/// gone; whoever takes the Resume up orders the same boot once more, and must not hear that it is done.
+#[test]
+fn a_boot_that_was_being_undone_when_atelet_died_is_not_told_to_have_succeeded() {
+    let mut seat = Seat::running();
+    seat.order(|order| (order.session, order.verb, order.op) = (1, Verb::Stop, Some(op(2))));
+    let on_disk = seat.keeps.last().map(|(_, kept)| kept.entry.clone());
+    seat.kept();
+    assert_eq!(seat.working(), [&Work::Stop]);
+    for is_stopped in [true, false] {
+        let mut seat = Seat::restarted("next", on_disk.clone(), &[("a", 10)]);
+        seat.describe((!is_stopped).then_some(("a", 1, Sandbox::Running)));
+        seat.answered(grant());
+        let again = seat.order(|order| (order.session, order.fence) = (1, Fence(11)));
+        seat.kept();
+        assert_eq!(seat.reply(again).map(|reply| reply.is_ok()), Some(!is_stopped));
+    }
 }
 
 /// I1: "no new operation below it, neither for the actor nor on the worker". Whoever is told that an actor is stopped

@@ -138,6 +138,7 @@ impl Seat {
             template: ("ns".into(), "counter".into()),
             workload: Arc::new(template().workload.clone()),
             session: 0,
+            run: Name::default(),
             verb: run(),
         };
         change(&mut order);

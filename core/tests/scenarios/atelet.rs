@@ -147,6 +147,7 @@ impl World {
             template: (call.template.namespace.clone(), call.template.name.clone()),
             workload,
             session: call.worker.map_or(0, |t| t.session),
+            run: Name::default(),
             verb: call.verb,
         };
         self.order(&call.node, caller, order);

@@ -596,6 +596,7 @@ impl World {
             template: ("ns".into(), "counter".into()),
             workload: Arc::new(workload()),
             session: 0,
+            run: Name::default(),
             verb,
         };
         let node = self.atelets.keys().next().cloned().ok_or("there is no atelet")?;

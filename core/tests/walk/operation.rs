@@ -226,6 +226,7 @@ impl Operating {
                 ..Workload::default()
             }),
             session,
+            run: Name::default(),
             verb,
         };
         self.last = Some(order.clone());

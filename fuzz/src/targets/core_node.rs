@@ -413,6 +413,7 @@ fn order(feed: &mut Feed<'_>) -> Order {
         template: ("ns".into(), "t0".into()),
         workload: Arc::new(world::workload(feed)),
         session: world::session(feed),
+        run: Name::default(),
         verb: verb(feed),
     }
 }

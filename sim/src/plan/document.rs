@@ -88,6 +88,7 @@ impl Plan {
         let odds = [
             ("noise.store_deaf", self.noise.store_deaf),
             ("noise.calls_lost", self.noise.calls_lost),
+            ("noise.calls_repeated", self.noise.calls_repeated),
             ("noise.steps_fail", self.noise.steps_fail),
         ];
         for (place, odds) in odds {
@@ -204,6 +205,10 @@ mod tests {
             (
                 |p| p.noise.calls_lost = 1001,
                 "noise.calls_lost: 1001 of a thousand",
+            ),
+            (
+                |p| p.noise.calls_repeated = 1001,
+                "noise.calls_repeated: 1001 of a thousand",
             ),
             (
                 |p| strikes(p, 5, Fault::ReplicaLeaves { replica: 2 }),

@@ -85,6 +85,7 @@ impl Shape {
             // Orders that nobody waits for any more arrive as late as their senders.
             plan.noise = Noise {
                 calls_lost: 150,
+                calls_repeated: 0,
                 ..plan.noise
             };
         }

@@ -17,6 +17,7 @@ const RECIPE: u64 = 0x7265_6369_7065;
 const PLAN: u64 = 0x706c_616e;
 /// Begins the numbers that what is wrong outside is drawn from.
 const OUTSIDE: u64 = 0x6f75_7473_6964;
+const REPEATS: u64 = 0x7265_7065_6174;
 
 /// What a plan is made of.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct Recipe {
     pub store_deaf: u64,
     /// See [`Noise`].
     pub calls_lost: u64,
+    /// See [`Noise`].
+    pub calls_repeated: u64,
     /// See [`Noise`].
     pub steps_fail: u64,
     /// How far clocks are apart.
@@ -85,11 +88,6 @@ impl Recipe {
         if outside.permille(500) {
             faults.extend(Kind::OUTSIDE.iter().filter(|_| outside.permille(appetite)));
         }
-        // A disk that refuses what a restarted atelet takes up again lost a checkpoint: `sim/corpus/I10-*`. Drawn
-        // apart until many seeds have shown that nothing else is lost so.
-        if faults.contains(&Kind::DiskFull) || faults.contains(&Kind::DiskRefuses) {
-            faults.retain(|kind| *kind != Kind::NodeDies);
-        }
         Recipe {
             seed,
             replicas: rng.between(1, 3) as usize,
@@ -103,6 +101,7 @@ impl Recipe {
             wish_every: rng.between(SECOND, 8 * SECOND),
             store_deaf: some(&mut rng, 40),
             calls_lost: some(&mut rng, 200),
+            calls_repeated: some(&mut Rng::new(seed ^ REPEATS), 200),
             steps_fail: some(&mut rng, 60),
             clocks: match rng.below(20) {
                 0..6 => Spread::Apart,
@@ -121,6 +120,7 @@ impl Recipe {
             faults: Vec::new(),
             store_deaf: 0,
             calls_lost: 0,
+            calls_repeated: 0,
             steps_fail: 0,
             ..Recipe::small(seed)
         }
@@ -164,6 +164,7 @@ impl Recipe {
                 seed: self.seed,
                 store_deaf: self.store_deaf,
                 calls_lost: self.calls_lost,
+                calls_repeated: self.calls_repeated,
                 steps_fail: self.steps_fail,
             },
             storm_us: self.storm,

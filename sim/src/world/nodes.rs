@@ -283,6 +283,7 @@ impl World {
             template: (template.namespace.clone(), template.name.clone()),
             workload: Arc::new(template.workload.clone()),
             session: order.worker.as_ref().map(|t| t.session).unwrap_or_default(),
+            run: order.run,
             verb: order.verb,
         };
         if let Some(known) = self.calls.get_mut(&call) {

@@ -527,6 +527,7 @@ impl World {
                 order: None,
             },
         );
+        self.repeat_call(call, &order);
         match fate {
             0 => self.after(100 * MILLI, 3 * SECOND, Event::CallEnds(call, unreachable())),
             2 => {
@@ -545,6 +546,20 @@ impl World {
                     event: Event::OrderArrives(call, order),
                 });
             }
+        }
+    }
+
+    /// Something between a replica and a node sends a call once more, while the storm lasts.
+    fn repeat_call(&mut self, call: u64, order: &NodeCall) {
+        let odds = self.plan.noise.calls_repeated;
+        if odds == 0 || !self.rng.permille(odds) {
+            return;
+        }
+        let most = [SECOND, 10 * SECOND, 90 * SECOND][self.rng.below(3) as usize];
+        let at = self.now + self.rng.between(MILLI, most);
+        if at < self.plan.storm_us {
+            let again = self.deaf_call(call);
+            self.at(at, Event::OrderArrives(again, Box::new(order.clone())));
         }
     }
 

@@ -81,6 +81,7 @@ fn call(uid: &str, session: u64) -> NodeCall {
     };
     NodeCall {
         node: "n1".into(),
+        run: Default::default(),
         worker: Some(Target {
             pod_uid: uid.into(),
             fence: Fence(7),

@@ -113,6 +113,7 @@ fn an_order_has_all_that_the_request_says() {
         incarnation: Some(Incarnation(6)),
         atespace: Some("team-a".into()),
         session: Some(7),
+        run: Some("a1".into()),
         until: None,
     };
     let mut request = Request::new(run_request());
@@ -123,7 +124,7 @@ fn an_order_has_all_that_the_request_says() {
         (order.op, order.incarnation),
         (credentials.operation, Incarnation(6))
     );
-    assert_eq!(order.session, 7);
+    assert_eq!((order.session, order.run.as_str()), (7, "a1"));
     assert_eq!(order.actor, ActorKey::new("team-a", "a1"));
     assert_eq!(order.template, ("ns".into(), "counter.v1".into()));
     let container = &order.workload.containers[0];

@@ -407,6 +407,7 @@ impl Actor {
             incarnation: Some(Incarnation(1)),
             atespace: Some(self.atespace.into()),
             session: Some(self.session).filter(|session| *session > 0),
+            run: None,
             until: None,
         };
         credentials.write(request.metadata_mut()).unwrap();
