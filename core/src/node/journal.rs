@@ -151,7 +151,7 @@ impl Entry {
         }
     }
 
-    /// What is said here of every promise below this fence is final.
+    /// No boot is let in under a promise below this fence.
     pub(super) fn past(&self) -> Fence {
         match self.voided {
             Fence(0) => self.highest,

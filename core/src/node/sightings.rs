@@ -136,7 +136,7 @@ impl Node {
                 node: self.row.name.clone(),
                 duty: described.duty,
                 is_silent: slot.is_silent,
-                highest_fence: slot.entry.past(),
+                highest_fence: slot.entry.highest,
                 hosting: slot.entry.hosted.as_ref().map(|h| Hosting {
                     actor: h.actor.clone(),
                     incarnation: h.incarnation,

@@ -507,8 +507,8 @@ fn an_order_that_was_refused_because_the_worker_was_occupied_is_not_let_in_when_
             seat.describe(Some(("a", 1, Sandbox::Running)));
             seat.answered(grant());
         }
-        let past = seat.report().map(|(highest, _)| highest);
-        assert_eq!(past, Some(Fence(10)), "the promise is over, and that is reported");
+        let highest = seat.report().map(|(highest, _)| highest);
+        assert_eq!(highest, Some(Fence(5)), "that of whoever is there");
         let repeated = boots_b(&mut seat, 9);
         seat.kept();
         let over = NodeFailureKind::StaleFence {
