@@ -101,14 +101,9 @@ pub enum StoreOp {
     /// the same run of atelet changes nothing; what has lapsed stays so. The store counts the versions itself.
     /// Answer: [`StoreReply::NodeAt`] or [`StoreReply::NodeConflict`]. Watchers hear of what was written.
     PutNode(NodeRow),
-    /// Declares a node's session over if the row is in this edition: nothing has been heard of the node since.
-    /// Answer: [`StoreReply::Done`] or [`StoreReply::NodeConflict`]. Watchers hear of it.
-    LapseNode {
-        /// The node.
-        name: NodeName,
-        /// The edition that must be stored.
-        expect: NodeEdition,
-    },
+    /// Declares the session of this row over if the row is stored in the same edition, or none is: nothing has been
+    /// heard of the node since. Answer: [`StoreReply::Done`] or [`StoreReply::NodeConflict`]. Watchers hear of it.
+    LapseNode(NodeRow),
     /// Lists all nodes. Answer: [`StoreReply::Nodes`].
     ListNodes,
     /// Creates an atespace. Answer: [`StoreReply::Done`] or [`StoreReply::Exists`].
@@ -304,12 +299,17 @@ impl NodeRow {
         }
     }
 
-    /// The row with its session declared over, if this is its edition.
+    /// The row that is stored when the session of `known` is declared over and this one is stored; `None` if that is
+    /// another edition.
+    ///
+    /// A row is never deleted. Where none is, the store has forgotten it, or never had one, and nobody was granted the
+    /// session after that.
     #[must_use]
-    pub fn lapse(&self, expect: &NodeEdition) -> Option<NodeRow> {
-        (self.edition() == *expect).then(|| NodeRow {
-            lapsed: self.lapsed.max(self.session),
-            ..self.clone()
+    pub fn lapse(stored: Option<&NodeRow>, known: &NodeRow) -> Option<NodeRow> {
+        let row = stored.unwrap_or(known);
+        (row.edition() == known.edition()).then(|| NodeRow {
+            lapsed: row.lapsed.max(row.session),
+            ..row.clone()
         })
     }
 }

@@ -16,7 +16,7 @@ use self::repair::{awaits, end_of_promise, is_stray, promised_to, repair};
 use crate::actor::Assignment;
 use crate::attention::Attention;
 use crate::catalog::PoolKey;
-use crate::effect::{NodeEdition, NodeRow};
+use crate::effect::NodeRow;
 use crate::id::{ActorKey, Fence, Incarnation, Name, NodeName, PodUid, WorkerKey};
 use crate::settings::Settings;
 use crate::time::{Instant, mix};
@@ -146,12 +146,7 @@ pub enum Wish {
         worker: WorkerKey,
     },
     /// Declare this node's session over, if nothing has been heard of it since.
-    Lapse {
-        /// The node.
-        node: NodeName,
-        /// The edition of its row that must be stored.
-        expect: NodeEdition,
-    },
+    Lapse(NodeRow),
 }
 
 /// What one replica knows of nodes and workers. Nothing that it does for one worker, one node or one actor costs
@@ -387,10 +382,7 @@ impl Registry {
             let Some(node) = self.nodes.get(&name) else {
                 continue;
             };
-            self.wishes.push_back(Wish::Lapse {
-                node: name.clone(),
-                expect: node.row.edition(),
-            });
+            self.wishes.push_back(Wish::Lapse(node.row.clone()));
             // Until an answer says more.
             let again = now.plus(self.settings.node.heartbeat_every);
             self.sessions.set(name, Some(again));
@@ -453,10 +445,10 @@ impl Registry {
         self.nodes.get(node).map_or(0, |node| node.row.lapsed)
     }
 
-    /// A node's session has been declared over, in this edition of its row.
-    pub fn lapsed(&mut self, now: Instant, node: &NodeName, expect: &NodeEdition) {
-        if let Some(known) = self.nodes.get(node)
-            && let Some(row) = known.row.lapse(expect)
+    /// The session of this row has been declared over.
+    pub fn lapsed(&mut self, now: Instant, row: &NodeRow) {
+        if let Some(known) = self.nodes.get(&row.name)
+            && let Some(row) = NodeRow::lapse(Some(&known.row), row)
         {
             self.heard(now, row);
         }

@@ -500,9 +500,9 @@ impl Replica {
                     Step::Tell(verdict) => self.reply(id, verdict),
                 }
             }
-            Origin::Lapse(node, expect) => match answer {
-                Ok(StoreReply::Done) => self.registry.lapsed(now, &node, &expect),
-                Ok(StoreReply::NodeConflict(Some(stored))) => self.registry.not_lapsed(now, &expect, stored),
+            Origin::Lapse(row) => match answer {
+                Ok(StoreReply::Done) => self.registry.lapsed(now, &row),
+                Ok(StoreReply::NodeConflict(Some(stored))) => self.registry.not_lapsed(now, &row, stored),
                 // The registry wishes for it again.
                 _ => {}
             },

@@ -9,8 +9,8 @@ use holdfast_core::failure::Code;
 use holdfast_core::id::*;
 use holdfast_core::registry::{Report, Sighting};
 use holdfast_core::replica::Input;
-use holdfast_core::request::Request;
-use holdfast_core::session::{OnLapse, Session};
+use holdfast_core::request::{Answer, Request};
+use holdfast_core::session::{Answered, OnLapse, Session};
 use holdfast_core::settings::Settings;
 use holdfast_core::time::Duration;
 
@@ -209,4 +209,30 @@ fn a_report_whose_answer_was_lost_puts_the_end_of_the_session_off_only_if_it_was
         assert_eq!(until(&mut c, Duration::from_micros(1)), u64::from(!is_stored));
         assert_eq!(until(&mut c, over), 1);
     }
+}
+
+/// A flushed store has no row of a node that is cut off. Its session is over all the same, and it hears so when it comes
+/// back: what it holds still does not go on beside its successor.
+#[test]
+fn a_session_that_the_store_has_forgotten_is_declared_over() {
+    let mut c = Cluster::new(1, &["w1"]);
+    let node = NodeName::from("node");
+    c.ask(0, reported("node", "atelet", 100, vec![sighting("w1", 0, None)]));
+    c.run(0);
+    c.store = Default::default();
+    c.input(0, Input::Watched(StoreEvent::Resync));
+    c.run(0);
+    c.pass(0, Settings::DEFAULT.session_over_after());
+    c.run(0);
+    assert_eq!(c.store.nodes.get(&node).map(|row| row.lapsed), Some(1));
+    let back = c.ask(0, reported("node", "atelet", 101, vec![sighting("w1", 0, None)]));
+    c.run(0);
+    assert!(
+        matches!(
+            c.verdict(0, back),
+            Ok(Answer::Reported(_, Answered::Over { lapsed: 1 }))
+        ),
+        "{:?}",
+        c.verdict(0, back)
+    );
 }

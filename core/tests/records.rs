@@ -611,7 +611,7 @@ fn a_session_that_was_declared_over_is_over_for_good() {
 fn a_session_is_declared_over_only_if_nothing_was_heard_since() {
     let row = at(8, &node("run", 5, 3, 2));
     assert!(row.has_session());
-    let over = row.lapse(&row.edition()).unwrap();
+    let over = NodeRow::lapse(Some(&row), &row).unwrap();
     assert_eq!(
         over,
         NodeRow {
@@ -628,8 +628,17 @@ fn a_session_is_declared_over_only_if_nothing_was_heard_since() {
         ("run", 5, 7),
     ] {
         let other = at(version, &node(run, sequence, 3, 2));
-        assert_eq!(row.lapse(&other.edition()), None, "{run} {sequence} {version}");
+        assert_eq!(
+            NodeRow::lapse(Some(&row), &other),
+            None,
+            "{run} {sequence} {version}"
+        );
     }
+    assert_eq!(
+        NodeRow::lapse(None, &row),
+        Some(over),
+        "the store has forgotten it"
+    );
 }
 
 #[test]

@@ -666,18 +666,15 @@ fn the_end_of_a_session_is_wished_for_until_an_answer_says_more() {
     let mut ear = Ear::listed(&[]);
     ear.next("n1").session = 1;
     ear.is_heard_elsewhere("n1");
-    let lapse = |ear: &Ear| Wish::Lapse {
-        node: "n1".into(),
-        expect: ear.nodes[&NodeName::from("n1")].edition(),
-    };
+    let lapse = |ear: &Ear| Wish::Lapse(ear.nodes[&NodeName::from("n1")].clone());
     let over = Settings::DEFAULT.session_over_after();
     assert_eq!(ear.pass(over - Duration::from_micros(1)), []);
     assert_eq!(ear.pass(Duration::from_micros(1)), [lapse(&ear)]);
     let again = Settings::DEFAULT.node.heartbeat_every;
     assert_eq!(ear.pass(again - Duration::from_micros(1)), []);
     assert_eq!(ear.pass(Duration::from_micros(1)), [lapse(&ear)]);
-    let expect = ear.nodes[&NodeName::from("n1")].edition();
-    ear.registry.lapsed(ear.now, &"n1".into(), &expect);
+    let row = ear.nodes[&NodeName::from("n1")].clone();
+    ear.registry.lapsed(ear.now, &row);
     assert_eq!(ear.pass(over * 2), []);
 }
 
@@ -772,14 +769,11 @@ fn a_session_is_declared_over_by_the_last_report_that_the_store_has() {
         ..stored.clone()
     };
     let mut wishes = |asked, sequence, run| {
-        let expect = row(asked, "atelet").edition();
+        let expect = row(asked, "atelet");
         ear.registry.not_lapsed(ear.now, &expect, row(sequence, run));
         ear.wishes()
     };
-    let lapse = Wish::Lapse {
-        node: "n1".into(),
-        expect: row(heard - 1, "atelet").edition(),
-    };
+    let lapse = Wish::Lapse(row(heard - 1, "atelet"));
     assert_eq!(wishes(heard, heard - 1, "atelet"), [lapse]);
     assert_eq!(
         wishes(heard - 1, heard - 2, "atelet"),

@@ -14,7 +14,7 @@ use crate::part::{Draft, Part};
 use crate::state::{Atelet, NODES, Outside, SEATS, Seat, State};
 use crate::store::Store;
 use holdfast_core::actor::{self, Actor};
-use holdfast_core::effect::{NodeCall, NodeFailure, StoreError, StoreEvent, StoreOp, StoreReply};
+use holdfast_core::effect::{NodeCall, NodeFailure, NodeRow, StoreError, StoreEvent, StoreOp, StoreReply};
 use holdfast_core::id::{EffectId, Fence, OpId, PodUid, ReplicaId, RequestId};
 use holdfast_core::licence::Hold;
 use holdfast_core::node::{self, Order, Work};
@@ -226,7 +226,7 @@ impl<'m> Scene<'m> {
                 after: actor.clone(),
             });
         }
-        if let (StoreOp::LapseNode { name, .. }, StoreReply::Done) = (op, &reply) {
+        if let (StoreOp::LapseNode(NodeRow { name, .. }), StoreReply::Done) = (op, &reply) {
             let host = self.hosts.iter().find(|host| host.name == *name);
             let workers = host.map(|host| host.ateoms.keys().cloned().collect());
             let is_there = |actor: &&Actor| actor.assignment().is_some_and(|on| on.node == *name);

@@ -103,9 +103,9 @@ impl Store {
                     None => (StoreReply::NodeConflict(stored.cloned()), None),
                 };
             }
-            StoreOp::LapseNode { name, expect } => {
-                let stored = self.nodes.get(name);
-                return match stored.and_then(|row| row.lapse(expect)) {
+            StoreOp::LapseNode(known) => {
+                let stored = self.nodes.get(&known.name);
+                return match NodeRow::lapse(stored, known) {
                     Some(row) => (StoreReply::Done, self.put_node(row)),
                     None => (StoreReply::NodeConflict(stored.cloned()), None),
                 };

@@ -98,9 +98,9 @@ impl Store {
                 let row = NodeRow::after(self.nodes.get(&heard.name), heard);
                 return self.put_node(&heard.name, row, |row| StoreReply::NodeAt(row.version));
             }
-            StoreOp::LapseNode { name, expect } => {
-                let row = self.nodes.get(name).and_then(|stored| stored.lapse(expect));
-                return self.put_node(name, row, |_| StoreReply::Done);
+            StoreOp::LapseNode(known) => {
+                let row = NodeRow::lapse(self.nodes.get(&known.name), known);
+                return self.put_node(&known.name, row, |_| StoreReply::Done);
             }
             StoreOp::ListNodes => StoreReply::Nodes(self.nodes.values().cloned().collect()),
             StoreOp::CreateAtespace(name) => {

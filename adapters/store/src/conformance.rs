@@ -97,6 +97,7 @@ macro_rules! conformance_suite {
             an_older_report_of_a_node_changes_nothing
             a_session_is_declared_over_only_if_the_report_was_the_last
             a_session_is_not_declared_over_by_a_report_that_was_written_twice
+            a_session_of_a_row_that_is_not_there_is_declared_over
             what_has_lapsed_stays_so
             of_a_report_and_its_lapse_one_comes_first
             an_atespace_is_created_once

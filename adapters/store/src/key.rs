@@ -160,7 +160,9 @@ pub fn check(op: &StoreOp) -> Result<(), BadName> {
         | StoreOp::DeleteAtespace(name) => check_name("atespace", name),
         StoreOp::GetWorker(key) | StoreOp::DeleteWorker { key, .. } => check_worker(key),
         StoreOp::PutWorker { worker, .. } => check_worker(&worker.key),
-        StoreOp::PutNode(NodeRow { name, .. }) | StoreOp::LapseNode { name, .. } => check_name("node", name),
+        StoreOp::PutNode(NodeRow { name, .. }) | StoreOp::LapseNode(NodeRow { name, .. }) => {
+            check_name("node", name)
+        }
         StoreOp::ListActors { atespace: None, .. }
         | StoreOp::ListWorkers
         | StoreOp::ListNodes

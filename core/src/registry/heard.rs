@@ -2,7 +2,7 @@
 
 use super::{Entry, Node, Registry, Report, Seen, Shortcut, Sighting, Wish};
 use crate::actor::Assignment;
-use crate::effect::{NodeEdition, NodeRow};
+use crate::effect::NodeRow;
 use crate::id::{NodeName, WorkerKey};
 use crate::registry::free::FreeLists;
 use crate::time::Instant;
@@ -97,16 +97,13 @@ impl Registry {
     /// The store has another edition of a node's row than this one, and so its session was not declared over. An
     /// earlier report in the version that is known is the last that was answered: the store has not heard what this
     /// replica has, so nothing has come of that.
-    pub fn not_lapsed(&mut self, now: Instant, expect: &NodeEdition, stored: NodeRow) {
+    pub fn not_lapsed(&mut self, now: Instant, expect: &NodeRow, stored: NodeRow) {
         let Some(node) = self.nodes.get_mut(&stored.name) else {
             return self.heard(now, stored);
         };
-        let is_same_run = stored.incarnation == expect.incarnation && node.row.edition() == *expect;
+        let is_same_run = stored.incarnation == expect.incarnation && node.row.edition() == expect.edition();
         if is_same_run && stored.version == expect.version && stored.sequence < expect.sequence {
-            self.wishes.push_back(Wish::Lapse {
-                expect: stored.edition(),
-                node: stored.name,
-            });
+            self.wishes.push_back(Wish::Lapse(stored));
         } else if is_same_run && stored.version < expect.version {
             // The store has lost what it had, and nobody knows what it answered meanwhile.
             node.row.version = stored.version;

@@ -1,8 +1,8 @@
 //! What a replica has asked for and not heard of yet.
 
 use crate::collection::Collection;
-use crate::effect::{NodeEdition, StoreOp};
-use crate::id::{ActorKey, EffectId, NodeName, RequestId, WorkerKey};
+use crate::effect::{NodeRow, StoreOp};
+use crate::id::{ActorKey, EffectId, RequestId, WorkerKey};
 use crate::request::Errand;
 use crate::trie::Trie;
 use crate::worker::{self, Worker};
@@ -24,7 +24,7 @@ pub(super) enum Origin {
     Call(u64),
     Errand(RequestId, Errand, Box<StoreOp>),
     Repair(WorkerKey, Note),
-    Lapse(NodeName, NodeEdition),
+    Lapse(Box<NodeRow>),
     Stray(WorkerKey, ActorKey),
     Collection(Box<Collection>),
     ListGraves,

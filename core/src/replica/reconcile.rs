@@ -126,10 +126,9 @@ impl Replica {
                     }
                 }
                 // Whoever leaves is told nothing any more: silence means nothing.
-                Wish::Lapse { .. } if self.phase == Phase::Leaving => {}
-                Wish::Lapse { node, expect } => {
-                    let origin = Origin::Lapse(node.clone(), expect.clone());
-                    self.store(origin, StoreOp::LapseNode { name: node, expect });
+                Wish::Lapse(_) if self.phase == Phase::Leaving => {}
+                Wish::Lapse(row) => {
+                    self.store(Origin::Lapse(Box::new(row.clone())), StoreOp::LapseNode(row));
                 }
                 Wish::Drain { actor } => {
                     if self.attendant(&actor).is_none() {

@@ -461,11 +461,11 @@ impl Store {
                 }
                 None => StoreReply::NodeConflict(self.nodes.get(&heard.name).cloned()),
             },
-            StoreOp::LapseNode { name, expect } => {
-                let stored = self.nodes.get(name);
-                match stored.and_then(|row| row.lapse(expect)) {
+            StoreOp::LapseNode(known) => {
+                let stored = self.nodes.get(&known.name);
+                match NodeRow::lapse(stored, known) {
                     Some(row) => {
-                        self.nodes.insert(name.clone(), row);
+                        self.nodes.insert(known.name.clone(), row);
                         StoreReply::Done
                     }
                     None => StoreReply::NodeConflict(stored.cloned()),

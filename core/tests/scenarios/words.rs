@@ -199,7 +199,7 @@ pub fn store_op(op: &StoreOp) -> String {
         StoreOp::PutSession { replica: id, .. } => format!("PutSession {}", replica(*id)),
         StoreOp::DropSession(id) => format!("DropSession {}", replica(*id)),
         StoreOp::PutNode(row) => format!("PutNode {}", row.name),
-        StoreOp::LapseNode { name, .. } => format!("LapseNode {name}"),
+        StoreOp::LapseNode(row) => format!("LapseNode {}", row.name),
         StoreOp::ListActors { .. } => "ListActors".into(),
         StoreOp::ListWorkers => "ListWorkers".into(),
         StoreOp::ListNodes => "ListNodes".into(),

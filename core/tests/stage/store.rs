@@ -101,9 +101,9 @@ impl Store {
                 let row = NodeRow::after(self.nodes.get(&heard.name), heard);
                 self.replace_node(&heard.name, row, |row| StoreReply::NodeAt(row.version), news)
             }
-            StoreOp::LapseNode { name, expect } => {
-                let row = self.nodes.get(name).and_then(|row| row.lapse(expect));
-                self.replace_node(name, row, |_| StoreReply::Done, news)
+            StoreOp::LapseNode(known) => {
+                let row = NodeRow::lapse(self.nodes.get(&known.name), known);
+                self.replace_node(&known.name, row, |_| StoreReply::Done, news)
             }
             StoreOp::ListNodes => StoreReply::Nodes(self.nodes.values().cloned().collect()),
             StoreOp::CreateAtespace(name) if self.atespaces.insert(name.clone()) => StoreReply::Done,

@@ -210,9 +210,9 @@ impl Scene {
                 let row = NodeRow::after(self.nodes.get(&heard.name), &heard);
                 self.replace_node(&heard.name, row, |row| StoreReply::NodeAt(row.version))
             }
-            StoreOp::LapseNode { name, expect } => {
-                let row = self.nodes.get(&name).and_then(|row| row.lapse(&expect));
-                self.replace_node(&name, row, |_| StoreReply::Done)
+            StoreOp::LapseNode(known) => {
+                let row = NodeRow::lapse(self.nodes.get(&known.name), &known);
+                self.replace_node(&known.name, row, |_| StoreReply::Done)
             }
             StoreOp::ListActors { .. } => StoreReply::Actors {
                 actors: self.actors.values().cloned().collect(),

@@ -257,18 +257,15 @@ pub(super) struct LapsedUnheard;
 
 impl Flaw for LapsedUnheard {
     fn store_does(&mut self, world: &mut World, op: &StoreOp) -> Option<StoreOp> {
-        let StoreOp::LapseNode { name, .. } = op else {
+        let StoreOp::LapseNode(known) = op else {
             return None;
         };
         let now = world.store_shows();
         let (StoreReply::Nodes(rows), _) = world.store().perform(now, &StoreOp::ListNodes) else {
             return None;
         };
-        let row = rows.into_iter().find(|row| row.name == *name)?;
-        Some(StoreOp::LapseNode {
-            name: name.clone(),
-            expect: row.edition(),
-        })
+        let row = rows.into_iter().find(|row| row.name == known.name)?;
+        Some(StoreOp::LapseNode(row))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Formally: when a record becomes CRASHED, a step for that actor has failed, or a snapshot of it was missing
 //! or damaged, since it last began to run; when a loss mark is set, a sandbox of it came to harm since it
-//! last came up, or the session of its node was over; when a session is declared over its node does not
+//! last came up as its record says, or the session of its node was over; when a session is declared over its node does not
 //! believe in it; and when a workflow takes its lease for lost because the store has said so, the store has said so.
 //!
 //! An actor whose record a store has forgotten may be where its record does not say, which then looks like a
@@ -84,13 +84,14 @@ impl Oracle for CrashCause {
             Fact::GivenUp(token) if !self.disowned.remove(token) => Err(format!(
                 "a workflow took its lease {token} for lost, and the store has not said so"
             )),
+            // One that the record knows nothing of makes nothing good.
             Fact::Up {
-                actor, is_recorded, ..
+                actor,
+                is_recorded: true,
+                ..
             } => {
                 self.harmed.remove(actor);
-                if *is_recorded {
-                    self.astray.remove(actor);
-                }
+                self.astray.remove(actor);
                 Ok(())
             }
             Fact::Recorded {

@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_together_is_refused_with_what_would() {
-        let cases: [(Spoils, &str); 9] = [
+        let cases: [(Spoils, &str); 10] = [
             (
                 |p| p.world.replicas.clear(),
                 "world.replicas: there are 0; want 1",

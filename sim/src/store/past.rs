@@ -129,7 +129,7 @@ impl Store {
             StoreOp::PutWorker { worker, .. } => [Some(self.worker(&worker.key)), None],
             StoreOp::DeleteWorker { key, .. } => [Some(self.worker(key)), None],
             StoreOp::PutNode(row) => [Some(self.node(&row.name)), None],
-            StoreOp::LapseNode { name, .. } => [Some(self.node(name)), None],
+            StoreOp::LapseNode(row) => [Some(self.node(&row.name)), None],
             StoreOp::CreateAtespace(name) | StoreOp::DeleteAtespace(name) => {
                 let was_there = self.atespaces.contains(name);
                 [Some(Replaced::Atespace(name.clone(), was_there)), None]

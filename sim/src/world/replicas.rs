@@ -8,7 +8,9 @@ use crate::fact::Fact;
 use crate::latency::{CALL, REQUEST, STORE, STORE_LATE, STORE_PATIENCE, STORE_SILENT, WATCH};
 use crate::plan::{MILLI, SECOND, Way};
 use crate::story::line::Line;
-use holdfast_core::effect::{NodeCall, NodeFailure, NodeReply, StoreError, StoreEvent, StoreOp, StoreReply};
+use holdfast_core::effect::{
+    NodeCall, NodeFailure, NodeReply, NodeRow, StoreError, StoreEvent, StoreOp, StoreReply,
+};
 use holdfast_core::id::{ActorKey, EffectId, LeaseToken, Name, ReplicaId, RequestId, WorkerKey};
 use holdfast_core::lease;
 use holdfast_core::machine::Machine;
@@ -435,7 +437,7 @@ impl World {
                 });
             }
         }
-        if let (StoreOp::LapseNode { name, .. }, Some(StoreEvent::Node(row))) = (op, &event) {
+        if let (StoreOp::LapseNode(NodeRow { name, .. }), Some(StoreEvent::Node(row))) = (op, &event) {
             let number = row.session;
             let index = self.hosts.iter().position(|h| h.name == *name);
             let is_believed = index.is_some_and(|index| {

@@ -90,10 +90,7 @@ pub async fn a_write_that_conflicts_is_not_told(subject: &impl Subject) {
 pub async fn a_watch_tells_of_a_session_that_is_declared_over(subject: &impl Subject) {
     let (store, peer) = (subject.store(), subject.peer());
     let mut watch = watching(&store).await;
-    let lapse = |row: &NodeRow| StoreOp::LapseNode {
-        name: row.name.clone(),
-        expect: row.edition(),
-    };
+    let lapse = |row: &NodeRow| StoreOp::LapseNode(row.clone());
     let last = heard(&peer, node("n1", 2)).await;
     assert_eq!(
         ask(&peer, lapse(&node("n1", 1))).await,

@@ -192,10 +192,6 @@ pub async fn an_older_report_of_a_node_changes_nothing(subject: &impl Subject) {
 /// Whoever declares it over has heard nothing newer.
 pub async fn a_session_is_declared_over_only_if_the_report_was_the_last(subject: &impl Subject) {
     let (store, peer) = (subject.store(), subject.peer());
-    assert_eq!(
-        ask(&store, lapse(&at(1, node("n1", 1)))).await,
-        StoreReply::NodeConflict(None)
-    );
     let last = heard(&store, node("n1", 2)).await;
     let other = |run: &str, sequence, version| NodeRow {
         incarnation: run.into(),
@@ -266,6 +262,20 @@ pub async fn of_a_report_and_its_lapse_one_comes_first(subject: &impl Subject) {
     }
 }
 
+/// Where no row is the store has forgotten it, and its session is over all the same: the node is told so when it comes
+/// back.
+pub async fn a_session_of_a_row_that_is_not_there_is_declared_over(subject: &impl Subject) {
+    let (store, peer) = (subject.store(), subject.peer());
+    let known = at(7, node("n1", 4));
+    done(&store, lapse(&known)).await;
+    let over = NodeRow { lapsed: 1, ..known };
+    assert_eq!(nodes(subject).await, vec![over.clone()]);
+    assert_eq!(
+        ask(&peer, StoreOp::PutNode(node("n1", 5))).await,
+        StoreReply::NodeConflict(Some(over))
+    );
+}
+
 /// The report of an earlier run of atelet that is written late is the last one then, as it was before: what tells the
 /// two rows from each other is that the store has taken another report in between.
 pub async fn a_session_is_not_declared_over_by_a_report_that_was_written_twice(subject: &impl Subject) {
@@ -285,10 +295,7 @@ pub async fn a_session_is_not_declared_over_by_a_report_that_was_written_twice(s
 }
 
 fn lapse(last: &NodeRow) -> StoreOp {
-    StoreOp::LapseNode {
-        name: last.name.clone(),
-        expect: last.edition(),
-    }
+    StoreOp::LapseNode(last.clone())
 }
 
 fn at(version: u64, row: NodeRow) -> NodeRow {

@@ -404,9 +404,9 @@ impl<'a> Tables<'a> {
                 let row = NodeRow::after(stored.as_ref(), heard);
                 self.replace_node(stored, row, |row| StoreReply::NodeAt(row.version))
             }
-            StoreOp::LapseNode { name, expect } => {
-                let stored = node(&self.nodes, name)?;
-                let row = stored.as_ref().and_then(|row| row.lapse(expect));
+            StoreOp::LapseNode(known) => {
+                let stored = node(&self.nodes, &known.name)?;
+                let row = NodeRow::lapse(stored.as_ref(), known);
                 self.replace_node(stored, row, |_| StoreReply::Done)
             }
             StoreOp::CreateAtespace(name) => {

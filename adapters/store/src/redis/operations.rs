@@ -134,14 +134,11 @@ impl Operations<'_> {
                 let at = |version| StoreReply::NodeAt(version);
                 replaced(&row.name, self.run(&call, Lasts::Yes, &announce).await?, at)
             }
-            StoreOp::LapseNode { name, expect } => {
-                let call = self.scripts.lapse_node.call().key(key::node(&name));
-                let call = call.arg(expect.incarnation.as_str());
-                let call = call
-                    .arg(expect.sequence.to_string())
-                    .arg(expect.version.to_string());
+            StoreOp::LapseNode(row) => {
+                let call = self.scripts.lapse_node.call().key(key::node(&row.name));
+                let call = call.arg(record::encode_node(&row));
                 let announce = |origin: &str| vec![node_changes(origin)];
-                replaced(&name, self.run(&call, Lasts::Yes, &announce).await?, |_| {
+                replaced(&row.name, self.run(&call, Lasts::Yes, &announce).await?, |_| {
                     StoreReply::Done
                 })
             }

@@ -169,14 +169,17 @@ end
 return write(row, ARGV[2])
 "#;
 
-/// `NodeRow::lapse`. `KEYS`: node. `ARGV`: incarnation, sequence, version, channel. Answers the version of the row,
-/// or what is stored.
+/// `NodeRow::lapse`. `KEYS`: node. `ARGV`: record, channel. Answers the version of the row, or what is stored.
 const LAPSE_NODE: &str = r#"
-local stored = redis.call('GET', KEYS[1])
-local row = stored and node(stored)
-if not row or row.incarnation ~= ARGV[1] or row.sequence ~= ARGV[2] or row.version ~= ARGV[3] then return stored end
+local stored, known = redis.call('GET', KEYS[1]), node(ARGV[1])
+local row = known
+if stored then row = node(stored) end
+if not row then return stored end
+for _, name in ipairs({'incarnation', 'sequence', 'version'}) do
+  if row[name] ~= known[name] then return stored end
+end
 if less(row.lapsed, row.session) then row.lapsed = row.session end
-return write(row, ARGV[4])
+return write(row, ARGV[2])
 "#;
 
 /// A script, and what it has to say to the server: its hash, or itself if the server has not got it yet.

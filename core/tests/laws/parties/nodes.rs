@@ -41,7 +41,7 @@ impl Nodes {
                 Wish::Write { worker, .. } => party_of(&worker.key),
                 Wish::Drop { key, .. } => party_of(key),
                 Wish::Release { worker, .. } | Wish::Thaw { worker, .. } => party_of(worker),
-                Wish::Lapse { node, .. } => usize::from(node.as_str() == "n1"),
+                Wish::Lapse(row) => usize::from(row.name.as_str() == "n1"),
                 // Whom of the two it is about cannot be told from the actor, which both have.
                 Wish::Drain { .. } => continue,
             };
