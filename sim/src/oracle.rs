@@ -170,7 +170,7 @@ impl Oracles {
         Oracles {
             all: vec![
                 ("I1", Box::new(FenceOrder::default())),
-                ("I2", Box::new(OneSandbox::new(settings, assumed))),
+                ("I2", Box::new(OneSandbox::new(assumed))),
                 ("I3", Box::new(OneActor::default())),
                 ("I4", Box::new(LatestComplete::default())),
                 ("I5", Box::new(StateKept::default())),

@@ -1,50 +1,46 @@
 //! I2: at most one sandbox of an actor runs, in true time, and nothing is done over the head of a live
 //! one. One that is held still does not run.
 //!
-//! A store that has forgotten where an actor runs may have it run elsewhere too, until the nodes have said
-//! what they run: for so long, and for that actor only, two are allowed. That nothing is done over the head
-//! of a live one holds for ever.
+//! A store that has forgotten where an actor runs may have it run elsewhere too, until the nodes have been heard and
+//! told. So of such an actor one more is allowed to run, as far as its record knew nothing of it when it came up, or it
+//! was up when that was forgotten; and that none of these is left in the end is I8's. That nothing is done over the
+//! head of a live one holds for ever.
 //!
 //! Where clocks drift apart further than is declared, two are allowed as well.
 
 use super::{Assumed, Oracle};
 use crate::fact::Fact;
-use holdfast_core::bounds::Bound;
 use holdfast_core::id::{ActorKey, PodUid};
-use holdfast_core::settings::Settings;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct OneSandbox {
     running: BTreeMap<ActorKey, BTreeSet<PodUid>>,
-    /// How long it takes until every node has said what it runs and heard what it must not, in
-    /// microseconds.
-    until_heard: u64,
     /// Whether time alone keeps two from running.
     is_by_time: bool,
-    /// Until when two are allowed.
-    forgotten: BTreeMap<ActorKey, u64>,
+    /// Actors of which the store has forgotten something, and where they run without their records' knowing.
+    astray: BTreeMap<ActorKey, BTreeSet<PodUid>>,
 }
 
 impl OneSandbox {
-    /// For worlds with these settings in which this is so.
-    pub fn new(settings: &Settings, assumed: Assumed) -> OneSandbox {
-        let heard = Bound::Elsewhere.of(settings) + 3 * settings.node.heartbeat_every;
+    /// For worlds in which this is so.
+    pub fn new(assumed: Assumed) -> OneSandbox {
         OneSandbox {
             is_by_time: assumed.drift,
-            until_heard: heard.as_micros() as u64,
             ..OneSandbox::default()
         }
     }
 
-    fn runs(&mut self, now: u64, actor: &ActorKey, worker: &PodUid) -> Result<(), String> {
+    fn runs(&mut self, actor: &ActorKey, worker: &PodUid) -> Result<(), String> {
         let all = self.running.entry(actor.clone()).or_default();
-        let other = all.first().cloned();
+        let is_astray = |worker: &PodUid| self.astray.get(actor).is_some_and(|at| at.contains(worker));
+        let other = all.iter().find(|other| *other != worker && !is_astray(other)).cloned();
         all.insert(worker.clone());
-        let is_allowed = !self.is_by_time || self.forgotten.get(actor).is_some_and(|until| now < *until);
         match other {
-            Some(other) if !is_allowed => Err(format!("{actor} runs on {worker} and on {other}")),
+            Some(other) if self.is_by_time && !is_astray(worker) => {
+                Err(format!("{actor} runs on {worker} and on {other}"))
+            }
             _ => Ok(()),
         }
     }
@@ -56,21 +52,42 @@ impl OneSandbox {
                 self.running.remove(actor);
             }
         }
+        if let Some(astray) = self.astray.get_mut(actor) {
+            astray.remove(worker);
+        }
     }
 }
 
 impl Oracle for OneSandbox {
-    fn see(&mut self, now: u64, fact: &Fact) -> Result<(), String> {
+    fn see(&mut self, _now: u64, fact: &Fact) -> Result<(), String> {
         match fact {
-            Fact::Up { worker, actor, .. } | Fact::Thawed { worker, actor } => {
-                return self.runs(now, actor, worker);
+            Fact::Up {
+                worker,
+                actor,
+                is_recorded,
+                ..
+            } => {
+                if let (false, Some(astray)) = (is_recorded, self.astray.get_mut(actor)) {
+                    astray.insert(worker.clone());
+                }
+                return self.runs(actor, worker);
             }
-            Fact::Down { worker, actor, .. } | Fact::Frozen { worker, actor } => self.rests(actor, worker),
+            Fact::Thawed { worker, actor } => return self.runs(actor, worker),
+            Fact::Down { worker, actor, .. } => self.rests(actor, worker),
+            // It may go on as what it was.
+            Fact::Frozen { worker, actor } => {
+                let is_astray = self.astray.get(actor).is_some_and(|at| at.contains(worker));
+                self.rests(actor, worker);
+                if let (true, Some(astray)) = (is_astray, self.astray.get_mut(actor)) {
+                    astray.insert(worker.clone());
+                }
+            }
             Fact::Forgot(forgotten) => {
                 for (before, after) in &forgotten.actors {
-                    let keys = before.iter().chain(after).map(|a| a.key.clone());
-                    let until = now + self.until_heard;
-                    self.forgotten.extend(keys.map(|key| (key, until)));
+                    for actor in before.iter().chain(after) {
+                        let up = self.running.get(&actor.key).cloned().unwrap_or_default();
+                        self.astray.entry(actor.key.clone()).or_default().extend(up);
+                    }
                 }
             }
             Fact::Trampled(actor, worker, step) => {
@@ -88,9 +105,10 @@ impl Oracle for OneSandbox {
 mod tests {
     use super::*;
     use crate::fact::Ending;
+    use crate::store::Forgotten;
 
     fn within() -> OneSandbox {
-        OneSandbox::new(&Settings::DEFAULT, Assumed { drift: true })
+        OneSandbox::new(Assumed { drift: true })
     }
 
     fn actor() -> ActorKey {
@@ -137,5 +155,31 @@ mod tests {
                 .unwrap_err()
                 .contains("w1 and on w2")
         );
+    }
+
+    #[test]
+    fn of_an_actor_that_was_forgotten_only_what_its_record_knows_nothing_of_may_run_beside_another() {
+        let unrecorded = |worker: &str| Fact::Up {
+            worker: worker.into(),
+            actor: actor(),
+            count: 0,
+            is_recorded: false,
+        };
+        let forgot = || {
+            let actor = crate::made_up::actor(holdfast_core::actor::State::Suspended);
+            Fact::Forgot(Box::new(Forgotten {
+                actors: vec![(Some(actor), None)],
+                ..Forgotten::default()
+            }))
+        };
+        let mut oracle = within();
+        oracle.see(0, &up("w1")).unwrap();
+        oracle.see(0, &forgot()).unwrap();
+        assert_eq!(oracle.see(1, &up("w2")), Ok(()), "w1 was up");
+        assert_eq!(oracle.see(2, &unrecorded("w3")), Ok(()), "an order from before");
+        assert!(oracle.see(3, &up("w4")).unwrap_err().contains("w4 and on w2"));
+        let mut oracle = within();
+        oracle.see(0, &up("w1")).unwrap();
+        assert!(oracle.see(0, &unrecorded("w2")).is_err(), "nothing was forgotten");
     }
 }
