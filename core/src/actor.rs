@@ -392,6 +392,8 @@ pub enum Change {
     },
     /// It serves on: the node has refused to put it to sleep, and its sandbox is as it was.
     Wake,
+    /// The same, and nothing has been begun: there is no snapshot to let go of.
+    WakeUnbegun,
     /// It sleeps at the copy of its local snapshot, which has been read back complete.
     Uploaded,
     /// It is to sleep on its node's disk.
@@ -524,7 +526,7 @@ impl Actor {
                 });
                 next.in_progress = None;
             }
-            (State::Suspending { .. } | State::Pausing { .. }, Change::Wake) => {
+            (State::Suspending { .. } | State::Pausing { .. }, Change::Wake | Change::WakeUnbegun) => {
                 let on = self.assignment().ok_or(Illegal { from, event })?;
                 next.state = State::Running { on: on.clone() };
                 next.in_progress = None;
@@ -556,7 +558,7 @@ impl Actor {
         let let_go = self
             .snapshots()
             .into_iter()
-            .filter(|snapshot| !kept.contains(snapshot));
+            .filter(|snapshot| !kept.contains(snapshot) && *change != Change::WakeUnbegun);
         let Edition { version, claim, .. } = next.edition();
         let let_go = let_go.map(|snapshot| Garbage {
             snapshot,
@@ -720,7 +722,7 @@ impl Change {
             Change::Suspend { .. } => Event::Suspend,
             Change::Suspended => Event::Suspended,
             Change::Reserve { .. } => Event::Reserve,
-            Change::Wake => Event::Wake,
+            Change::Wake | Change::WakeUnbegun => Event::Wake,
             Change::Uploaded => Event::Uploaded,
             Change::Pause { .. } => Event::Pause,
             Change::Paused => Event::Paused,

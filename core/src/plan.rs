@@ -615,7 +615,7 @@ fn go_on_sleeping(actor: &Actor, facts: &Facts<'_>, silence: Silence) -> Next {
         NodeFailureKind::SessionOver | NodeFailureKind::Busy | NodeFailureKind::Unreachable => {
             Next::CallAgain
         }
-        NodeFailureKind::NotBegun => write(Change::Wake, Then::FinishRefused),
+        NodeFailureKind::NotBegun => write(Change::WakeUnbegun, Then::FinishRefused),
         NodeFailureKind::Failed if is_left_alone(failure, facts) => write(Change::Wake, Then::FinishRefused),
         NodeFailureKind::Failed => refuse(Failure::node(failure)),
     }

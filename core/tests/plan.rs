@@ -311,6 +311,9 @@ fn a_refused_checkpoint_wakes_its_actor_only_where_the_sandbox_is_surely_untouch
             Case::claimed(state.clone()).after(CallOf::Recorded(op(1)), reply)
         };
         let wakes = |next: &Next| writes(next) == Some(&Change::Wake);
+        let not_begun = failure(Code::Unavailable, NodeFailureKind::NotBegun);
+        let not_begun = Case::claimed(state.clone()).after(CallOf::Recorded(op(1)), not_begun);
+        assert_eq!(writes(&not_begun.next(goal.clone())), Some(&Change::WakeUnbegun));
         // Another order for it may be on its way, unless no other can be let in either.
         assert!(!wakes(&refused(Code::Unavailable).next(goal.clone())));
         assert!(wakes(&refused(Code::Unavailable).sole().next(goal.clone())));

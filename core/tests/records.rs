@@ -294,11 +294,14 @@ fn a_place_for_an_upload_is_in_progress_and_moves_no_pointer() {
 
 #[test]
 fn an_actor_that_was_not_put_to_sleep_serves_where_it_did() {
-    for (state, garbage) in [
-        (suspending(), garbage(&["in progress"], &[])),
-        (pausing(), garbage(&[], &["in progress"])),
+    for (state, change, garbage) in [
+        (suspending(), Change::Wake, garbage(&["in progress"], &[])),
+        (pausing(), Change::Wake, garbage(&[], &["in progress"])),
+        // Nothing was begun, so there is nothing to collect. An actor that is refused often lets go of nothing.
+        (suspending(), Change::WakeUnbegun, garbage(&[], &[])),
+        (pausing(), Change::WakeUnbegun, garbage(&[], &[])),
     ] {
-        let (after, next) = changed(actor(state), &Change::Wake);
+        let (after, next) = changed(actor(state), &change);
         assert_eq!(
             after,
             Actor {

@@ -101,9 +101,12 @@ fn changes(before: &Actor, after: &Actor) -> Vec<Change> {
             on: on.clone(),
             boot: *boot,
         }),
-        State::Running { on } => {
-            changes.extend([Change::Ran, Change::Thaw { session: on.session }, Change::Wake])
-        }
+        State::Running { on } => changes.extend([
+            Change::Ran,
+            Change::Thaw { session: on.session },
+            Change::Wake,
+            Change::WakeUnbegun,
+        ]),
         State::Suspending { op, snapshot, .. } => changes.push(Change::Suspend {
             op: *op,
             snapshot: snapshot.clone(),

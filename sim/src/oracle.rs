@@ -176,7 +176,7 @@ impl Oracles {
                 ("I5", Box::new(StateKept::default())),
                 ("I6", Box::new(OneBeliever::new(assumed, settings, clocks))),
                 ("I7", Box::new(Failover::new(settings, clocks, workers))),
-                ("I8", Box::new(Settled)),
+                ("I8", Box::new(Settled::default())),
                 ("I9", Box::new(InTime::new(settings, clocks))),
                 ("I10", Box::new(CrashCause::new(assumed))),
                 ("I11", Box::new(Bounded::new(things, settings, clocks))),
@@ -274,7 +274,7 @@ impl Oracles {
 
 /// Whether everything is as it should be when nothing is under way.
 pub(crate) fn is_settled(still: &Still) -> bool {
-    i03_one_actor::agree(still).is_ok() && i08_settled::look(still).is_ok()
+    i03_one_actor::agree(still).is_ok() && i08_settled::look(still, &BTreeSet::new()).is_ok()
 }
 
 /// A moment, or a time, as messages have it.

@@ -28,7 +28,8 @@ pub fn walk() -> Walk {
                 }
                 Err(illegal) => {
                     assert_eq!((illegal.from, illegal.event), (Some(from), change.event()));
-                    if change == Change::Wake && is_upload_of_the_original(&actor.state) {
+                    let is_wake = matches!(change, Change::Wake | Change::WakeUnbegun);
+                    if is_wake && is_upload_of_the_original(&actor.state) {
                         continue;
                     }
                     walk.refused.insert((from.name(), change.event().name()));
@@ -167,6 +168,7 @@ fn changes() -> Vec<Change> {
         Change::Pause { op: op(), snapshot },
         Change::Paused,
         Change::Wake,
+        Change::WakeUnbegun,
         Change::Reset { loss: None },
         Change::Reset { loss: Some(loss) },
         Change::Crash(crash(Transition::Pause)),

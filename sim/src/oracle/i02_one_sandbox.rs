@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug, Default)]
 pub struct OneSandbox {
     running: BTreeMap<ActorKey, BTreeSet<PodUid>>,
+    /// Held still.
+    frozen: BTreeMap<ActorKey, BTreeSet<PodUid>>,
     /// Whether time alone keeps two from running.
     is_by_time: bool,
     /// Actors of which the store has forgotten something, and where they run without their records' knowing.
@@ -35,7 +37,10 @@ impl OneSandbox {
     fn runs(&mut self, actor: &ActorKey, worker: &PodUid) -> Result<(), String> {
         let all = self.running.entry(actor.clone()).or_default();
         let is_astray = |worker: &PodUid| self.astray.get(actor).is_some_and(|at| at.contains(worker));
-        let other = all.iter().find(|other| *other != worker && !is_astray(other)).cloned();
+        let other = all
+            .iter()
+            .find(|other| *other != worker && !is_astray(other))
+            .cloned();
         all.insert(worker.clone());
         match other {
             Some(other) if self.is_by_time && !is_astray(worker) => {
@@ -44,16 +49,13 @@ impl OneSandbox {
             _ => Ok(()),
         }
     }
+}
 
-    fn rests(&mut self, actor: &ActorKey, worker: &PodUid) {
-        if let Some(all) = self.running.get_mut(actor) {
-            all.remove(worker);
-            if all.is_empty() {
-                self.running.remove(actor);
-            }
-        }
-        if let Some(astray) = self.astray.get_mut(actor) {
-            astray.remove(worker);
+fn leave(all: &mut BTreeMap<ActorKey, BTreeSet<PodUid>>, actor: &ActorKey, worker: &PodUid) {
+    if let Some(workers) = all.get_mut(actor) {
+        workers.remove(worker);
+        if workers.is_empty() {
+            all.remove(actor);
         }
     }
 }
@@ -72,21 +74,31 @@ impl Oracle for OneSandbox {
                 }
                 return self.runs(actor, worker);
             }
-            Fact::Thawed { worker, actor } => return self.runs(actor, worker),
-            Fact::Down { worker, actor, .. } => self.rests(actor, worker),
-            // It may go on as what it was.
-            Fact::Frozen { worker, actor } => {
-                let is_astray = self.astray.get(actor).is_some_and(|at| at.contains(worker));
-                self.rests(actor, worker);
-                if let (true, Some(astray)) = (is_astray, self.astray.get_mut(actor)) {
-                    astray.insert(worker.clone());
+            Fact::Thawed { worker, actor } => {
+                leave(&mut self.frozen, actor, worker);
+                return self.runs(actor, worker);
+            }
+            Fact::Down { worker, actor, .. } => {
+                for all in [&mut self.running, &mut self.frozen] {
+                    leave(all, actor, worker);
                 }
+                if let Some(astray) = self.astray.get_mut(actor) {
+                    astray.remove(worker);
+                }
+            }
+            Fact::Frozen { worker, actor } => {
+                leave(&mut self.running, actor, worker);
+                self.frozen
+                    .entry(actor.clone())
+                    .or_default()
+                    .insert(worker.clone());
             }
             Fact::Forgot(forgotten) => {
                 for (before, after) in &forgotten.actors {
                     for actor in before.iter().chain(after) {
-                        let up = self.running.get(&actor.key).cloned().unwrap_or_default();
-                        self.astray.entry(actor.key.clone()).or_default().extend(up);
+                        let there = [&self.running, &self.frozen].map(|of| of.get(&actor.key));
+                        let there = there.into_iter().flatten().flatten().cloned();
+                        self.astray.entry(actor.key.clone()).or_default().extend(there);
                     }
                 }
             }
@@ -177,6 +189,13 @@ mod tests {
         oracle.see(0, &forgot()).unwrap();
         assert_eq!(oracle.see(1, &up("w2")), Ok(()), "w1 was up");
         assert_eq!(oracle.see(2, &unrecorded("w3")), Ok(()), "an order from before");
+        let (worker, actor) = (PodUid::from("w1"), actor());
+        let frozen = Fact::Frozen {
+            worker: worker.clone(),
+            actor: actor.clone(),
+        };
+        oracle.see(2, &frozen).unwrap();
+        assert_eq!(oracle.see(2, &Fact::Thawed { worker, actor }), Ok(()));
         assert!(oracle.see(3, &up("w4")).unwrap_err().contains("w4 and on w2"));
         let mut oracle = within();
         oracle.see(0, &up("w1")).unwrap();

@@ -6,7 +6,8 @@
 //! believe in it; and when a workflow takes its lease for lost because the store has said so, the store has said so.
 //!
 //! An actor whose record a store has forgotten may be where its record does not say, which then looks like a
-//! loss; and a node whose last report a store has forgotten may be given up too early. So may any node where
+//! loss; one whose worker was promised to somebody else, because the store had forgotten the promise, cannot be saved
+//! from there any more; and a node whose last report a store has forgotten may be given up too early. So may any node where
 //! clocks drift apart further than is declared.
 
 use super::{Assumed, Oracle};
@@ -27,6 +28,8 @@ pub struct CrashCause {
     silent: BTreeSet<NodeName>,
     /// Actors that may be elsewhere than a store that has forgotten a write says.
     astray: BTreeSet<ActorKey>,
+    /// Actors whose worker may be promised to somebody else, because the store has forgotten that it was theirs.
+    unpromised: BTreeSet<ActorKey>,
     /// Nodes whose last report the store has forgotten.
     unheard: BTreeSet<NodeName>,
     /// Leases of which the store has said that they are not their holders'.
@@ -65,6 +68,7 @@ impl Oracle for CrashCause {
                     self.astray
                         .extend(before.iter().chain(after).map(|a| a.key.clone()));
                 }
+                self.unpromised.extend(forgotten.promises().cloned());
                 self.unheard.extend(forgotten.nodes.iter().cloned());
                 Ok(())
             }
@@ -92,6 +96,12 @@ impl Oracle for CrashCause {
             } => {
                 self.harmed.remove(actor);
                 self.astray.remove(actor);
+                Ok(())
+            }
+            Fact::WorkerRecorded { after: Some(row), .. } => {
+                if let Some(hosted) = &row.hosts {
+                    self.unpromised.remove(&hosted.actor);
+                }
                 Ok(())
             }
             Fact::Recorded {
@@ -124,6 +134,7 @@ impl Oracle for CrashCause {
                     && !was_silent
                     && !self.harmed.contains(&after.key)
                     && !self.astray.contains(&after.key)
+                    && !self.unpromised.contains(&after.key)
                 {
                     return Err(format!(
                         "{} is said to have lost {:?}; nothing was harmed",

@@ -48,6 +48,20 @@ pub struct Forgotten {
     pub graves: Vec<Grave>,
 }
 
+impl Forgotten {
+    /// Actors whose promise of a worker is not what it was.
+    pub fn promises(&self) -> impl Iterator<Item = &ActorKey> {
+        let rows = self
+            .workers
+            .iter()
+            .flat_map(|(before, after)| before.iter().chain(after));
+        let hosted = rows
+            .chain(&self.lost_workers)
+            .filter_map(|row| row.hosts.as_ref());
+        hosted.map(|hosted| &hosted.actor)
+    }
+}
+
 impl Past {
     pub(super) fn new(reach: Duration) -> Past {
         Past {
