@@ -78,6 +78,23 @@ async fn the_whole_suite_passes_on_three_masters() {
     holdfast_store::conformance_suite!(one_by_one OnCluster::emptied(&cluster));
 }
 
+#[tokio::test]
+async fn the_whole_suite_passes_on_three_masters_where_lists_know_the_keys() {
+    let cluster = Cluster::start(3, false);
+    let subject = async || {
+        let subject = OnCluster::emptied(&cluster).await;
+        for store in [&subject.store, &subject.peer] {
+            let mut watch = store.watch();
+            assert_eq!(heard(&mut watch).await, StoreEvent::Resync);
+            for op in [list(None, 10), StoreOp::ListWorkers, StoreOp::ListNodes] {
+                store.execute(op).await.unwrap();
+            }
+        }
+        subject
+    };
+    holdfast_store::conformance_suite!(one_by_one subject());
+}
+
 fn get(name: &str) -> StoreOp {
     StoreOp::GetActor(actor(name).key)
 }
