@@ -29,6 +29,7 @@ mod deadline;
 mod directory;
 mod link;
 mod operations;
+mod renewals;
 mod scripts;
 mod servers;
 mod slot;
@@ -51,6 +52,7 @@ use deadline::Deadline;
 use directory::Directory;
 use link::Place;
 use operations::Operations;
+use renewals::Renewals;
 use scripts::Scripts;
 use servers::Servers;
 use subscription::Subscription;
@@ -116,7 +118,8 @@ impl From<Url> for Config {
 pub struct Redis {
     servers: Arc<Servers>,
     claim: Claim,
-    scripts: Scripts,
+    scripts: Arc<Scripts>,
+    renewals: Arc<Renewals>,
     timing: Timing,
     hub: Arc<Hub>,
     directory: Arc<Directory>,
@@ -136,7 +139,8 @@ impl Redis {
         Redis {
             servers: Arc::new(Servers::new(Place { url, tls }, timing, copies)),
             claim: Claim::default(),
-            scripts: Scripts::default(),
+            scripts: Arc::default(),
+            renewals: Arc::default(),
             timing,
             hub: Arc::new(Hub::new(false)),
             directory: Arc::default(),
@@ -173,6 +177,7 @@ impl Redis {
         let operations = Operations {
             servers: &self.servers,
             directory: &self.directory,
+            renewals: &self.renewals,
             scripts: &self.scripts,
             deadline,
         };

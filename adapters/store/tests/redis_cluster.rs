@@ -2,6 +2,8 @@
 
 #[path = "server/cluster.rs"]
 mod cluster;
+#[path = "samples/renewals.rs"]
+mod renewals;
 #[allow(dead_code, reason = "other tests use more of them")]
 mod samples;
 #[allow(dead_code, reason = "other tests do more with it")]
@@ -76,6 +78,8 @@ impl Subject for OnCluster {
 async fn the_whole_suite_passes_on_three_masters() {
     let cluster = Cluster::start(3, false);
     holdfast_store::conformance_suite!(one_by_one OnCluster::emptied(&cluster));
+    let subject = OnCluster::emptied(&cluster).await;
+    renewals::renew_many(&*subject.store).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Lists from what is known of the keys, which need not walk them.
 
+#[path = "samples/renewals.rs"]
+mod renewals;
 #[allow(dead_code, reason = "other tests use more of them")]
 mod samples;
 #[allow(dead_code, reason = "other tests do more with it")]
@@ -218,4 +220,17 @@ async fn whoever_has_not_heard_everything_walks_again() {
     assert_eq!(nonsense, 1);
     write_as_the_original(&server, "more");
     assert_eq!(listed(&store).await, ["meanwhile", "more"]);
+}
+
+#[tokio::test]
+async fn of_many_leases_that_are_renewed_at_once_each_has_an_answer_of_its_own() {
+    let server = Server::start(&[]);
+    let (store, _watch) = listening(&server, Timing::default()).await;
+    renewals::renew_many(&*store).await;
+    // And where the server has forgotten the script.
+    let _: () = redis::cmd("SCRIPT")
+        .arg("FLUSH")
+        .query(&mut server.raw())
+        .unwrap();
+    renewals::renew_many(&*store).await;
 }

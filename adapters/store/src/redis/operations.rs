@@ -14,6 +14,7 @@ use holdfast_core::worker::{self, Worker};
 use super::Fault;
 use super::deadline::Deadline;
 use super::directory::{Directory, Kept, Presence};
+use super::renewals::Renewals;
 use super::scripts::{Call, Scripts};
 use super::servers::{Answered, Question, Servers, Target};
 use super::subscription::{WORKER_CHANGES, actor as announced, actor_changes, gone, node_changes, written};
@@ -30,7 +31,8 @@ const TTL_MAX_MS: u64 = i64::MAX as u64 / 4;
 pub(super) struct Operations<'a> {
     pub(super) servers: &'a Arc<Servers>,
     pub(super) directory: &'a Arc<Directory>,
-    pub(super) scripts: &'a Scripts,
+    pub(super) renewals: &'a Arc<Renewals>,
+    pub(super) scripts: &'a Arc<Scripts>,
     pub(super) deadline: Deadline,
 }
 
@@ -98,9 +100,11 @@ impl Operations<'_> {
                 token: mine,
                 ttl,
             } => {
-                let call = self.scripts.renew.call().key(key::lease(&key));
-                let call = call.arg(token(Some(mine))).arg(millis(ttl));
-                let renewed: bool = read(self.run(&call, Lasts::No, &nothing).await?)?;
+                let (lease, token) = (key::lease(&key), token(Some(mine)));
+                let renewed = self
+                    .renewals
+                    .renew(self.servers, self.scripts, lease, token, millis(ttl))
+                    .await?;
                 Ok(if renewed {
                     StoreReply::Done
                 } else {
