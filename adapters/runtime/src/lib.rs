@@ -14,6 +14,7 @@ pub mod logging;
 pub mod net;
 pub mod shutdown;
 pub mod terminal;
+pub mod threads;
 
 /// The async runtime: tokio on a real host, its simulated twin under `--cfg madsim`.
 pub use tokio;

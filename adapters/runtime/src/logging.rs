@@ -1,11 +1,10 @@
 //! Logs: one line per event, for machines as JSON with the keys of the original, for people as text.
 
 use std::ffi::OsStr;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::io::IsTerminal;
 use std::str::FromStr;
 
-use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -91,48 +90,113 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut line = Map::new();
-        line.insert("time".into(), rfc3339(SystemClock.wall_ms()).into());
-        line.insert("level".into(), event.metadata().level().as_str().into());
-        line.insert("msg".into(), "".into());
-        event.record(&mut Fields(&mut line));
-        writeln!(writer, "{}", Value::Object(line))
+        let level = event.metadata().level();
+        let time = rfc3339(SystemClock.wall_ms());
+        write!(writer, "{{\"time\":\"{time}\",\"level\":\"{level}\"")?;
+        let mut fields = Fields {
+            writer: writer.by_ref(),
+            value: String::new(),
+            has_message: false,
+            outcome: Ok(()),
+        };
+        event.record(&mut fields);
+        if !fields.has_message {
+            fields.text("msg", "");
+        }
+        fields.outcome?;
+        writer.write_str("}\n")
     }
 }
 
-struct Fields<'a>(&'a mut Map<String, Value>);
+/// Fields of one line, written as they come: there is a line for every call, and none is worth a tree.
+struct Fields<'a> {
+    writer: Writer<'a>,
+    /// A value that is not text yet.
+    value: String,
+    has_message: bool,
+    outcome: fmt::Result,
+}
 
 impl Fields<'_> {
-    fn put(&mut self, field: &Field, value: Value) {
-        let key = if field.name() == "message" {
+    fn key<'a>(&mut self, field: &'a Field) -> &'a str {
+        if field.name() == "message" {
+            self.has_message = true;
             "msg"
         } else {
             field.name()
-        };
-        self.0.insert(key.to_owned(), value);
+        }
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        if self.outcome.is_ok() {
+            self.outcome =
+                quoted(&mut self.writer, ',', key).and_then(|()| quoted(&mut self.writer, ':', value));
+        }
+    }
+
+    fn number(&mut self, key: &str, value: fmt::Arguments<'_>) {
+        if self.outcome.is_ok() {
+            self.outcome = quoted(&mut self.writer, ',', key).and_then(|()| write!(self.writer, ":{value}"));
+        }
     }
 }
 
 impl Visit for Fields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}").into());
+        let key = self.key(field);
+        let mut text = std::mem::take(&mut self.value);
+        text.clear();
+        if let Err(error) = write!(text, "{value:?}") {
+            self.outcome = Err(error);
+        }
+        self.text(key, &text);
+        self.value = text;
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.into());
+        let key = self.key(field);
+        self.text(key, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, value.into());
+        let key = self.key(field);
+        self.number(key, format_args!("{value}"));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, value.into());
+        let key = self.key(field);
+        self.number(key, format_args!("{value}"));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, value.into());
+        let key = self.key(field);
+        self.number(key, format_args!("{value}"));
     }
+}
+
+/// `before`, and the text as a string of JSON.
+fn quoted(writer: &mut impl Write, before: char, text: &str) -> fmt::Result {
+    writer.write_char(before)?;
+    writer.write_char('"')?;
+    let mut plain = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        // What has to be escaped is one byte, whatever is around it.
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        writer.write_str(&text[plain..at])?;
+        plain = at + 1;
+        match byte {
+            b'"' => writer.write_str("\\\"")?,
+            b'\\' => writer.write_str("\\\\")?,
+            b'\n' => writer.write_str("\\n")?,
+            b'\r' => writer.write_str("\\r")?,
+            b'\t' => writer.write_str("\\t")?,
+            other => write!(writer, "\\u{other:04x}")?,
+        }
+    }
+    writer.write_str(&text[plain..])?;
+    writer.write_char('"')
 }
 
 /// Milliseconds since the epoch as `2026-11-22T05:10:26.123Z`.
@@ -182,6 +246,23 @@ mod tests {
             (1_795_324_226_123, "2026-11-22T05:10:26.123Z"),
         ] {
             assert_eq!(rfc3339(ms), text);
+        }
+    }
+
+    #[test]
+    fn whatever_a_text_holds_it_is_read_back_from_its_line() {
+        for text in [
+            "",
+            "plain",
+            "a \"quoted\" \\ one",
+            "two\nlines\r\n\tand \u{1}\u{1f}",
+            "größer 🪝 \u{7f}",
+        ] {
+            let mut line = String::new();
+            quoted(&mut line, ':', text).unwrap();
+            let read: String = serde_json::from_str(line.strip_prefix(':').unwrap()).unwrap();
+            assert_eq!(read, text);
+            assert!(!line.contains(['\n', '\r']), "{line}");
         }
     }
 

@@ -8,7 +8,7 @@
 //! operations --+                      which server, and who else if it was the wrong one: servers, topology, slot
 //! walk --------+--> servers --> link  one server: connect, send, give up in time, fail fast while it is away
 //! claim -------+                 |
-//! subscription ------------------+--> tls, url
+//! subscription --> directory ----+--> tls, url
 //! ```
 //!
 //! **Durability** is the servers': with `appendonly yes` and `appendfsync everysec`, up to a second of
@@ -16,19 +16,20 @@
 //! copied, unless [`Config::copies`] has each write wait for that. Versions, leases and fences may go back then; the
 //! nodes' memory wins (design section 4).
 //!
-//! **Lists** walk all keys with `SCAN` and answer what one walk saw, in order of the keys. What existed
-//! throughout is never missed and never repeated, and a page token is the last key of its page, so that it
-//! survives restarts, failovers and resharding. The price is a walk per page, linear in everything that is stored; an
-//! index that makes it constant cannot share a slot with the records of the original's layout, so it
-//! needs a protocol of its own and is not here yet.
+//! **Lists** know from [`directory`] which keys there are, for as long as somebody watches, and read the records of a page. Where
+//! that is not known, or somebody else writes here, they walk all keys with `SCAN` and answer what one walk saw. Either way
+//! they are in order of the keys; what existed throughout is never missed and never repeated; and a page token is
+//! the last key of its page, so that it survives restarts, failovers and resharding.
 //!
 //! **Deleting an atespace** is not atomic with the creation of an actor in it, as in the original: the
 //! actor's key and the atespace's are in different slots.
 
 mod claim;
 mod deadline;
+mod directory;
 mod link;
 mod operations;
+mod renewals;
 mod scripts;
 mod servers;
 mod slot;
@@ -48,8 +49,10 @@ use crate::watch::{Hub, Watch};
 use crate::{Answer, Store, key};
 use claim::Claim;
 use deadline::Deadline;
+use directory::Directory;
 use link::Place;
 use operations::Operations;
+use renewals::Renewals;
 use scripts::Scripts;
 use servers::Servers;
 use subscription::Subscription;
@@ -69,6 +72,8 @@ pub struct Timing {
     pub retry_from: Duration,
     /// The longest such pause.
     pub retry_to: Duration,
+    /// How often all keys are walked to see whether somebody writes here who announces nothing.
+    pub look_back_every: Duration,
 }
 
 impl Default for Timing {
@@ -79,6 +84,7 @@ impl Default for Timing {
             ping_every: Duration::from_secs(5),
             retry_from: Duration::from_millis(100),
             retry_to: Duration::from_secs(5),
+            look_back_every: Duration::from_secs(60),
         }
     }
 }
@@ -112,9 +118,11 @@ impl From<Url> for Config {
 pub struct Redis {
     servers: Arc<Servers>,
     claim: Claim,
-    scripts: Scripts,
+    scripts: Arc<Scripts>,
+    renewals: Arc<Renewals>,
     timing: Timing,
     hub: Arc<Hub>,
+    directory: Arc<Directory>,
     /// Started by the first who watches.
     subscription: OnceLock<Subscription>,
 }
@@ -131,9 +139,11 @@ impl Redis {
         Redis {
             servers: Arc::new(Servers::new(Place { url, tls }, timing, copies)),
             claim: Claim::default(),
-            scripts: Scripts::default(),
+            scripts: Arc::default(),
+            renewals: Arc::default(),
             timing,
             hub: Arc::new(Hub::new(false)),
+            directory: Arc::default(),
             subscription: OnceLock::new(),
         }
     }
@@ -166,6 +176,8 @@ impl Redis {
         self.claim.check(&self.servers, deadline).await?;
         let operations = Operations {
             servers: &self.servers,
+            directory: &self.directory,
+            renewals: &self.renewals,
             scripts: &self.scripts,
             deadline,
         };
@@ -181,8 +193,10 @@ impl Store for Redis {
     /// Starts to listen, on connections of its own; must be called within the runtime.
     fn watch(&self) -> Watch {
         let watch = self.hub.watch();
-        self.subscription
-            .get_or_init(|| Subscription::start(self.servers.clone(), self.hub.clone()));
+        self.subscription.get_or_init(|| {
+            let (servers, hub) = (self.servers.clone(), self.hub.clone());
+            Subscription::start(servers, hub, self.directory.clone())
+        });
         watch
     }
 }

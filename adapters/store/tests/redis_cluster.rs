@@ -2,6 +2,8 @@
 
 #[path = "server/cluster.rs"]
 mod cluster;
+#[path = "samples/renewals.rs"]
+mod renewals;
 #[allow(dead_code, reason = "other tests use more of them")]
 mod samples;
 #[allow(dead_code, reason = "other tests do more with it")]
@@ -76,6 +78,25 @@ impl Subject for OnCluster {
 async fn the_whole_suite_passes_on_three_masters() {
     let cluster = Cluster::start(3, false);
     holdfast_store::conformance_suite!(one_by_one OnCluster::emptied(&cluster));
+    let subject = OnCluster::emptied(&cluster).await;
+    renewals::renew_many(&*subject.store).await;
+}
+
+#[tokio::test]
+async fn the_whole_suite_passes_on_three_masters_where_lists_know_the_keys() {
+    let cluster = Cluster::start(3, false);
+    let subject = async || {
+        let subject = OnCluster::emptied(&cluster).await;
+        for store in [&subject.store, &subject.peer] {
+            let mut watch = store.watch();
+            assert_eq!(heard(&mut watch).await, StoreEvent::Resync);
+            for op in [list(None, 10), StoreOp::ListWorkers, StoreOp::ListNodes] {
+                store.execute(op).await.unwrap();
+            }
+        }
+        subject
+    };
+    holdfast_store::conformance_suite!(one_by_one subject());
 }
 
 fn get(name: &str) -> StoreOp {

@@ -251,7 +251,7 @@ async fn a_database_of_a_newer_holdfast_and_a_mark_of_somebody_else_are_refused(
 async fn a_user_who_may_touch_our_keys_only_and_ask_nothing_else_can_work() {
     let server = Server::start(&[]);
     let rules = "on >pw ~actor:* ~worker:* ~atespace:* ~lease:* ~node:* ~session:* ~graves &worker-changes \
-                 &holdfast-changes +@all -info -@admin";
+                 &holdfast-changes* +@all -info -@admin";
     let _: () = redis::cmd("ACL")
         .arg("SETUSER")
         .arg("ann")

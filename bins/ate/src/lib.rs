@@ -25,6 +25,7 @@ mod table;
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
+use holdfast_runtime::threads;
 use holdfast_runtime::tokio::runtime::Builder;
 
 use cli::{Cli, Command};
@@ -54,13 +55,12 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let mut runtime = Builder::new_multi_thread();
-    // A server and a load take what the machine has; one call needs one thread.
-    if !matches!(
-        cli.command,
-        Command::Dev(_) | Command::Worker(_) | Command::Bench(_)
-    ) {
-        runtime.worker_threads(1);
-    }
+    // A whole cluster takes what the machine has; one call needs one thread.
+    match cli.command {
+        Command::Dev(_) | Command::Worker(_) => &mut runtime,
+        Command::Bench(_) => runtime.worker_threads(threads::for_a_server()),
+        _ => runtime.worker_threads(1),
+    };
     let runtime = runtime.enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(commands::run(cli))
 }

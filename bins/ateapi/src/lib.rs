@@ -31,6 +31,7 @@ use holdfast_runtime::logging;
 use holdfast_runtime::net::{BindError, Listener};
 use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::terminal::{answer, tell};
+use holdfast_runtime::threads;
 use holdfast_runtime::tokio;
 use holdfast_runtime::tokio::runtime::Builder;
 use holdfast_store::Store;
@@ -118,6 +119,7 @@ pub fn main() -> ExitCode {
 
 fn serve(plan: Plan) -> Result<(), Failure> {
     Builder::new_multi_thread()
+        .worker_threads(threads::for_a_server())
         .enable_all()
         .build()?
         .block_on(run(plan))

@@ -8,7 +8,7 @@ use crate::id::{ActorKey, EffectId, Name};
 use crate::time::{Instant, jittered};
 use crate::workflow::World;
 use alloc::boxed::Box;
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -27,7 +27,10 @@ const GRAVES_MAX: usize = 16_384;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Leftovers {
     /// Actors that have let go of something, and when it may be deleted, in that order.
-    waiting: VecDeque<(Instant, ActorKey, Vec<Garbage>)>,
+    waiting: VecDeque<(Instant, ActorKey)>,
+    /// What they have let go of, each of it once however many workflows have seen it since, and from when on it
+    /// may be deleted. Nothing that the record did not name any more when it was last seen.
+    let_go: BTreeMap<ActorKey, Vec<(Instant, Garbage)>>,
     /// Notes of actors that are still to be looked for.
     graves: VecDeque<Grave>,
     /// Notes of actors that were not there, and when that can no more be lost, in that order.
@@ -67,6 +70,32 @@ impl Turn {
 }
 
 impl Leftovers {
+    /// What waits of this actor. What its record does not name any more need not.
+    fn keep_of(&mut self, actor: &Actor) -> &[(Instant, Garbage)] {
+        if let Some(known) = self.let_go.get_mut(&actor.key) {
+            known.retain(|(_, garbage)| actor.garbage.contains(garbage));
+            if known.is_empty() {
+                self.let_go.remove(&actor.key);
+            }
+        }
+        self.let_go.get(&actor.key).map_or(&[], Vec::as_slice)
+    }
+
+    /// An actor that has let go of something which may be deleted now, and all of that.
+    fn ripe(&mut self, now: Instant) -> Option<(ActorKey, Vec<Garbage>)> {
+        loop {
+            let (_, actor) = self.waiting.pop_front_if(|(due, _)| *due <= now)?;
+            let known = self.let_go.remove(&actor).unwrap_or_default();
+            let (ripe, rest): (Vec<_>, Vec<_>) = known.into_iter().partition(|(due, _)| *due <= now);
+            if !rest.is_empty() {
+                self.let_go.insert(actor.clone(), rest);
+            }
+            if !ripe.is_empty() {
+                return Some((actor, ripe.into_iter().map(|(_, garbage)| garbage).collect()));
+            }
+        }
+    }
+
     fn ended(&mut self, mourned: Option<&Note>) {
         self.under_way -= 1;
         if let Some(note) = mourned {
@@ -78,25 +107,29 @@ impl Leftovers {
 impl Replica {
     /// What this actor has let go of is collected when the store has had time to lose that.
     pub(super) fn collect_garbage_of(&mut self, now: Instant, actor: &Actor) {
-        if !actor.garbage.is_empty() {
-            self.collect_later(now, actor.key.clone(), actor.garbage.clone());
+        let known = self.leftovers.keep_of(actor);
+        let is_new = |garbage: &&Garbage| !known.iter().any(|(_, known)| known == *garbage);
+        let new: Vec<Garbage> = actor.garbage.iter().filter(is_new).cloned().collect();
+        if !new.is_empty() {
+            self.collect_later(now, actor.key.clone(), new);
         }
     }
 
     fn collect_later(&mut self, now: Instant, actor: ActorKey, garbage: Vec<Garbage>) {
         let due = now.plus(self.settings.workflow.collect_after);
-        let waiting = &mut self.leftovers.waiting;
-        if self.phase != Phase::Serving || waiting.len() >= WAITING_MAX {
+        if self.phase != Phase::Serving || self.leftovers.waiting.len() >= WAITING_MAX {
             return;
         }
-        waiting.push_back((due, actor, garbage));
+        let waiting = self.leftovers.let_go.entry(actor.clone()).or_default();
+        waiting.extend(garbage.into_iter().map(|garbage| (due, garbage)));
+        self.leftovers.waiting.push_back((due, actor));
         self.set_collection_timer();
     }
 
     /// Nothing is due while there is no room for it.
     fn set_collection_timer(&mut self) {
         let has_room = self.leftovers.under_way < COLLECTIONS_MAX && self.phase == Phase::Serving;
-        let garbage = self.leftovers.waiting.front().map(|(due, ..)| *due);
+        let garbage = self.leftovers.waiting.front().map(|(due, _)| *due);
         let absent = self.leftovers.absent.front().map(|(due, _)| *due);
         let first = garbage.into_iter().chain(absent).min().filter(|_| has_room);
         self.timers.set(Timer::Collect, first);
@@ -165,8 +198,7 @@ impl Replica {
             self.leftovers.turn = turn.next();
             match turn {
                 Turn::Garbage => {
-                    let is_due = |(due, ..): &mut (Instant, ActorKey, Vec<Garbage>)| *due <= now;
-                    let (_, actor, garbage) = self.leftovers.waiting.pop_front_if(is_due)?;
+                    let (actor, garbage) = self.leftovers.ripe(now)?;
                     Some((None, Collection::of_actor(actor, garbage)))
                 }
                 Turn::Absent => {
@@ -254,20 +286,74 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Catalog;
-    use crate::id::ReplicaId;
+    use crate::actor::{GARBAGE_MAX, Snapshot};
+    use crate::catalog::{Catalog, LabelSelector, Scope, Selector, Template, Workload};
+    use crate::id::{Incarnation, ReplicaId, Version};
     use crate::settings::Settings;
+    use crate::time::Duration;
+    use alloc::format;
+    use alloc::sync::Arc;
+
+    fn serving() -> Replica {
+        let mut replica = Replica::new(ReplicaId(1), Settings::DEFAULT, Catalog::new());
+        replica.phase = Phase::Serving;
+        replica
+    }
 
     #[test]
     fn as_many_wait_as_there_is_room_for() {
-        let mut replica = Replica::new(ReplicaId(1), Settings::DEFAULT, Catalog::new());
-        replica.phase = Phase::Serving;
+        let mut replica = serving();
         let key = ActorKey::new("space", "a");
-        let waiting = (Instant::ORIGIN, key.clone(), Vec::new());
+        let waiting = (Instant::ORIGIN, key.clone());
         replica.leftovers.waiting = alloc::vec![waiting; WAITING_MAX - 1].into();
         for _ in 0..2 {
             replica.collect_later(Instant::ORIGIN, key.clone(), Vec::new());
             assert_eq!(replica.leftovers.waiting.len(), WAITING_MAX);
         }
+    }
+
+    #[test]
+    fn what_an_actor_has_let_go_of_waits_once_however_many_workflows_see_it() {
+        let mut replica = serving();
+        let template = Arc::new(Template {
+            namespace: "ns".into(),
+            name: "tmpl".into(),
+            workload: Workload::default(),
+            snapshot_location: "mem://".into(),
+            on_pause: Scope::Full,
+            on_commit: Scope::Full,
+            sandbox_class: "gvisor".into(),
+            worker_selector: LabelSelector::default(),
+            golden_snapshot: None,
+        });
+        let key = ActorKey::new("space", "a");
+        let mut actor = Actor::create(key.clone(), Incarnation(1), template, Selector::default());
+        let mut now = Instant::ORIGIN;
+        for number in 0..10 * GARBAGE_MAX as u64 {
+            actor.garbage.push(Garbage {
+                snapshot: Snapshot::External(format!("mem://{number}").into()),
+                since: Version(number),
+                by: None,
+            });
+            if actor.garbage.len() > GARBAGE_MAX {
+                actor.garbage.remove(0);
+            }
+            now = now.plus(Duration::from_millis(1));
+            // The workflow that lets go of it, and the next two.
+            for _ in 0..3 {
+                replica.collect_garbage_of(now, &actor);
+            }
+            let waiting = &replica.leftovers.let_go[&key];
+            let names: Vec<Garbage> = waiting.iter().map(|(_, garbage)| garbage.clone()).collect();
+            assert_eq!(names, actor.garbage);
+        }
+        assert_eq!(replica.leftovers.waiting.len(), 10 * GARBAGE_MAX);
+        let (_, all) = replica
+            .leftovers
+            .ripe(now.plus(Duration::from_secs(3600)))
+            .unwrap();
+        assert_eq!(all, actor.garbage);
+        assert_eq!(replica.leftovers.ripe(now.plus(Duration::from_secs(3600))), None);
+        assert!(replica.leftovers.let_go.is_empty() && replica.leftovers.waiting.is_empty());
     }
 }

@@ -3,14 +3,24 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use holdfast_core::id::Name;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 /// Text, read without a copy in between.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Text(pub(super) Name);
+
+/// Most fields of most records are empty, and share this.
+static EMPTY: LazyLock<Name> = LazyLock::new(Name::default);
+
+impl Default for Text {
+    fn default() -> Text {
+        Text(EMPTY.clone())
+    }
+}
 
 impl Text {
     pub(super) fn is_empty(&self) -> bool {
@@ -31,7 +41,7 @@ impl From<&Name> for Text {
 
 impl From<Option<&Name>> for Text {
     fn from(name: Option<&Name>) -> Text {
-        Text(name.cloned().unwrap_or_default())
+        name.map(Text::from).unwrap_or_default()
     }
 }
 
@@ -50,6 +60,9 @@ impl<'de> Deserialize<'de> for Text {
                 f.write_str("text")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
+                if text.is_empty() {
+                    return Ok(Text::default());
+                }
                 Ok(Text(text.into()))
             }
         }

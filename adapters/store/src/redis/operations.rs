@@ -1,6 +1,8 @@
 //! Each operation as commands to the servers that have its keys.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Value, cmd};
@@ -11,9 +13,11 @@ use holdfast_core::worker::{self, Worker};
 
 use super::Fault;
 use super::deadline::Deadline;
+use super::directory::{Directory, Kept, Presence};
+use super::renewals::Renewals;
 use super::scripts::{Call, Scripts};
 use super::servers::{Answered, Question, Servers, Target};
-use super::subscription::{WORKER_CHANGES, gone, node_changes, written};
+use super::subscription::{WORKER_CHANGES, actor as announced, actor_changes, gone, node_changes, written};
 use super::walk::Walk;
 use crate::record::{self, keep};
 use crate::{key, page};
@@ -25,8 +29,10 @@ const TTL_MAX_MS: u64 = i64::MAX as u64 / 4;
 
 /// What every operation needs.
 pub(super) struct Operations<'a> {
-    pub(super) servers: &'a Servers,
-    pub(super) scripts: &'a Scripts,
+    pub(super) servers: &'a Arc<Servers>,
+    pub(super) directory: &'a Arc<Directory>,
+    pub(super) renewals: &'a Arc<Renewals>,
+    pub(super) scripts: &'a Arc<Scripts>,
     pub(super) deadline: Deadline,
 }
 
@@ -59,7 +65,11 @@ impl Operations<'_> {
                     .arg(edition(expect))
                     .arg(record::encode_actor(&new))
                     .arg(token(release));
-                match conflict(self.run(&call, Lasts::Yes, &nothing).await?)? {
+                let announce = |origin: &str| match expect {
+                    None => vec![actor_changes(origin), announced(&new.key, Presence::There)],
+                    Some(_) => vec![],
+                };
+                match conflict(self.run(&call, Lasts::Yes, &announce).await?)? {
                     None => Ok(StoreReply::Done),
                     Some(stored) => Ok(StoreReply::ActorConflict(actor(&new.key, stored)?)),
                 }
@@ -68,7 +78,8 @@ impl Operations<'_> {
                 let call = self.scripts.delete_actor.call();
                 let call = call.key(key::actor(&key)).key(key::lease(&key));
                 let call = call.arg(edition(Some(expect))).arg(token(Some(release)));
-                match conflict(self.run(&call, Lasts::Yes, &nothing).await?)? {
+                let announce = |origin: &str| vec![actor_changes(origin), announced(&key, Presence::Gone)];
+                match conflict(self.run(&call, Lasts::Yes, &announce).await?)? {
                     None => Ok(StoreReply::Done),
                     Some(stored) => Ok(StoreReply::ActorConflict(actor(&key, stored)?)),
                 }
@@ -89,9 +100,11 @@ impl Operations<'_> {
                 token: mine,
                 ttl,
             } => {
-                let call = self.scripts.renew.call().key(key::lease(&key));
-                let call = call.arg(token(Some(mine))).arg(millis(ttl));
-                let renewed: bool = read(self.run(&call, Lasts::No, &nothing).await?)?;
+                let (lease, token) = (key::lease(&key), token(Some(mine)));
+                let renewed = self
+                    .renewals
+                    .renew(self.servers, self.scripts, lease, token, millis(ttl))
+                    .await?;
                 Ok(if renewed {
                     StoreReply::Done
                 } else {
@@ -252,20 +265,24 @@ impl Operations<'_> {
             .transpose()
             .map_err(Fault::Store)?;
         let limit = limit.max(1) as usize;
-        let pattern = match atespace {
-            Some(name) => format!("{}{}:*", key::ACTORS, literal(name.as_str())),
-            None => format!("{}*", key::ACTORS),
-        };
         // The keys of the page, and one more if there is another page.
-        let mut keys = BTreeSet::new();
-        self.walk(&pattern, |found| {
-            keys.extend(key::parse_actor(found).filter(|key| after.as_ref().is_none_or(|last| key > last)));
-            if keys.len() > limit + 1 {
-                keys.pop_last();
-            }
-            Walk::On
-        })
-        .await?;
+        let page = |all: &BTreeSet<ActorKey>| -> BTreeSet<ActorKey> {
+            let first = |atespace: &Name| Bound::Included(ActorKey::new(atespace.clone(), ""));
+            let from = match (&after, atespace) {
+                (Some(last), _) => Bound::Excluded(last.clone()),
+                (None, Some(atespace)) => first(atespace),
+                (None, None) => Bound::Unbounded,
+            };
+            all.range((from, Bound::Unbounded))
+                .take_while(|key| atespace.is_none_or(|atespace| *atespace == key.atespace))
+                .take(limit + 1)
+                .cloned()
+                .collect()
+        };
+        let mut keys = match self.known(page).await? {
+            Some(keys) => keys,
+            None => self.walk_for_page(atespace, after.as_ref(), limit).await?,
+        };
         let more = keys.len() > limit;
         if more {
             keys.pop_last();
@@ -279,13 +296,49 @@ impl Operations<'_> {
         Ok(StoreReply::Actors { actors, next })
     }
 
-    async fn list_workers(&self) -> Result<StoreReply, Fault> {
+    async fn walk_for_page(
+        &self,
+        atespace: Option<&Name>,
+        after: Option<&ActorKey>,
+        limit: usize,
+    ) -> Result<BTreeSet<ActorKey>, Fault> {
+        let pattern = match atespace {
+            Some(name) => format!("{}{}:*", key::ACTORS, literal(name.as_str())),
+            None => format!("{}*", key::ACTORS),
+        };
         let mut keys = BTreeSet::new();
-        self.walk(&format!("{}*", key::WORKERS), |found| {
-            keys.extend(key::parse_worker(found));
+        self.walk(&pattern, |found| {
+            keys.extend(key::parse_actor(found).filter(|key| after.is_none_or(|last| key > last)));
+            if keys.len() > limit + 1 {
+                keys.pop_last();
+            }
             Walk::On
         })
         .await?;
+        Ok(keys)
+    }
+
+    /// Reads from the keys that there are, where that is known.
+    async fn known<K: Kept, T>(&self, read: impl Fn(&BTreeSet<K>) -> T) -> Result<Option<T>, Fault> {
+        self.directory.read(self.servers, self.deadline, read).await
+    }
+
+    /// All keys of a kind.
+    async fn keys<K: Kept>(&self) -> Result<BTreeSet<K>, Fault> {
+        if let Some(keys) = self.known(BTreeSet::clone).await? {
+            return Ok(keys);
+        }
+        let mut keys = BTreeSet::new();
+        self.walk(&format!("{}*", K::PREFIX), |found| {
+            keys.extend(K::parse(found));
+            Walk::On
+        })
+        .await?;
+        Ok(keys)
+    }
+
+    async fn list_workers(&self) -> Result<StoreReply, Fault> {
+        let keys = self.keys::<WorkerKey>().await?;
         let mut workers = Vec::new();
         self.fetch(&keys, key::worker, |key, text| {
             keep(&mut workers, record::decode_worker(key, text))
@@ -295,12 +348,7 @@ impl Operations<'_> {
     }
 
     async fn list_nodes(&self) -> Result<StoreReply, Fault> {
-        let mut names = BTreeSet::new();
-        self.walk(&format!("{}*", key::NODES), |found| {
-            names.extend(key::parse_node(found));
-            Walk::On
-        })
-        .await?;
+        let names = self.keys::<NodeName>().await?;
         let mut nodes = Vec::new();
         self.fetch(&names, key::node, |name, text| {
             keep(&mut nodes, record::decode_node(name, text))
@@ -344,15 +392,10 @@ impl Operations<'_> {
         if self.exists(&key).await? == StoreReply::Missing {
             return Ok(StoreReply::Missing);
         }
-        let mut empty = true;
-        self.walk(&format!("{}{}:*", key::ACTORS, literal(name.as_str())), |found| {
-            if key::parse_actor(found).is_none() {
-                return Walk::On;
-            }
-            empty = false;
-            Walk::Enough
-        })
-        .await?;
+        let empty = match self.is_known_to_be_empty(name).await? {
+            Some(empty) => empty,
+            None => self.walk_for_one(name).await?.is_none(),
+        };
         if !empty {
             return Ok(StoreReply::NotEmpty);
         }
@@ -362,6 +405,41 @@ impl Operations<'_> {
         } else {
             StoreReply::Missing
         })
+    }
+
+    /// Whether an atespace has no actors, where that is known.
+    async fn is_known_to_be_empty(&self, atespace: &Name) -> Result<Option<bool>, Fault> {
+        let mut last = ActorKey::new(atespace.clone(), "");
+        loop {
+            let next = |all: &BTreeSet<ActorKey>| {
+                let mut rest = all.range((Bound::Excluded(last.clone()), Bound::Unbounded));
+                rest.next().filter(|key| key.atespace == *atespace).cloned()
+            };
+            last = match self.known(next).await? {
+                None => return Ok(None),
+                Some(None) => return Ok(Some(true)),
+                Some(Some(key)) => key,
+            };
+            // Its record may have been lost without a word.
+            if self.exists(&key::actor(&last)).await? == StoreReply::Exists {
+                return Ok(Some(false));
+            }
+        }
+    }
+
+    /// Any actor of an atespace.
+    async fn walk_for_one(&self, atespace: &Name) -> Result<Option<ActorKey>, Fault> {
+        let mut one = None;
+        let pattern = format!("{}{}:*", key::ACTORS, literal(atespace.as_str()));
+        self.walk(&pattern, |found| {
+            one = key::parse_actor(found);
+            match one {
+                Some(_) => Walk::Enough,
+                None => Walk::On,
+            }
+        })
+        .await?;
+        Ok(one)
     }
 
     async fn exists(&self, key: &str) -> Result<StoreReply, Fault> {

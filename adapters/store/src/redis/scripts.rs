@@ -37,22 +37,25 @@ local function edition(record)
 end
 "#;
 
-/// `KEYS`: actor, and its lease if one is to end. `ARGV`: expected edition or `''`, record, token to release.
-/// Answers 1, or what is stored.
+/// `KEYS`: actor, and its lease if one is to end. `ARGV`: expected edition or `''`, record, token to release; of a
+/// new one also channel and announcement. Answers 1, or what is stored.
 const PUT_ACTOR: &str = r#"
 local stored = redis.call('GET', KEYS[1])
 if edition(stored) ~= ARGV[1] then return stored end
 redis.call('SET', KEYS[1], ARGV[2])
 if KEYS[2] and redis.call('GET', KEYS[2]) == ARGV[3] then redis.call('DEL', KEYS[2]) end
+if ARGV[4] then redis.call('PUBLISH', ARGV[4], ARGV[5]) end
 return 1
 "#;
 
-/// `KEYS`: actor, lease. `ARGV`: expected edition, token to release. Answers 1, or what is stored.
+/// `KEYS`: actor, lease. `ARGV`: expected edition, token to release, channel, announcement. Answers 1, or what is
+/// stored.
 const DELETE_ACTOR: &str = r#"
 local stored = redis.call('GET', KEYS[1])
 if edition(stored) ~= ARGV[1] then return stored end
 redis.call('DEL', KEYS[1])
 if redis.call('GET', KEYS[2]) == ARGV[2] then redis.call('DEL', KEYS[2]) end
+redis.call('PUBLISH', ARGV[3], ARGV[4])
 return 1
 "#;
 

@@ -1,7 +1,7 @@
 //! What happens to workers and nodes, as the servers announce it.
 //!
-//! Workers are announced on the original's channel in the original's words. Nodes are announced on a
-//! channel of our own, which the original does not listen to. An announcement is part of the script that
+//! Workers are announced on the original's channel in the original's words. Nodes, and actors that come and go, are
+//! announced on channels of our own, which the original does not listen to. An announcement is part of the script that
 //! writes, so that the order of announcements is the order of writes.
 //!
 //! **In a cluster** every master is listened to, on a connection of its own, and only for what was written there.
@@ -17,12 +17,12 @@
 //! come behind all that was announced before, on each connection: whoever lists then has missed nothing.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use ::redis::{AsyncConnectionConfig, Cmd, Msg, ProtocolVersion, PushInfo, PushKind, Value, cmd};
 use futures_util::future::try_join_all;
 use holdfast_core::effect::{StoreError, StoreEvent};
-use holdfast_core::id::WorkerKey;
+use holdfast_core::id::{ActorKey, WorkerKey};
 use holdfast_runtime::net::Address;
 use holdfast_runtime::tokio;
 use holdfast_runtime::tokio::sync::Notify;
@@ -31,9 +31,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Timing;
 use super::deadline::{Deadline, Pauses};
+use super::directory::{Directory, Presence};
 use super::link::{Live, dial};
 use super::servers::Servers;
 use super::topology::Topology;
+use crate::key;
 use crate::record::{self, RecordFault};
 use crate::watch::Hub;
 
@@ -49,6 +51,35 @@ pub(super) fn node_changes(origin: &str) -> String {
 }
 
 const NODE_CHANGES: &str = "holdfast-changes";
+
+/// Where actors are announced that come to be on this server, or are deleted.
+pub(super) fn actor_changes(origin: &str) -> String {
+    match origin {
+        "" => ACTOR_CHANGES.to_owned(),
+        origin => format!("{ACTOR_CHANGES}:{origin}"),
+    }
+}
+
+const ACTOR_CHANGES: &str = "holdfast-changes-of-actors";
+
+/// The announcement of an actor: what has become of it, and its key.
+pub(super) fn actor(key: &ActorKey, presence: Presence) -> String {
+    let sign = match presence {
+        Presence::There => '+',
+        Presence::Gone => '-',
+    };
+    format!("{sign}{}", key::actor(key))
+}
+
+fn read_actor(payload: &[u8]) -> Option<(ActorKey, Presence)> {
+    let (sign, path) = str::from_utf8(payload).ok()?.split_at_checked(1)?;
+    let presence = match sign {
+        "+" => Presence::There,
+        "-" => Presence::Gone,
+        _ => return None,
+    };
+    Some((key::parse_actor(path)?, presence))
+}
 
 const CREATED: u8 = 0;
 const UPDATED: u8 = 1;
@@ -112,7 +143,7 @@ impl Drop for Subscription {
 }
 
 impl Subscription {
-    pub(super) fn start(servers: Arc<Servers>, hub: Arc<Hub>) -> Subscription {
+    pub(super) fn start(servers: Arc<Servers>, hub: Arc<Hub>, directory: Arc<Directory>) -> Subscription {
         Subscription(tokio::spawn(async move {
             let timing = servers.timing;
             let mut pauses = Pauses::of(&timing);
@@ -121,9 +152,11 @@ impl Subscription {
                     servers: &servers,
                     timing,
                     hub: &hub,
+                    directory: &directory,
                     heard: false,
                 };
                 let Err(error) = listener.listen().await;
+                directory.deaf();
                 hub.deaf();
                 let (StoreError::Unavailable(error) | StoreError::Refused(error)) = error;
                 tracing::warn!(error, "not listening for changes of workers and nodes");
@@ -142,6 +175,7 @@ struct Listener<'a> {
     servers: &'a Servers,
     timing: Timing,
     hub: &'a Arc<Hub>,
+    directory: &'a Arc<Directory>,
     /// Whether everything arrived, for a time.
     heard: bool,
 }
@@ -170,6 +204,7 @@ impl Listener<'_> {
             .map(|(address, origin)| self.tune_in(address, origin, &cut, deadline));
         let lives = try_join_all(listening).await?;
         self.heard = true;
+        self.directory.listening(lives.clone());
         self.hub.live();
         loop {
             tokio::select! {
@@ -194,6 +229,7 @@ impl Listener<'_> {
                 }
                 if told != **known {
                     tracing::info!("slots of the cluster have moved");
+                    self.directory.missed();
                     self.hub.tell(StoreEvent::Resync);
                     *known = Arc::new(told);
                 }
@@ -208,12 +244,22 @@ impl Listener<'_> {
         cut: &Arc<Notify>,
         deadline: Deadline,
     ) -> Result<Live, StoreError> {
-        let receiver = receiver(self.hub.clone(), cut.clone(), origin.clone());
+        let receiver = receiver(
+            self.hub.clone(),
+            // Which has the connection that this is for.
+            Arc::downgrade(self.directory),
+            cut.clone(),
+            origin.clone(),
+        );
         let config = AsyncConnectionConfig::new().set_push_sender(receiver);
         let place = self.servers.place.at(address);
         let live = dial(&place, address, deadline, ProtocolVersion::RESP3, config);
         let live = self.bounded(deadline, address, live).await?;
-        let channels = [WORKER_CHANGES.to_owned(), node_changes(origin)];
+        let channels = [
+            WORKER_CHANGES.to_owned(),
+            node_changes(origin),
+            actor_changes(origin),
+        ];
         let mut connection = live.connection.clone();
         let subscribed = async {
             let outcome = connection.subscribe(&channels[..]).await;
@@ -251,6 +297,7 @@ impl Listener<'_> {
 /// Passes on what the server pushes; `cut` is told when it will push no more.
 fn receiver(
     hub: Arc<Hub>,
+    directory: Weak<Directory>,
     cut: Arc<Notify>,
     origin: Arc<str>,
 ) -> impl Fn(PushInfo) -> Result<(), Never> + Send + Sync + 'static {
@@ -258,12 +305,29 @@ fn receiver(
         if push.kind == PushKind::Disconnection {
             cut.notify_one();
         } else if let Some(message) = Msg::from_push_info(push) {
-            let channel = message.get_channel_name();
-            match event(channel, message.get_payload_bytes(), &origin) {
-                Ok(Some(event)) => hub.tell(event),
+            let Some(directory) = directory.upgrade() else {
+                return Ok(());
+            };
+            let (channel, payload) = (message.get_channel_name(), message.get_payload_bytes());
+            if channel.starts_with(ACTOR_CHANGES) {
+                match read_actor(payload) {
+                    Some((key, presence)) => directory.tell(&key, presence),
+                    None => {
+                        tracing::warn!(channel, "announcement not understood");
+                        directory.missed();
+                    }
+                }
+                return Ok(());
+            }
+            match event(channel, payload, &origin) {
+                Ok(Some(event)) => {
+                    learn(&directory, &event);
+                    hub.tell(event);
+                }
                 Ok(None) => {}
                 Err(fault) => {
                     tracing::warn!(channel, %fault, "announcement not understood");
+                    directory.missed();
                     hub.tell(StoreEvent::Resync);
                 }
             }
@@ -272,9 +336,33 @@ fn receiver(
     }
 }
 
+fn learn(directory: &Directory, event: &StoreEvent) {
+    match event {
+        StoreEvent::Worker(worker) => directory.tell(&worker.key, Presence::There),
+        StoreEvent::WorkerGone(key) => directory.tell(key, Presence::Gone),
+        StoreEvent::Node(row) => directory.tell(&row.name, Presence::There),
+        StoreEvent::Resync => directory.missed(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_announcement_of_an_actor_is_read_back_and_nothing_else_is_one() {
+        let key = ActorKey::new("team-a", "id1");
+        for presence in [Presence::There, Presence::Gone] {
+            let said = actor(&key, presence);
+            assert_eq!(read_actor(said.as_bytes()), Some((key.clone(), presence)));
+        }
+        for bad in ["", "+", "actor:a:b", "?actor:a:b", "+actor:a", "é"] {
+            assert_eq!(read_actor(bad.as_bytes()), None, "{bad}");
+        }
+        assert!(!actor_changes("a").starts_with(&node_changes("a")));
+        // Whoever listens for nodes only listens to these very channels.
+        assert_ne!(actor_changes(""), node_changes("of-actors"));
+    }
 
     #[test]
     fn the_originals_announcements_are_understood() {
