@@ -1,5 +1,6 @@
 //! The one sandbox of this worker, and the operations on it.
 
+mod drain;
 mod hold;
 
 use std::process::ExitStatus;
@@ -266,6 +267,9 @@ impl Slot {
                 return Err(verdict::occupied(&hosted.actor));
             }
             self.end(contents).map_err(|error| verdict::control(&error))?;
+        }
+        if self.is_draining() {
+            return Err(verdict::stopping());
         }
         let tagger = self.tagger(&operation.actor);
         let activation = Activation {

@@ -100,6 +100,8 @@ fn a_worker_in_its_pod_serves_suspends_and_resumes_an_actor_and_leaves_nothing()
             network: Network::Netns,
         },
         idle_exit: None,
+        drain_timeout: Duration::ZERO,
+        hurry: Shutdown::new(),
         actor_log: Arc::new(Mutex::new(Vec::new())),
     };
     let shutdown = Shutdown::new();
