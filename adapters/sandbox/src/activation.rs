@@ -163,6 +163,16 @@ impl SandboxError {
             _ => false,
         }
     }
+
+    /// Whether the sandbox failed in a way that another moment may spare it: somebody may have killed it. Not if it
+    /// took all the time that there is.
+    pub fn may_be_the_moment(&self) -> bool {
+        let took_too_long = matches!(
+            self,
+            Self::Runsc(RunscError::Timeout { .. } | RunscError::Unkillable { .. })
+        );
+        self.is_sandbox_failure() && !took_too_long
+    }
 }
 
 /// A checkpoint that failed, and what became of the sandbox.

@@ -137,7 +137,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
     burying.abort();
     enforcing.abort();
     let cleared = tokio::task::spawn_blocking(move || {
-        let network = network.map_or(Ok(()), |network| network.remove(reaper));
+        let network = network.map_or(Ok(()), |network| network.remove());
         match std::fs::remove_file(&socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(WorkerError::Directory(error)),
             _ => Ok(network?),
@@ -165,7 +165,7 @@ fn prepare(
     let network = match class {
         Class::Gvisor {
             network: Network::Netns,
-        } => Some(Arc::new(WorkerNetwork::open(pod_uid, reaper)?)),
+        } => Some(Arc::new(WorkerNetwork::open(pod_uid)?)),
         Class::Gvisor {
             network: Network::None,
         }
