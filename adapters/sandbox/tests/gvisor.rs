@@ -1,5 +1,7 @@
-//! Actors in real gVisor sandboxes. Needs root, runsc and nft.
+//! Actors in real gVisor sandboxes. Needs root, runsc, ip and nft.
 
+#[path = "worker/network.rs"]
+mod network;
 mod worker;
 
 use std::fs;
@@ -246,6 +248,26 @@ fn a_data_snapshot_of_another_kind_is_not_taken_for_an_empty_one() {
         .unwrap_err();
     assert!(error.to_string().contains("holds no durable-dir.tar"), "{error}");
     assert!(!error.is_sandbox_failure());
+}
+
+#[test]
+fn what_a_killed_start_left_in_the_root_file_systems_is_not_in_the_way_of_the_next() {
+    let worker = Worker::new(12);
+    let driver = worker.driver();
+    let activation = worker.counter("filestore");
+    // The very same bundles, as a worker has them that tries again.
+    let lives = worker.inside(|| driver.run(&activation)).unwrap();
+    let left = [PAUSE, "main"].map(|name| activation.dirs.rootfs(name).join(".gvisor.filestore.pause"));
+    assert!(
+        left.iter().all(|file| file.exists()),
+        "this is how runsc calls it"
+    );
+    kill_process(sandbox_pid(&activation), Signal::KILL).unwrap();
+    drop(lives);
+    assert!(left.iter().all(|file| file.exists()), "and nobody takes it away");
+    let mut sandbox = worker.inside(|| driver.run(&activation)).unwrap();
+    assert_eq!(worker.count().count, 1);
+    sandbox.stop().unwrap();
 }
 
 #[test]

@@ -226,8 +226,9 @@ impl GvisorSandbox {
         };
         for name in [PAUSE].into_iter().chain(self.container_names()) {
             adapt(&self.dirs.bundle(name), adaptation)?;
-            // A start that was killed leaves this file, and the next one refuses to go on because of it.
-            let filestore = self.dirs.rootfs(name).join(format!(".gvisor.filestore.{name}"));
+            // A start that was killed leaves this file, and the next one refuses to go on because of it. Its name ends
+            // with that of the sandbox, in whichever container's rootfs it is.
+            let filestore = self.dirs.rootfs(name).join(format!(".gvisor.filestore.{PAUSE}"));
             match fs::remove_file(&filestore) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(step("remove a left-over gVisor filestore")(error));

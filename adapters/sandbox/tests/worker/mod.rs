@@ -50,7 +50,7 @@ pub struct Worker {
 impl Worker {
     /// `index` must differ between tests that run at the same time.
     pub fn new(index: u16) -> Self {
-        let reaper = reaper();
+        reaper();
         let uid = Label::parse("pod UID", &format!("sandbox-test-{index}")).unwrap();
         let subnet = Subnet::nth(SUBNETS, index).unwrap();
         let pod = Pod::create(&uid, subnet).unwrap();

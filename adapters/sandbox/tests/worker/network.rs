@@ -1,10 +1,9 @@
-//! The network of a worker. Needs root, runsc, ip and nft.
-
-mod worker;
+//! The network of a worker.
 
 use holdfast_sandbox::names::Label;
 use holdfast_sandbox::network::{NetworkError, WorkerNetwork};
-use worker::Worker;
+
+use crate::worker::Worker;
 
 #[test]
 fn the_packet_filter_is_the_originals_and_is_replaced_as_a_whole() {
