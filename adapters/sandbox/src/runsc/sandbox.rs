@@ -385,8 +385,8 @@ impl GvisorSandbox {
         let saved = self
             .invocation()
             .run(subcommand, args, &[PAUSE], Starts::Nothing, None);
-        match saved {
-            Err(RunscError::Timeout { .. }) => self.kill()?,
+        match &saved {
+            Err(error) if error.is_timeout() => self.kill()?,
             Err(_) => drop(
                 self.sandbox
                     .as_ref()
@@ -411,7 +411,7 @@ impl GvisorSandbox {
         let done = self
             .invocation()
             .run(subcommand, &[], &[PAUSE], Starts::Nothing, None);
-        if matches!(done, Err(RunscError::Timeout { .. })) {
+        if done.as_ref().is_err_and(RunscError::is_timeout) {
             self.kill()?;
         }
         Ok(done?)
@@ -458,6 +458,7 @@ impl GvisorSandbox {
             runtime: &self.runtime,
             reaper: self.reaper,
             root: self.dirs.runsc_state(),
+            sandbox: self.sandbox.as_ref().map(Process::id),
             network: if self.network.is_some() {
                 NetworkFlag::Sandbox
             } else {
