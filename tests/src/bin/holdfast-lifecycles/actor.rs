@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use holdfast_rpc::ateapi::actor::Status as ActorStatus;
+use holdfast_runtime::clock::{Clock, SystemClock};
 use holdfast_tests::http;
 use tonic::{Code, Status};
 
@@ -48,14 +49,24 @@ struct Known {
     nonce: Option<String>,
     /// The same of its last snapshot: what it had counted at least, and at most.
     committed: Option<(u64, u64, String)>,
+    /// The same of its last snapshot in the object store, to which a crash leads back.
+    stored: Option<(u64, u64, String)>,
+    /// Whether it has crashed since.
+    has_crashed: bool,
     /// Whether anybody has been told that state was lost, since the last answer.
     is_told: bool,
 }
 
 impl Known {
-    /// Whether the number is the one after its last snapshot; or the first, if it has none.
+    /// Whether the number is the one after its last snapshot, which is the last in the object store if it has
+    /// crashed; or the first, if it has none.
     fn goes_back_to(&self, count: u64, nonce: &str) -> bool {
-        match &self.committed {
+        let snapshot = if self.has_crashed {
+            &self.stored
+        } else {
+            &self.committed
+        };
+        match snapshot {
             Some((from, to, committed)) => committed == nonce && (from + 1..=to + 1).contains(&count),
             None => count <= 1 + self.maybe,
         }
@@ -245,10 +256,14 @@ impl Life<'_> {
             self.tally.rollbacks.fetch_add(1, Ordering::SeqCst);
         }
         one.note(format!("answered {count}"));
+        if one.known.has_crashed {
+            one.known.committed.clone_from(&one.known.stored);
+        }
         one.known.acked = count;
         one.known.maybe = 0;
         one.known.nonce = Some(nonce);
         one.known.is_told = false;
+        one.known.has_crashed = false;
         one.log_read = self.world.control_log().len();
         one.seen = Instant::now();
         Ok(())
@@ -320,6 +335,9 @@ impl Life<'_> {
             {
                 *newest = to;
             }
+            if how == "suspend" {
+                one.known.stored.clone_from(&one.known.committed);
+            }
         }
         let counted = if how == "pause" {
             &self.tally.paused
@@ -337,6 +355,7 @@ impl Life<'_> {
         let actor = self.persist(&one.name, "be looked at", || self.world.client.get(&one.name))?;
         if actor.is_some_and(|actor| actor.status() == ActorStatus::Crashed) {
             one.note("crashed; reverting".to_owned());
+            one.known.has_crashed = true;
             self.tally.crashed.fetch_add(1, Ordering::SeqCst);
             self.persist(&one.name, "be reverted", || {
                 match self.world.client.revert(&one.name) {
@@ -396,8 +415,7 @@ impl Life<'_> {
 
 /// The time of day, as logs have it.
 fn now() -> String {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let ms = since.map_or(0, |since| since.as_millis()) % 86_400_000;
+    let ms = SystemClock.wall_ms() % 86_400_000;
     format!(
         "{:02}:{:02}:{:02}.{:03}",
         ms / 3_600_000,

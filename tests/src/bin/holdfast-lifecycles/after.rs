@@ -13,9 +13,12 @@ use crate::world::{World, lock, walk};
 /// What has its own pace: collection, settling, tidying up behind an actor.
 const SETTLED_WITHIN: Duration = Duration::from_secs(90);
 
+/// Looks for one kind of thing.
+type Look<'a> = dyn Fn() -> Result<Vec<String>> + 'a;
+
 /// What is left behind, if anything.
 pub fn leftovers(world: &World) -> Vec<String> {
-    let checks: [(&str, &dyn Fn() -> Result<Vec<String>>); 5] = [
+    let checks: [(&str, &Look<'_>); 5] = [
         ("workers that are not free", &|| workers(world)),
         ("sandboxes", &|| sandboxes(world)),
         ("leases", &|| leases(world)),
