@@ -3,9 +3,9 @@
 use std::process::Command;
 
 /// Long enough for each kind of fault to have struck.
-const LIFECYCLES: &str = "60";
+const LIFECYCLES: &str = "50";
 /// When the machine is slow, fewer will do.
-const SECONDS_AT_MOST: &str = "90";
+const SECONDS_AT_MOST: &str = "60";
 const SEED: &str = "20";
 
 #[test]

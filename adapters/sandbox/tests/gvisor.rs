@@ -251,6 +251,35 @@ fn a_data_snapshot_of_another_kind_is_not_taken_for_an_empty_one() {
 }
 
 #[test]
+fn a_checkpoint_for_which_there_is_no_room_harms_nobody() {
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+    let worker = Worker::new(13);
+    let disk = worker.layout.static_files().parent().unwrap().to_owned();
+    mount("none", &disk, "tmpfs", MountFlags::empty(), Some(c"size=64m")).unwrap();
+    let driver = worker.driver();
+    let activation = worker.counter("full");
+    let mut sandbox = worker.inside(|| driver.run(&activation)).unwrap();
+    assert_eq!(worker.count().count, 1);
+    let ballast = disk.join("ballast");
+    let mut file = fs::File::create(&ballast).unwrap();
+    while io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    file.set_len(file.metadata().unwrap().len() - (2 << 20)).unwrap();
+
+    let error = worker.inside(|| sandbox.checkpoint(Scope::Full)).unwrap_err();
+    assert_eq!(error.sandbox, Fate::Alive, "{error}");
+    let is_full = |source: &io::Error| source.kind() == io::ErrorKind::StorageFull;
+    assert!(
+        matches!(&error.cause, SandboxError::Io { source, .. } if is_full(source)),
+        "{error}"
+    );
+    assert_eq!(worker.count().count, 2);
+    drop(file);
+    fs::remove_file(ballast).unwrap();
+    worker.inside(|| sandbox.checkpoint(Scope::Full)).unwrap();
+    unmount(&disk, UnmountFlags::DETACH).unwrap();
+}
+
+#[test]
 fn what_a_killed_start_left_in_the_root_file_systems_is_not_in_the_way_of_the_next() {
     let worker = Worker::new(12);
     let driver = worker.driver();

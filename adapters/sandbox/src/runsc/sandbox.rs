@@ -38,6 +38,9 @@ use crate::reaper::{Process, Reaper};
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
 const FAILED_CHECKPOINT_EXIT_LIMIT: Duration = Duration::from_secs(1);
 
+/// What an image has beside the memory of the programs: the state of gVisor's kernel.
+const IMAGE_OVERHEAD_BYTES: u64 = 4 << 20;
+
 /// Starts gVisor sandboxes.
 #[derive(Debug)]
 pub(crate) struct Gvisor {
@@ -364,6 +367,7 @@ impl GvisorSandbox {
                 }
             }
             (Scope::Full, keeper) => {
+                self.ensure_room(&dir)?;
                 let mut args: Vec<Arg<'_>> = vec![&"-image-path", &dir];
                 if self.runtime.has(Feature::CheckpointCompression) {
                     args.extend([&"-compression" as Arg<'_>, &"none"]);
@@ -377,6 +381,23 @@ impl GvisorSandbox {
             }
         }
         files(&dir).map_err(step("list the checkpoint's files"))
+    }
+
+    /// Refuses a checkpoint for which there is no room: runsc would notice half-way, and the sandbox does not survive
+    /// that. Others may take the room meanwhile, so this spares most sandboxes and not all.
+    fn ensure_room(&self, dir: &Path) -> Result<(), SandboxError> {
+        let held = self.sandbox.as_ref().map_or(0, |sandbox| memory(sandbox.id()));
+        let needed = held + IMAGE_OVERHEAD_BYTES;
+        let disk = rustix::fs::statvfs(dir).map_err(|error| step("look at the disk")(error.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free >= needed {
+            return Ok(());
+        }
+        let full = format!("the actor holds {needed} bytes, and {free} are free; make room, and it goes on");
+        Err(step("begin a checkpoint")(io::Error::new(
+            io::ErrorKind::StorageFull,
+            full,
+        )))
     }
 
     /// Writes an image of the whole sandbox. If that fails, only the sandbox's own end tells whether it
@@ -492,6 +513,26 @@ fn kill_all(root: &Path) -> Result<(), SandboxError> {
         }
         .into()),
     }
+}
+
+/// How much memory the programs in a sandbox hold: gVisor keeps it in a file that has no name. Nothing if that cannot
+/// be found.
+fn memory(sandbox: i32) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    const BLOCK_BYTES: u64 = 512;
+    let open = fs::read_dir(format!("/proc/{sandbox}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let is_memory = |path: &PathBuf| {
+        fs::read_link(path).is_ok_and(|target| target.to_string_lossy().starts_with("/memfd:runsc-memory"))
+    };
+    let sizes = open
+        .map(|entry| entry.path())
+        .filter(is_memory)
+        .filter_map(|path| Some(fs::metadata(path).ok()?.blocks() * BLOCK_BYTES));
+    // The same file may be open several times.
+    sizes.max().unwrap_or(0)
 }
 
 /// The regular files of a directory, sorted.
