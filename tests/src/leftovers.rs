@@ -34,6 +34,16 @@ impl Watch {
         })
     }
 
+    /// A watch over what must all be gone in the end: everything whose description contains one of `markers`, of
+    /// which there is at least one.
+    pub fn until_gone(markers: Vec<String>) -> Self {
+        assert!(!markers.is_empty(), "a whole machine is never empty");
+        Self {
+            markers,
+            before: Things::new(),
+        }
+    }
+
     /// What is there now and was not there before, each described by its kind and name.
     pub fn leaked(&self) -> Result<Vec<String>> {
         let mut now = things(&self.markers)?;

@@ -10,6 +10,7 @@ pub mod leftovers;
 pub mod open_metrics;
 pub mod pki;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod refusals;
 pub mod registry;

@@ -40,7 +40,7 @@ const TOOLS: [Tool; 5] = [
     Tool {
         program: "nft",
         package: "nftables",
-        needed_for: "tests: firewall tables left behind",
+        needed_for: "tests: firewall tables as others read them",
     },
     Tool {
         program: "ip",

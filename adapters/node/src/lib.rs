@@ -50,6 +50,7 @@ use holdfast_runtime::{driver, entropy};
 use holdfast_sandbox::layout::Layout;
 use tonic::service::Routes;
 
+pub use holdfast_sandbox::confinement::refuse_links;
 pub use journal::{FORMAT as JOURNAL_FORMAT, JournalError};
 
 /// The base directory in a cluster.

@@ -5,6 +5,7 @@
 mod assemble;
 mod failure;
 mod record;
+mod refetch;
 mod rooms;
 mod snapshot;
 mod tenants;
@@ -97,7 +98,7 @@ impl Workshop {
         let nothing = |()| Vec::new();
         let result = match work {
             Work::Clear => self.clear(order).await.map(nothing),
-            Work::Fetch => self.fetch(order).await.map(nothing),
+            Work::Fetch => self.fetch_undamaged(order).await.map(nothing),
             Work::Assemble => self.assemble(order).await.map(nothing),
             Work::Boot { until } => self.boot(order, *until).await.map(nothing),
             Work::Thaw { until } => self.thaw(order, *until).await.map(nothing),

@@ -349,10 +349,17 @@ fn described(uid: &PodUid, file: &WorkerFile, state: &WorkerState) -> Result<Des
             sandbox,
         })
     });
+    let known = unheard(file);
+    let duty = if state.draining {
+        Duty::Draining
+    } else {
+        known.duty
+    };
     Ok(Described {
         incarnation: state.ateom_incarnation.as_str().into(),
+        duty,
         sandbox,
-        ..unheard(file)
+        ..known
     })
 }
 
@@ -393,6 +400,7 @@ mod tests {
             }),
             exit_cause: String::new(),
             last_operation_id: "000000000000feed-8".into(),
+            draining: false,
         }
     }
 
@@ -418,6 +426,13 @@ mod tests {
             });
             assert_eq!(described.sandbox, alive, "{sandbox:?}");
         }
+        let told_to_stop = WorkerState {
+            draining: true,
+            ..state(SandboxState::Running)
+        };
+        let described = described(&"uid-1".into(), &file(), &told_to_stop).unwrap();
+        assert_eq!(described.duty, Duty::Draining);
+        assert!(described.sandbox.is_some());
         let stopped = occupant(&state(SandboxState::Stopped)).unwrap();
         let stopped = stopped.expect("what is left of it is still in the way");
         assert_eq!(stopped.to_string(), "team-a/ns:t:a1");

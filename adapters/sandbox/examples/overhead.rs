@@ -8,6 +8,8 @@
 //! | same | exactly the commands the driver runs, and nothing else |
 //! | driver | the driver, without a network |
 //! | driver, network | the driver, with the worker's network and until the first 200 of readyz |
+//!
+//! And what a worker's network costs: making all of it, and adopting what is there.
 
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../tests/worker/mod.rs"]
@@ -29,7 +31,7 @@ fn main() {
         .nth(1)
         .and_then(|text| text.parse().ok())
         .unwrap_or(10);
-    let worker = Worker::new(100);
+    let mut worker = Worker::new(100);
     let alone = Driver::gvisor(reaper(), None);
     let networked = worker.driver();
     let mut table: [(&str, Vec<Sample>); 4] = [
@@ -55,6 +57,17 @@ fn main() {
             [0, 1, 2].map(|column| median(samples.iter().map(|sample| sample[column])));
         println!("{name:<16} {run:>8.1} {checkpoint:>12.1} {restore:>9.1}");
     }
+    drop(networked);
+    let (mut made, mut adopted) = (vec![], vec![]);
+    for _ in 0..rounds {
+        worker.remove_network();
+        worker.lose_network();
+        made.push(timed(|| worker.reopen_network()));
+        worker.lose_network();
+        adopted.push(timed(|| worker.reopen_network()));
+    }
+    let (made, adopted) = (median(made.into_iter()), median(adopted.into_iter()));
+    println!("network: made in {made:.1}, adopted in {adopted:.1}");
 }
 
 struct Sequence {

@@ -155,13 +155,26 @@ impl SandboxError {
     /// cannot be expected to help.
     pub fn is_sandbox_failure(&self) -> bool {
         match self {
-            Self::Runsc(error) => !matches!(
-                error,
-                RunscError::Binary { .. } | RunscError::UnknownVersion { .. } | RunscError::TooOld { .. }
-            ),
+            Self::Runsc(error) => {
+                let is_ours = matches!(
+                    error,
+                    RunscError::Binary { .. } | RunscError::UnknownVersion { .. } | RunscError::TooOld { .. }
+                );
+                !is_ours && !error.is_out_of_space()
+            }
             Self::Exited { .. } | Self::Readyz(ReadyzError::SandboxDied { .. }) => true,
             _ => false,
         }
+    }
+
+    /// Whether the sandbox failed in a way that another moment may spare it: somebody may have killed it. Not if it
+    /// took all the time that there is.
+    pub fn may_be_the_moment(&self) -> bool {
+        let took_too_long = match self {
+            Self::Runsc(error) => error.is_timeout() || matches!(error, RunscError::Unkillable { .. }),
+            _ => false,
+        };
+        self.is_sandbox_failure() && !took_too_long
     }
 }
 

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::inside;
 use crate::layout::{ActorDirs, at};
 use crate::names::{ActorRef, Label, PAUSE};
 
@@ -373,30 +373,11 @@ fn is_plain_absolute(path: &str) -> bool {
     })
 }
 
-/// Makes `path` and its parents inside `root`, taking every link as if `root` were the whole world: an
-/// image may hold links that lead anywhere.
+/// Makes `path` and its parents inside `root`, whatever links the image holds.
 fn make_dirs_inside(root: &Path, path: &str) -> Result<(), BundleError> {
-    let directory = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
-    let root_dir =
-        rustix::fs::open(root, directory, Mode::empty()).map_err(|error| at(root, error.into()))?;
-    let inside = |path: &Path| -> rustix::io::Result<OwnedFd> {
-        rustix::fs::openat2(&root_dir, path, directory, Mode::empty(), ResolveFlags::IN_ROOT)
-    };
-    let mut parent = PathBuf::from("/");
-    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
-        let here = parent.join(segment);
-        let fault =
-            |error: rustix::io::Errno| at(&root.join(here.strip_prefix("/").unwrap_or(&here)), error.into());
-        if let Err(error) = inside(&here) {
-            if error != rustix::io::Errno::NOENT {
-                return Err(fault(error).into());
-            }
-            let parent = inside(&parent).map_err(fault)?;
-            rustix::fs::mkdirat(&parent, segment, Mode::from_raw_mode(0o755)).map_err(fault)?;
-        }
-        parent = here;
-    }
-    Ok(())
+    let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::open(root, flags, Mode::empty()).and_then(|dir| inside::make_dirs(&dir, path));
+    Ok(made.map_err(|error| at(&root.join(path.trim_start_matches('/')), error.into()))?)
 }
 
 #[cfg(test)]

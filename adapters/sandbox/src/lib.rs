@@ -14,8 +14,10 @@
 mod activation;
 pub mod bundle;
 mod census;
+pub mod confinement;
 mod data;
 mod driver;
+mod inside;
 pub mod layout;
 pub mod logs;
 pub mod names;

@@ -1,5 +1,7 @@
-//! Actors in real gVisor sandboxes. Needs root, runsc and nft.
+//! Actors in real gVisor sandboxes. Needs root, runsc, ip and nft.
 
+#[path = "worker/network.rs"]
+mod network;
 mod worker;
 
 use std::fs;
@@ -62,11 +64,11 @@ fn two_activations_leave_nothing_behind() {
             "an idle worker refuses at once"
         );
     }
-    assert!(worker.has_packet_filter());
+    assert!(worker.packet_filter().is_some());
     assert!(worker.links().contains(&"ateom0".to_owned()));
     worker.remove_network();
     worker.remove_network();
-    assert!(!worker.has_packet_filter());
+    assert_eq!(worker.packet_filter(), None);
     assert_eq!(worker.links(), ["lo", "eth0"]);
     let netns = holdfast_sandbox::network::interior_netns(&worker.uid);
     assert!(!netns.exists());
@@ -249,6 +251,55 @@ fn a_data_snapshot_of_another_kind_is_not_taken_for_an_empty_one() {
 }
 
 #[test]
+fn a_checkpoint_for_which_there_is_no_room_harms_nobody() {
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+    let worker = Worker::new(13);
+    let disk = worker.layout.static_files().parent().unwrap().to_owned();
+    mount("none", &disk, "tmpfs", MountFlags::empty(), Some(c"size=64m")).unwrap();
+    let driver = worker.driver();
+    let activation = worker.counter("full");
+    let mut sandbox = worker.inside(|| driver.run(&activation)).unwrap();
+    assert_eq!(worker.count().count, 1);
+    let ballast = disk.join("ballast");
+    let mut file = fs::File::create(&ballast).unwrap();
+    while io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    file.set_len(file.metadata().unwrap().len() - (2 << 20)).unwrap();
+
+    let error = worker.inside(|| sandbox.checkpoint(Scope::Full)).unwrap_err();
+    assert_eq!(error.sandbox, Fate::Alive, "{error}");
+    let is_full = |source: &io::Error| source.kind() == io::ErrorKind::StorageFull;
+    assert!(
+        matches!(&error.cause, SandboxError::Io { source, .. } if is_full(source)),
+        "{error}"
+    );
+    assert_eq!(worker.count().count, 2);
+    drop(file);
+    fs::remove_file(ballast).unwrap();
+    worker.inside(|| sandbox.checkpoint(Scope::Full)).unwrap();
+    unmount(&disk, UnmountFlags::DETACH).unwrap();
+}
+
+#[test]
+fn what_a_killed_start_left_in_the_root_file_systems_is_not_in_the_way_of_the_next() {
+    let worker = Worker::new(12);
+    let driver = worker.driver();
+    let activation = worker.counter("filestore");
+    // The very same bundles, as a worker has them that tries again.
+    let lives = worker.inside(|| driver.run(&activation)).unwrap();
+    let left = [PAUSE, "main"].map(|name| activation.dirs.rootfs(name).join(".gvisor.filestore.pause"));
+    assert!(
+        left.iter().all(|file| file.exists()),
+        "this is how runsc calls it"
+    );
+    kill_process(sandbox_pid(&activation), Signal::KILL).unwrap();
+    drop(lives);
+    assert!(left.iter().all(|file| file.exists()), "and nobody takes it away");
+    let mut sandbox = worker.inside(|| driver.run(&activation)).unwrap();
+    assert_eq!(worker.count().count, 1);
+    sandbox.stop().unwrap();
+}
+
+#[test]
 fn what_a_lost_worker_left_running_is_found_and_ended() {
     let worker = Worker::new(9);
     let driver = worker.driver();
@@ -259,20 +310,6 @@ fn what_a_lost_worker_left_running_is_found_and_ended() {
     sweep(&activation.dirs).unwrap();
     assert_eq!(worker.processes(), Vec::<String>::new());
     assert_eq!(fs::read_dir(activation.dirs.runsc_state()).unwrap().count(), 0);
-}
-
-#[test]
-fn a_second_worker_in_the_same_pod_adopts_the_network_of_the_first() {
-    let worker = Worker::new(10);
-    let reaper = worker::reaper();
-    let network = worker
-        .inside(|| holdfast_sandbox::network::WorkerNetwork::open(&worker.uid, reaper))
-        .unwrap();
-    let driver = holdfast_sandbox::Driver::gvisor(reaper, Some(std::sync::Arc::new(network)));
-    let activation = worker.counter("adopted");
-    let mut sandbox = worker.inside(|| driver.run(&activation)).unwrap();
-    assert_eq!(worker.count().count, 1);
-    sandbox.stop().unwrap();
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use holdfast_runtime::clock::SystemClock;
-use holdfast_runtime::shutdown::Shutdown;
-use holdfast_runtime::{duration, flags};
+use holdfast_runtime::shutdown::{Shutdown, insisted};
+use holdfast_runtime::{duration, flags, tokio};
 use holdfast_sandbox::names::{Label, NameError};
 
 use crate::{Class, Config, Network, WorkerError};
@@ -32,6 +32,10 @@ pub struct Worker {
     /// Stop when no node daemon has called for so long, e.g. 60s; without it, never
     #[arg(long, value_name = "DURATION", value_parser = duration::positive)]
     pub idle_exit: Option<Duration>,
+    /// How long a worker that is told to stop lets its actor run on, so that it can be put to sleep, e.g. 60s;
+    /// told again, or with 0, it ends at once, and its actor goes back to its last snapshot
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
+    pub drain_timeout: Duration,
 }
 
 /// It names a directory, a socket and a network.
@@ -66,7 +70,28 @@ pub async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), WorkerError> 
         base_dir: worker.base_dir,
         class,
         idle_exit: worker.idle_exit,
+        drain_timeout: worker.drain_timeout,
+        hurry: told_again(&shutdown),
         actor_log: Arc::new(Mutex::new(std::io::stdout())),
     };
     crate::run(config, Arc::new(SystemClock), shutdown).await
+}
+
+/// A token that goes off when this process is told to stop once more after `shutdown`.
+fn told_again(shutdown: &Shutdown) -> Shutdown {
+    let hurry = Shutdown::new();
+    let (first, token) = (shutdown.triggered(), hurry.clone());
+    tokio::spawn(async move {
+        first.await;
+        // Only now: it would see the first signal as well.
+        match insisted() {
+            Ok(again) => {
+                let signal = again.await;
+                tracing::warn!(signal, "asked to stop again; the actor is not waited for");
+                token.trigger();
+            }
+            Err(error) => tracing::warn!(%error, "a second wish to stop will not be heard"),
+        }
+    });
+    hurry
 }

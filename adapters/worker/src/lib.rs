@@ -5,6 +5,7 @@
 //!
 //! * One operation at a time. Its work is detached from its caller: who gives up does not undo it, and who
 //!   repeats it joins it, or gets its result when it is done.
+//! * Told to stop, it goes on until its actor has been put to sleep, for a while at most.
 //! * A new incarnation begins by ending whatever an earlier one left running.
 
 mod activity;
@@ -21,6 +22,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use holdfast_runtime::shutdown::Shutdown;
 use holdfast_sandbox::logs::Destination;
 
 pub use server::{WorkerError, run};
@@ -36,6 +38,11 @@ pub struct Config {
     pub class: Class,
     /// Stop when nobody has called for so long; a call in flight, such as a watch, counts all the time.
     pub idle_exit: Option<Duration>,
+    /// For how long a worker that is told to stop goes on for its actor's sake, so that it can be put to sleep.
+    /// Zero: its actor goes back to its last snapshot.
+    pub drain_timeout: Duration,
+    /// Triggered when it shall stop at once after all.
+    pub hurry: Shutdown,
     /// Where the labelled output of actors goes: standard output in a pod.
     pub actor_log: Destination,
 }

@@ -68,7 +68,9 @@ pub enum WorkerError {
 
 /// Serves one worker until `shutdown`, or until nobody has called for [`Config::idle_exit`].
 ///
-/// Then it finishes the operation in progress, ends the sandbox, and removes its socket and its network.
+/// Told to stop, it first lets its actor be put to sleep, for [`Config::drain_timeout`] at most; see
+/// [`WorkerState::draining`]. Then it finishes the operation in progress, ends the sandbox, and removes its socket
+/// and its network.
 /// Every child of this process must be spawned through its [`Reaper`].
 ///
 /// # Errors
@@ -100,6 +102,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
     let enforcing = tokio::spawn(slot.clone().enforce());
 
     let activity = Activity::default();
+    let ending = Shutdown::new();
     let ateom = AteomService {
         slot: slot.clone(),
         activity: activity.clone(),
@@ -107,11 +110,11 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
     let control = ControlService {
         slot: slot.clone(),
         activity: activity.clone(),
-        shutdown: shutdown.clone(),
+        shutdown: ending.clone(),
     };
     let routes = Routes::new(AteomServer::new(ateom)).add_service(WorkerControlServer::new(control));
     let (routes, _health) = introspected(routes, &[ATEOM, CONTROL]).await?;
-    let asked = shutdown.clone();
+    let draining = slot.clone();
     let stop = async move {
         let idle = async {
             match config.idle_exit {
@@ -121,12 +124,12 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
         };
         tokio::select! {
             biased;
-            () = asked.triggered() => {}
+            () = shutdown.triggered() => draining.drain(config.drain_timeout, &config.hurry).await,
             () = idle => {
                 tracing::info!(limit = ?config.idle_exit, "nobody has called; stopping");
-                asked.trigger();
             }
         }
+        ending.trigger();
     };
     serve(listener, routes, Transport::default(), clock, stop).await;
 
@@ -134,7 +137,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
     burying.abort();
     enforcing.abort();
     let cleared = tokio::task::spawn_blocking(move || {
-        let network = network.map_or(Ok(()), |network| network.remove(reaper));
+        let network = network.map_or(Ok(()), |network| network.remove());
         match std::fs::remove_file(&socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(WorkerError::Directory(error)),
             _ => Ok(network?),
@@ -162,7 +165,7 @@ fn prepare(
     let network = match class {
         Class::Gvisor {
             network: Network::Netns,
-        } => Some(Arc::new(WorkerNetwork::open(pod_uid, reaper)?)),
+        } => Some(Arc::new(WorkerNetwork::open(pod_uid)?)),
         Class::Gvisor {
             network: Network::None,
         }

@@ -1,5 +1,6 @@
 //! The one sandbox of this worker, and the operations on it.
 
+mod drain;
 mod hold;
 
 use std::process::ExitStatus;
@@ -25,6 +26,9 @@ use tonic::Status;
 use crate::record::Record;
 use crate::request::{Kind, Operation, Workload};
 use crate::verdict;
+
+/// How often a restore is tried.
+const RESTORE_TRIES: u32 = 3;
 
 /// Names of snapshot files; empty for operations that make none.
 pub(crate) type Outcome = Result<Vec<String>, Status>;
@@ -267,6 +271,9 @@ impl Slot {
             }
             self.end(contents).map_err(|error| verdict::control(&error))?;
         }
+        if self.is_draining() {
+            return Err(verdict::stopping());
+        }
         let tagger = self.tagger(&operation.actor);
         let activation = Activation {
             actor: operation.actor.clone(),
@@ -288,7 +295,7 @@ impl Slot {
             .map_err(io("record the activation"))
             .and_then(|()| match scope {
                 None => self.driver.run(&activation),
-                Some(scope) => self.driver.restore(&activation, scope),
+                Some(scope) => self.restore(&activation, scope),
             });
         let sandbox = match started {
             Ok(sandbox) => sandbox,
@@ -326,6 +333,21 @@ impl Slot {
             .licence
             .handle(self.clock.now(), Licensed::Booted(workload.until));
         Ok(Vec::new())
+    }
+
+    /// Restores an actor. What fails may have been killed, and a snapshot that one restore in vain condemned would
+    /// be lost with everything that was acknowledged with it: only what fails each time is the snapshot's fault.
+    fn restore(&self, activation: &Activation, scope: Scope) -> Result<Sandbox, SandboxError> {
+        let mut tries = 1;
+        loop {
+            match self.driver.restore(activation, scope) {
+                Err(error) if error.may_be_the_moment() && tries < RESTORE_TRIES => {
+                    tracing::warn!(actor = %activation.actor, %error, tries, "a restore failed; trying it again");
+                    tries += 1;
+                }
+                restored => return restored,
+            }
+        }
     }
 
     fn checkpoint(&self, contents: &mut Contents, operation: &Operation, scope: Scope) -> Outcome {

@@ -79,6 +79,7 @@ fn code(error: &SandboxError) -> Code {
         SandboxError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             Code::ResourceExhausted
         }
+        SandboxError::Runsc(error) if error.is_out_of_space() => Code::ResourceExhausted,
         _ => Code::Internal,
     }
 }
@@ -127,5 +128,16 @@ mod tests {
             source: std::io::ErrorKind::StorageFull.into(),
         };
         assert_eq!(restore(&full).code(), Code::ResourceExhausted);
+        let full = SandboxError::Runsc(RunscError::Failed {
+            command: "restore main".into(),
+            status: std::process::ExitStatus::default(),
+            line: "restoring container: write /x/filestore: no space left on device".into(),
+        });
+        let status = restore(&full);
+        assert_eq!(
+            (status.code(), reasons(&status)),
+            (Code::ResourceExhausted, vec![Reason::OperationFailed]),
+            "the snapshot is as good as before"
+        );
     }
 }

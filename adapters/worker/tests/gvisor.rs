@@ -86,12 +86,19 @@ async fn count(pod: Ipv4Addr) -> (u64, String) {
 
 #[test]
 fn a_worker_in_its_pod_serves_suspends_and_resumes_an_actor_and_leaves_nothing() {
+    in_a_pod(0, async |layout, uid, pod| drive(layout, uid, pod).await);
+    let left = fs::read_to_string("/proc/net/dev").unwrap();
+    assert!(!left.contains("hf-workertest0"), "{left}");
+}
+
+/// Runs a worker in pod number `index`, and `drive` beside it.
+fn in_a_pod(index: u16, drive: impl AsyncFnOnce(&Layout, &Label, Ipv4Addr)) {
     let setup = "this test needs root, runsc and nft: run `cargo xtask setup`, then test as root";
     assert!(geteuid().is_root() && Path::new(RUNSC).exists(), "{setup}");
     // Before the reaper starts: cargo is not one of its children.
     Workload::Counter.build().unwrap();
-    let uid = Label::parse("pod UID", "worker-test-0").unwrap();
-    let pod = Pod::create(&uid, Subnet::nth(SUBNETS, 0).unwrap()).unwrap();
+    let uid = Label::parse("pod UID", &format!("worker-test-{index}")).unwrap();
+    let pod = Pod::create(&uid, Subnet::nth(SUBNETS, index).unwrap()).unwrap();
     let base = tempfile::tempdir().unwrap();
     let config = Config {
         pod_uid: uid.to_string(),
@@ -100,6 +107,8 @@ fn a_worker_in_its_pod_serves_suspends_and_resumes_an_actor_and_leaves_nothing()
             network: Network::Netns,
         },
         idle_exit: None,
+        drain_timeout: Duration::ZERO,
+        hurry: Shutdown::new(),
         actor_log: Arc::new(Mutex::new(Vec::new())),
     };
     let shutdown = Shutdown::new();
@@ -127,8 +136,96 @@ fn a_worker_in_its_pod_serves_suspends_and_resumes_an_actor_and_leaves_nothing()
     assert!(!interior_netns(&uid).exists());
     Pod::delete(&uid).unwrap();
     Pod::delete(&uid).unwrap();
-    let left = fs::read_to_string("/proc/net/dev").unwrap();
-    assert!(!left.contains("hf-workertest0"), "{left}");
+}
+
+/// A runsc whose first restores are killed, as many as the file `deaths` beside it has bytes.
+fn mortal_runsc(dir: &Path) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let (file, deaths) = (dir.join("mortal-runsc"), dir.join("deaths"));
+    let deaths = deaths.display();
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" restore \"*)\n  if [ -s {deaths} ]; then\n    truncate -s -1 {deaths}\n    \
+         kill -9 $$\n  fi;;\nesac\nexec {RUNSC} \"$@\"\n"
+    );
+    fs::write(&file, script).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    file.display().to_string()
+}
+
+#[test]
+fn a_restore_that_is_killed_does_not_condemn_its_snapshot_and_one_that_always_fails_does() {
+    in_a_pod(1, async |layout, uid, pod| {
+        let socket = layout.worker_socket(uid);
+        while !socket.exists() {
+            tokio::task::yield_now().await;
+        }
+        let mut ateom = AteomClient::new(Channel::new(Address::Unix(socket), Transport::default()));
+        let base = layout.static_files().parent().unwrap().to_owned();
+        let runsc_path = mortal_runsc(&base);
+        let deaths = |number: usize| fs::write(base.join("deaths"), "x".repeat(number)).unwrap();
+        let mut dirs = prepare(layout, uid);
+        ateom.run_workload(boot(&runsc_path)).await.unwrap();
+        let (first, nonce) = count(pod).await;
+        for (killed, is_restored) in [(2, true), (3, false)] {
+            ateom.checkpoint_workload(checkpoint(&runsc_path)).await.unwrap();
+            dirs = carry_over(layout, uid, &dirs);
+            deaths(killed);
+            let restored = ateom.restore_workload(restore(&runsc_path)).await;
+            deaths(0);
+            if is_restored {
+                restored.unwrap();
+                assert_eq!(count(pod).await, (first + 1, nonce.clone()));
+            } else {
+                let reasons = holdfast_rpc::status::reasons(&restored.unwrap_err());
+                assert_eq!(reasons, [holdfast_rpc::status::Reason::CrashActor]);
+            }
+        }
+    });
+}
+
+fn boot(runsc_path: &str) -> RunWorkloadRequest {
+    RunWorkloadRequest {
+        actor_template_namespace: "ns".into(),
+        actor_template_name: "counter".into(),
+        actor_id: "a".into(),
+        runsc_path: runsc_path.into(),
+        spec: spec(),
+        ..Default::default()
+    }
+}
+
+fn checkpoint(runsc_path: &str) -> CheckpointWorkloadRequest {
+    CheckpointWorkloadRequest {
+        actor_template_namespace: "ns".into(),
+        actor_template_name: "counter".into(),
+        actor_id: "a".into(),
+        runsc_path: runsc_path.into(),
+        spec: spec(),
+        scope: SnapshotScope::Full.into(),
+        ..Default::default()
+    }
+}
+
+fn restore(runsc_path: &str) -> RestoreWorkloadRequest {
+    RestoreWorkloadRequest {
+        actor_template_namespace: "ns".into(),
+        actor_template_name: "counter".into(),
+        actor_id: "a".into(),
+        runsc_path: runsc_path.into(),
+        spec: spec(),
+        scope: SnapshotScope::Full.into(),
+        ..Default::default()
+    }
+}
+
+/// What the node daemon does between a checkpoint and a restore.
+fn carry_over(layout: &Layout, uid: &Label, dirs: &ActorDirs) -> ActorDirs {
+    let kept = layout.static_files();
+    fs::rename(dirs.checkpoint_state(), &kept).unwrap();
+    let dirs = prepare(layout, uid);
+    fs::remove_dir(dirs.restore_state()).unwrap();
+    fs::rename(kept, dirs.restore_state()).unwrap();
+    dirs
 }
 
 async fn drive(layout: &Layout, uid: &Label, pod: Ipv4Addr) {
@@ -139,50 +236,20 @@ async fn drive(layout: &Layout, uid: &Label, pod: Ipv4Addr) {
     let channel = Channel::new(Address::Unix(socket), Transport::default());
     let mut ateom = AteomClient::new(channel.clone());
     let mut control = WorkerControlClient::new(channel);
-    let boot = RunWorkloadRequest {
-        actor_template_namespace: "ns".into(),
-        actor_template_name: "counter".into(),
-        actor_id: "a".into(),
-        runsc_path: RUNSC.into(),
-        spec: spec(),
-        ..Default::default()
-    };
     let dirs = prepare(layout, uid);
-    ateom.run_workload(boot.clone()).await.unwrap();
+    ateom.run_workload(boot(RUNSC)).await.unwrap();
     let (first, nonce) = count(pod).await;
     assert_eq!(first, 1);
 
-    let checkpoint = CheckpointWorkloadRequest {
-        actor_template_namespace: "ns".into(),
-        actor_template_name: "counter".into(),
-        actor_id: "a".into(),
-        runsc_path: RUNSC.into(),
-        spec: spec(),
-        scope: SnapshotScope::Full.into(),
-        ..Default::default()
-    };
     let files = ateom
-        .checkpoint_workload(checkpoint)
+        .checkpoint_workload(checkpoint(RUNSC))
         .await
         .unwrap()
         .into_inner()
         .snapshot_files;
     assert!(files.contains(&"checkpoint.img".to_owned()), "{files:?}");
-    let kept = layout.static_files();
-    fs::rename(dirs.checkpoint_state(), &kept).unwrap();
-    prepare(layout, uid);
-    fs::remove_dir(dirs.restore_state()).unwrap();
-    fs::rename(kept, dirs.restore_state()).unwrap();
-    let restore = RestoreWorkloadRequest {
-        actor_template_namespace: "ns".into(),
-        actor_template_name: "counter".into(),
-        actor_id: "a".into(),
-        runsc_path: RUNSC.into(),
-        spec: spec(),
-        scope: SnapshotScope::Full.into(),
-        ..Default::default()
-    };
-    ateom.restore_workload(restore).await.unwrap();
+    let dirs = carry_over(layout, uid, &dirs);
+    ateom.restore_workload(restore(RUNSC)).await.unwrap();
     assert_eq!(count(pod).await, (2, nonce));
 
     let mut states = control.watch(WatchRequest {}).await.unwrap().into_inner();
@@ -204,6 +271,6 @@ async fn drive(layout: &Layout, uid: &Label, pod: Ipv4Addr) {
 
     // The shutdown that follows has a running actor to end.
     prepare(layout, uid);
-    ateom.run_workload(boot).await.unwrap();
+    ateom.run_workload(boot(RUNSC)).await.unwrap();
     assert_eq!(count(pod).await.0, 1);
 }

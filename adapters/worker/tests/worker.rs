@@ -1,5 +1,7 @@
 //! A worker as the node daemon sees it: over its socket, with plain processes for actors.
 
+#[path = "worker/drain.rs"]
+mod drain;
 #[path = "worker/licence.rs"]
 mod licence;
 
@@ -52,16 +54,26 @@ impl Worker {
     }
 
     async fn start_in(base: Arc<tempfile::TempDir>, uid: &str, idle_exit: Option<Duration>) -> Self {
+        Self::start_with(base, |config| {
+            config.pod_uid = uid.into();
+            config.idle_exit = idle_exit;
+        })
+    }
+
+    fn start_with(base: Arc<tempfile::TempDir>, change: impl FnOnce(&mut Config)) -> Self {
         let log = Arc::new(Mutex::new(Vec::new()));
-        let config = Config {
-            pod_uid: uid.into(),
+        let mut config = Config {
+            pod_uid: "pod-1".into(),
             base_dir: base.path().to_owned(),
             class: Class::Process {
                 address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             },
-            idle_exit,
+            idle_exit: None,
+            drain_timeout: Duration::ZERO,
+            hurry: Shutdown::new(),
             actor_log: log.clone(),
         };
+        change(&mut config);
         let shutdown = Shutdown::new();
         let running = tokio::spawn(run(config.clone(), Arc::new(SystemClock), shutdown.clone()));
         Self {
@@ -593,6 +605,8 @@ async fn a_worker_that_cannot_start_says_what_to_change() {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         },
         idle_exit: None,
+        drain_timeout: Duration::ZERO,
+        hurry: Shutdown::new(),
         actor_log: log,
     };
     let start = |config| run(config, Arc::new(SystemClock), Shutdown::new());

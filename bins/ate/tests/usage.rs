@@ -272,6 +272,7 @@ const WALKS: [Walk<'_>; 26] = [
             ("--sandbox", "docker", "[possible values: gvisor, process]"),
             ("--pod-ip", "10.0.0", "invalid IP address"),
             ("--idle-exit", "soon", "does not begin with a number"),
+            ("--drain-timeout", "5", "5 has no unit"),
         ],
     },
     Walk {

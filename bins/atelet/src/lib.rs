@@ -70,6 +70,13 @@ pub fn main() -> ExitCode {
         tracing::warn!(flag, "this flag of the original does nothing here");
     }
     warn(&config);
+    // Before there are threads: what they inherit cannot be given to them later.
+    if let Err(error) = holdfast_node::refuse_links(&config.base_dir) {
+        tracing::warn!(
+            %error,
+            "cannot refuse links below the base directory: a worker that plants one there can lead this daemon elsewhere"
+        );
+    }
     match serve(config, listen_flag) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -3,7 +3,7 @@
 
 use holdfast_tests::refusals::{Bad, Program, Walk};
 
-const BAD: [Bad<'_>; 13] = [
+const BAD: [Bad<'_>; 15] = [
     ("--pod-uid", "../escape", "pod UID"),
     ("--pod-uid", "A", "pod UID"),
     ("--pod-uid", "", "pod UID"),
@@ -16,6 +16,8 @@ const BAD: [Bad<'_>; 13] = [
     ("--idle-exit", "0", "must be longer than zero"),
     ("--idle-exit", "soon", "does not begin with a number"),
     ("--idle-exit", "5", "5 has no unit"),
+    ("--drain-timeout", "soon", "does not begin with a number"),
+    ("--drain-timeout", "5", "5 has no unit"),
     ("--log-format", "xml", "is no log format; use json or text"),
 ];
 

@@ -4,38 +4,34 @@
 //!  pod namespace (the worker process)            interior namespace `ateom:<pod uid>` (the sandbox)
 //!  eth0 <pod ip>                                 lo
 //!  ateom0 169.254.17.1/30  <---- veth ---->      eth0 169.254.17.2/30, default route via 169.254.17.1
-//!  nft table `ip ateom_actor`: <pod ip>:80 -> 169.254.17.2:80, masquerade on the way out
+//!  nftables table `ip ateom_actor`: <pod ip>:80 -> 169.254.17.2:80, masquerade on the way out
 //! ```
 //!
 //! Everything is made once per worker. An activation only needs [`WorkerNetwork::reset`], because all that
 //! gVisor takes away when it starts is the address of `eth0`; that is two netlink messages, while removing
 //! and making the pair again waits for the kernel's grace periods each time.
-//!
-//! The packet filter goes in through the `nft` program rather than netlink: the crates that encode nftables
-//! expressions are GPL or link libraries that are, a hand-written encoder would be larger than the rest of
-//! this module, and one process per worker start costs nothing.
 
 mod netlink;
 pub(crate) mod netns;
+mod nft;
 mod pod;
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Seek, Write};
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::names::Label;
-use crate::reaper::Reaper;
-use crate::scratch;
 use netlink::{Netlink, Network};
 use netns::Netns;
+use nft::Filter;
 pub use pod::{Pod, SUBNETS, Subnet};
 
 /// Where an actor is reached, from the pod namespace.
@@ -46,8 +42,9 @@ const PREFIX: u8 = 30;
 const HOST_LINK: &str = "ateom0";
 const ACTOR_LINK: &str = "eth0";
 const POD_LINK: &str = "eth0";
-const NFT_TABLE: &str = "ip ateom_actor";
-const NFT_LIMIT: Duration = Duration::from_secs(10);
+const POSSESSION: &str = "ateom";
+const NFT_TABLE: &str = "ateom_actor";
+const ACTOR_PORT: u16 = 80;
 
 /// A step of the network set-up that failed.
 #[derive(Debug, Error)]
@@ -63,14 +60,15 @@ pub enum NetworkError {
     /// The worker is not in a pod with an IPv4 address on `eth0`.
     #[error("the pod has no IPv4 address on {POD_LINK}; start the worker in a pod's network namespace")]
     NoPodAddress,
-    /// `nft` did not accept the rules.
+    /// The kernel did not accept the rules.
+    #[error("the kernel refused the packet filter: {0}; it takes NF_TABLES, NFT_NAT and NFT_MASQ")]
+    PacketFilter(io::Error),
+    /// Another worker lives in this network.
     #[error(
-        "nft refused the packet filter ({fault}); install nftables and a kernel with NF_TABLES and NFT_NAT"
+        "another ateom has the network of this pod already (its veth pair, its packet filter); start one ateom in \
+         each network namespace"
     )]
-    PacketFilter {
-        /// What it said.
-        fault: String,
-    },
+    InUse,
     /// The subnet asked for is already routed somewhere.
     #[error("subnet {subnet} is already routed on this machine as {routed}; choose another one")]
     SubnetTaken {
@@ -89,14 +87,17 @@ pub struct WorkerNetwork {
     name: String,
     path: PathBuf,
     interior: Mutex<Netlink>,
+    /// Nobody else has this network as long as it is open.
+    _possession: UnixListener,
 }
 
 impl WorkerNetwork {
     /// Makes everything, or adopts what a previous incarnation in this pod made.
     ///
-    /// To be called in the pod's namespace; `/proc/sys/net/ipv4/ip_forward` must be writable.
-    pub fn open(pod_uid: &Label, reaper: &'static Reaper) -> Result<Self, NetworkError> {
+    /// One process has it at a time. To be called in the pod's namespace; `/proc/sys/net/ipv4/ip_forward` must be writable.
+    pub fn open(pod_uid: &Label) -> Result<Self, NetworkError> {
         let name = interior_name(pod_uid);
+        let possession = possession()?;
         let mut pod = Netlink::open().map_err(step("open a route socket"))?;
         let pod_link = pod
             .link(POD_LINK)
@@ -113,12 +114,18 @@ impl WorkerNetwork {
             .map_err(step("enter the interior network namespace"))?;
         join(&mut pod, &mut interior, &netns).map_err(step("join pod and interior by a veth pair"))?;
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").map_err(step("turn on IPv4 forwarding"))?;
-        packet_filter(reaper, &rules(pod_ip))?;
+        let filter = Filter {
+            pod: pod_ip,
+            actor: ACTOR_ADDRESS,
+            port: ACTOR_PORT,
+        };
+        nft::replace(NFT_TABLE, filter).map_err(NetworkError::PacketFilter)?;
         let path = netns.path().to_owned();
         let network = Self {
             name,
             path,
             interior: Mutex::new(interior),
+            _possession: possession,
         };
         network.reset()?;
         Ok(network)
@@ -151,11 +158,9 @@ impl WorkerNetwork {
     }
 
     /// Removes everything. Each part is tried whatever becomes of the others.
-    pub fn remove(&self, reaper: &'static Reaper) -> Result<(), NetworkError> {
+    pub fn remove(&self) -> Result<(), NetworkError> {
         let mut faults = Vec::new();
-        if let Err(fault) = packet_filter(reaper, &format!("table {NFT_TABLE}\ndelete table {NFT_TABLE}\n")) {
-            faults.push(fault);
-        }
+        faults.extend(nft::remove(NFT_TABLE).map_err(NetworkError::PacketFilter).err());
         let link = Netlink::open().and_then(|mut pod| pod.remove_link(HOST_LINK));
         faults.extend(link.map_err(step("remove the veth pair")).err());
         faults.extend(
@@ -188,6 +193,18 @@ fn interior_name(pod_uid: &Label) -> String {
     format!("ateom:{pod_uid}")
 }
 
+/// Takes the network namespace of this thread for this process, or says that another process has it.
+///
+/// Names of abstract sockets are of one network namespace, and gone with their process: a lock that nobody has to
+/// clear away.
+fn possession() -> Result<UnixListener, NetworkError> {
+    let name = UnixAddress::from_abstract_name(POSSESSION);
+    match name.and_then(|name| UnixListener::bind_addr(&name)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(NetworkError::InUse),
+        taken => taken.map_err(step("take possession of the pod's network")),
+    }
+}
+
 /// Makes the veth pair unless both of its ends are there.
 fn join(pod: &mut Netlink, interior: &mut Netlink, netns: &Netns) -> io::Result<()> {
     let whole = pod.link(HOST_LINK)?.is_some() && interior.link(ACTOR_LINK)?.is_some();
@@ -209,82 +226,9 @@ fn join(pod: &mut Netlink, interior: &mut Netlink, netns: &Netns) -> io::Result<
     interior.set_up(loopback)
 }
 
-/// The whole packet filter as one transaction: whatever table was there is replaced by it.
-fn rules(pod_ip: Ipv4Addr) -> String {
-    format!(
-        "table {NFT_TABLE}
-delete table {NFT_TABLE}
-table {NFT_TABLE} {{
-    chain prerouting {{
-        type nat hook prerouting priority -100;
-        ip daddr {pod_ip} tcp dport 80 dnat to {ACTOR_ADDRESS}:80
-    }}
-    chain postrouting {{
-        type nat hook postrouting priority 100;
-        ip saddr {ACTOR_ADDRESS} masquerade
-    }}
-    chain forward {{
-        type filter hook forward priority 0; policy accept;
-        accept
-    }}
-}}
-"
-    )
-}
-
-fn packet_filter(reaper: &'static Reaper, rules: &str) -> Result<(), NetworkError> {
-    let run = || -> io::Result<Option<String>> {
-        let mut input = scratch::file("nft-rules")?;
-        input.write_all(rules.as_bytes())?;
-        input.rewind()?;
-        let complaint = scratch::file("nft-complaint")?;
-        let mut command = Command::new("nft");
-        command
-            .args(["-f", "-"])
-            .stdin(input)
-            .stdout(Stdio::null())
-            .stderr(complaint.try_clone()?);
-        let nft = reaper.spawn(&mut command)?;
-        let Some(status) = nft.wait_timeout(NFT_LIMIT) else {
-            nft.signal(rustix::process::Signal::KILL);
-            return Ok(Some(format!("no answer within {NFT_LIMIT:?}")));
-        };
-        if status.success() {
-            return Ok(None);
-        }
-        let text = scratch::read(complaint)?;
-        Ok(Some(format!(
-            "{status}: {}",
-            text.lines().next().unwrap_or("no reason given")
-        )))
-    };
-    match run() {
-        Ok(None) => Ok(()),
-        Ok(Some(fault)) => Err(NetworkError::PacketFilter { fault }),
-        Err(error) => Err(NetworkError::PacketFilter {
-            fault: format!("cannot run nft: {error}"),
-        }),
-    }
-}
-
 fn step(what: &str) -> impl FnOnce(io::Error) -> NetworkError + '_ {
     move |source| NetworkError::Step {
         step: what.to_owned(),
         source,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_packet_filter_replaces_itself_in_one_transaction() {
-        let rules = rules(Ipv4Addr::new(10, 88, 0, 2));
-        assert!(
-            rules.starts_with("table ip ateom_actor\ndelete table ip ateom_actor\ntable ip ateom_actor {")
-        );
-        assert!(rules.contains("ip daddr 10.88.0.2 tcp dport 80 dnat to 169.254.17.2:80"));
-        assert!(rules.contains("ip saddr 169.254.17.2 masquerade"));
     }
 }

@@ -1,13 +1,13 @@
 //! One runsc command: how long it may take, what it says when it fails.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde::Deserialize;
@@ -32,6 +32,13 @@ const LIMITS: &[(&str, Duration)] = &[
     ("resume", Duration::from_secs(10)),
     ("delete", Duration::from_secs(10)),
 ];
+
+/// For how long neither a command nor its sandbox may use the processor, read or write: what moves memory is slow on a
+/// slow disk, and a sandbox that somebody has stopped does nothing at all.
+const STALLS_AFTER: Duration = Duration::from_secs(60);
+
+/// How often that is looked at.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// How long a killed process may take to be gone.
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
@@ -73,6 +80,16 @@ pub enum RunscError {
         /// The limit.
         after: Duration,
     },
+    /// The command waited for a sandbox that does nothing. It was killed, and the sandbox with it.
+    #[error(
+        "runsc {command} got nowhere: neither it nor its sandbox did anything for {after:?}; they were killed"
+    )]
+    Hung {
+        /// Subcommand and container.
+        command: String,
+        /// For how long.
+        after: Duration,
+    },
     /// The command failed.
     #[error("runsc {command} failed ({status}): {line}")]
     Failed {
@@ -101,6 +118,18 @@ pub enum RunscError {
     },
 }
 
+impl RunscError {
+    /// Whether the command took more time than it had.
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout { .. } | Self::Hung { .. })
+    }
+
+    /// Whether it found no room on the disk, as far as runsc says so.
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::Failed { line, .. } if line.contains("no space left on device"))
+    }
+}
+
 /// An argument: text or a path.
 pub(super) type Arg<'a> = &'a dyn AsRef<OsStr>;
 
@@ -111,6 +140,8 @@ pub(super) struct Invocation<'a> {
     pub reaper: &'static Reaper,
     pub root: PathBuf,
     pub network: NetworkFlag,
+    /// The sandbox's process, once that is known.
+    pub sandbox: Option<i32>,
 }
 
 /// The value of `-network`.
@@ -173,7 +204,11 @@ impl Invocation<'_> {
             &mut command,
             self.runtime.path(),
             &what,
-            limit(subcommand),
+            Patience {
+                limit: limit(subcommand),
+                stalls_after: STALLS_AFTER,
+                sandbox: self.sandbox,
+            },
         )?;
         if status.success() {
             return Ok(());
@@ -254,7 +289,12 @@ pub(super) fn output(
     ];
     let [stdout, stderr] = copies;
     command.stdout(stdout).stderr(stderr);
-    let status = wait(reaper, &mut command, &path, what, limit)?;
+    let patience = Patience {
+        limit,
+        stalls_after: limit,
+        sandbox: None,
+    };
+    let status = wait(reaper, &mut command, &path, what, patience)?;
     let text = scratch::read(printed).map_err(unusable)?;
     if status.success() {
         Ok(text)
@@ -267,12 +307,20 @@ pub(super) fn output(
     }
 }
 
+/// How long a command is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    limit: Duration,
+    stalls_after: Duration,
+    sandbox: Option<i32>,
+}
+
 fn wait(
     reaper: &'static Reaper,
     command: &mut Command,
     path: &Path,
     what: &str,
-    limit: Duration,
+    patience: Patience,
 ) -> Result<ExitStatus, RunscError> {
     // A Ctrl-C in the worker's terminal must not cut an operation short.
     command.process_group(0);
@@ -280,15 +328,59 @@ fn wait(
         path: path.to_owned(),
         source,
     })?;
-    if let Some(status) = running.wait_timeout(limit) {
-        return Ok(status);
-    }
+    let Patience {
+        limit,
+        stalls_after,
+        sandbox,
+    } = patience;
+    let began = Instant::now();
+    let (mut done, mut moved) = (Vec::new(), began);
+    let command = what.to_owned();
+    let error = loop {
+        let left = limit.saturating_sub(began.elapsed());
+        if let Some(status) = running.wait_timeout(left.min(GLANCE).min(stalls_after)) {
+            return Ok(status);
+        }
+        if began.elapsed() >= limit {
+            break RunscError::Timeout {
+                command,
+                after: limit,
+            };
+        }
+        let now: Vec<_> = [Some(running.id()), sandbox]
+            .into_iter()
+            .flatten()
+            .map(work)
+            .collect();
+        if now != done {
+            (done, moved) = (now, Instant::now());
+        } else if moved.elapsed() >= stalls_after {
+            break RunscError::Hung {
+                command,
+                after: stalls_after,
+            };
+        }
+    };
     running.signal(Signal::KILL);
     running.wait_timeout(KILL_LIMIT);
-    Err(RunscError::Timeout {
-        command: what.to_owned(),
-        after: limit,
-    })
+    Err(error)
+}
+
+/// What a process has done so far: ticks of processor time, bytes read and written. Nothing if it is gone.
+fn work(pid: i32) -> [Option<u64>; 4] {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The program's name may hold anything; behind its last parenthesis the third field begins.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks = |field: usize| fields.split_whitespace().nth(field - 3)?.parse().ok();
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let bytes = |name: &str| {
+        io.lines()
+            .find_map(|line| line.strip_prefix(name))?
+            .trim()
+            .parse()
+            .ok()
+    };
+    [ticks(14), ticks(15), bytes("rchar:"), bytes("wchar:")]
 }
 
 /// The reason a command gives: the last message of its log, else the last line it printed.
@@ -331,6 +423,40 @@ mod tests {
             assert!(*limit < Duration::from_secs(300), "{subcommand}");
             assert_eq!(super::limit(subcommand), *limit);
         }
+    }
+
+    #[test]
+    fn a_command_that_does_nothing_is_hung_and_one_that_works_has_its_time() {
+        let reaper = Reaper::of_this_process().unwrap();
+        let spent = |script: &str, limit_ms| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            let patience = Patience {
+                limit: Duration::from_millis(limit_ms),
+                stalls_after: Duration::from_millis(300),
+                sandbox: None,
+            };
+            wait(reaper, &mut command, Path::new("/bin/sh"), "x", patience).unwrap_err()
+        };
+        let hung = spent("exec sleep 1000", 100_000);
+        assert!(
+            matches!(hung, RunscError::Hung { .. }) && hung.is_timeout(),
+            "{hung}"
+        );
+        let busy = spent("while :; do :; done", 900);
+        assert!(
+            matches!(busy, RunscError::Timeout { .. }) && busy.is_timeout(),
+            "{busy}"
+        );
+    }
+
+    #[test]
+    fn the_work_of_a_process_is_seen_and_that_of_one_that_is_gone_is_not() {
+        let before = work(i32::try_from(std::process::id()).unwrap());
+        assert!(before.iter().all(Option::is_some), "{before:?}");
+        fs::read_to_string("/proc/self/status").unwrap();
+        assert_ne!(work(i32::try_from(std::process::id()).unwrap()), before);
+        assert_eq!(work(i32::MAX), [None; 4]);
     }
 
     #[test]

@@ -38,6 +38,9 @@ use crate::reaper::{Process, Reaper};
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
 const FAILED_CHECKPOINT_EXIT_LIMIT: Duration = Duration::from_secs(1);
 
+/// What an image has beside the memory of the programs: the state of gVisor's kernel.
+const IMAGE_OVERHEAD_BYTES: u64 = 4 << 20;
+
 /// Starts gVisor sandboxes.
 #[derive(Debug)]
 pub(crate) struct Gvisor {
@@ -226,8 +229,9 @@ impl GvisorSandbox {
         };
         for name in [PAUSE].into_iter().chain(self.container_names()) {
             adapt(&self.dirs.bundle(name), adaptation)?;
-            // A start that was killed leaves this file, and the next one refuses to go on because of it.
-            let filestore = self.dirs.rootfs(name).join(format!(".gvisor.filestore.{name}"));
+            // A start that was killed leaves this file, and the next one refuses to go on because of it. Its name ends
+            // with that of the sandbox, in whichever container's rootfs it is.
+            let filestore = self.dirs.rootfs(name).join(format!(".gvisor.filestore.{PAUSE}"));
             match fs::remove_file(&filestore) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(step("remove a left-over gVisor filestore")(error));
@@ -363,6 +367,7 @@ impl GvisorSandbox {
                 }
             }
             (Scope::Full, keeper) => {
+                self.ensure_room(&dir)?;
                 let mut args: Vec<Arg<'_>> = vec![&"-image-path", &dir];
                 if self.runtime.has(Feature::CheckpointCompression) {
                     args.extend([&"-compression" as Arg<'_>, &"none"]);
@@ -378,14 +383,31 @@ impl GvisorSandbox {
         files(&dir).map_err(step("list the checkpoint's files"))
     }
 
+    /// Refuses a checkpoint for which there is no room: runsc would notice half-way, and the sandbox does not survive
+    /// that. Others may take the room meanwhile, so this spares most sandboxes and not all.
+    fn ensure_room(&self, dir: &Path) -> Result<(), SandboxError> {
+        let held = self.sandbox.as_ref().map_or(0, |sandbox| memory(sandbox.id()));
+        let needed = held + IMAGE_OVERHEAD_BYTES;
+        let disk = rustix::fs::statvfs(dir).map_err(|error| step("look at the disk")(error.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free >= needed {
+            return Ok(());
+        }
+        let full = format!("the actor holds {needed} bytes, and {free} are free; make room, and it goes on");
+        Err(step("begin a checkpoint")(io::Error::new(
+            io::ErrorKind::StorageFull,
+            full,
+        )))
+    }
+
     /// Writes an image of the whole sandbox. If that fails, only the sandbox's own end tells whether it
     /// took harm: a full disk kills it, a file in the way does not.
     fn save(&self, subcommand: &str, args: &[Arg<'_>]) -> Result<(), SandboxError> {
         let saved = self
             .invocation()
             .run(subcommand, args, &[PAUSE], Starts::Nothing, None);
-        match saved {
-            Err(RunscError::Timeout { .. }) => self.kill()?,
+        match &saved {
+            Err(error) if error.is_timeout() => self.kill()?,
             Err(_) => drop(
                 self.sandbox
                     .as_ref()
@@ -410,7 +432,7 @@ impl GvisorSandbox {
         let done = self
             .invocation()
             .run(subcommand, &[], &[PAUSE], Starts::Nothing, None);
-        if matches!(done, Err(RunscError::Timeout { .. })) {
+        if done.as_ref().is_err_and(RunscError::is_timeout) {
             self.kill()?;
         }
         Ok(done?)
@@ -457,6 +479,7 @@ impl GvisorSandbox {
             runtime: &self.runtime,
             reaper: self.reaper,
             root: self.dirs.runsc_state(),
+            sandbox: self.sandbox.as_ref().map(Process::id),
             network: if self.network.is_some() {
                 NetworkFlag::Sandbox
             } else {
@@ -490,6 +513,26 @@ fn kill_all(root: &Path) -> Result<(), SandboxError> {
         }
         .into()),
     }
+}
+
+/// How much memory the programs in a sandbox hold: gVisor keeps it in a file that has no name. Nothing if that cannot
+/// be found.
+fn memory(sandbox: i32) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    const BLOCK_BYTES: u64 = 512;
+    let open = fs::read_dir(format!("/proc/{sandbox}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let is_memory = |path: &PathBuf| {
+        fs::read_link(path).is_ok_and(|target| target.to_string_lossy().starts_with("/memfd:runsc-memory"))
+    };
+    let sizes = open
+        .map(|entry| entry.path())
+        .filter(is_memory)
+        .filter_map(|path| Some(fs::metadata(path).ok()?.blocks() * BLOCK_BYTES));
+    // The same file may be open several times.
+    sizes.max().unwrap_or(0)
 }
 
 /// The regular files of a directory, sorted.

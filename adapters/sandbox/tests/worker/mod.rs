@@ -43,31 +43,31 @@ pub struct Worker {
     pub uid: Label,
     pub pod: Pod,
     pub layout: Layout,
-    network: Arc<WorkerNetwork>,
+    network: Option<Arc<WorkerNetwork>>,
     base: tempfile::TempDir,
 }
 
 impl Worker {
     /// `index` must differ between tests that run at the same time.
     pub fn new(index: u16) -> Self {
-        let reaper = reaper();
+        reaper();
         let uid = Label::parse("pod UID", &format!("sandbox-test-{index}")).unwrap();
         let subnet = Subnet::nth(SUBNETS, index).unwrap();
         let pod = Pod::create(&uid, subnet).unwrap();
-        let network = inside(&pod, || WorkerNetwork::open(&uid, reaper).unwrap());
+        let network = inside(&pod, || WorkerNetwork::open(&uid).unwrap());
         let base = tempfile::tempdir().unwrap();
         let layout = Layout::new(base.path());
         Self {
             uid,
             pod,
             layout,
-            network: Arc::new(network),
+            network: Some(Arc::new(network)),
             base,
         }
     }
 
     pub fn driver(&self) -> Driver {
-        Driver::gvisor(reaper(), Some(self.network.clone()))
+        Driver::gvisor(reaper(), self.network.clone())
     }
 
     /// Runs `work` in the pod's network, where a worker lives.
@@ -161,16 +161,50 @@ impl Worker {
             .collect()
     }
 
-    pub fn has_packet_filter(&self) -> bool {
+    /// The packet filter of the worker, as the nft program reads it; `None` if there is none.
+    pub fn packet_filter(&self) -> Option<String> {
+        let listed = self.base.path().join("packet-filter");
         self.inside(|| {
             let mut command = Command::new("nft");
             command.args(["list", "table", "ip", "ateom_actor"]);
             command
                 .stdin(Stdio::null())
-                .stdout(Stdio::null())
+                .stdout(fs::File::create(&listed).unwrap())
                 .stderr(Stdio::null());
-            reaper().spawn(&mut command).unwrap().wait().success()
+            let status = reaper().spawn(&mut command).unwrap().wait();
+            status.success().then(|| fs::read_to_string(&listed).unwrap())
         })
+    }
+
+    /// Addresses, routes and neighbours of the interior namespace, as the ip program tells them.
+    pub fn interior(&self) -> String {
+        ["-brief -4 addr", "-4 route show table all"]
+            .iter()
+            .map(|words| self.ip(words))
+            .collect()
+    }
+
+    /// Leaves an address and routes in the interior namespace.
+    pub fn disturb(&self) {
+        for words in [
+            "addr add 169.254.99.1/24 dev eth0",
+            "route add 192.0.2.0/24 dev eth0",
+        ] {
+            self.ip(words);
+        }
+    }
+
+    fn ip(&self, words: &str) -> String {
+        let listed = self.base.path().join("ip");
+        let netns = format!("ateom:{}", self.uid);
+        let mut command = Command::new("ip");
+        command.args(["-n", &netns]).args(words.split(' '));
+        command
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(&listed).unwrap());
+        let status = reaper().spawn(&mut command).unwrap().wait();
+        assert!(status.success(), "ip {words}: {status}");
+        fs::read_to_string(&listed).unwrap()
     }
 
     pub fn links(&self) -> Vec<String> {
@@ -184,13 +218,28 @@ impl Worker {
 
     /// Removes the worker's network, and tells whether all went well.
     pub fn remove_network(&self) {
-        self.inside(|| self.network.remove(reaper()).unwrap());
+        let network = self.network.as_ref().unwrap();
+        self.inside(|| network.remove().unwrap());
+    }
+
+    /// What the death of the worker's process amounts to, as far as its network is concerned.
+    pub fn lose_network(&mut self) {
+        let network = self.network.take().unwrap();
+        assert!(Arc::into_inner(network).is_some(), "no driver has it any more");
+    }
+
+    /// What the next incarnation of the worker does about it.
+    pub fn reopen_network(&mut self) {
+        let network = self.inside(|| WorkerNetwork::open(&self.uid)).unwrap();
+        self.network = Some(Arc::new(network));
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        let _ = self.inside(|| self.network.remove(reaper()));
+        if let Some(network) = &self.network {
+            let _ = self.inside(|| network.remove());
+        }
         let _ = Pod::delete(&self.uid);
     }
 }

@@ -354,6 +354,9 @@ fn pods_config(args: &Dev, input: &Input, sandbox: Sandbox) -> Result<holdfast_p
             class,
             "--idle-exit",
             ORPHAN_GRACE,
+            // Whoever ends workers here has put actors to sleep before, or been told not to wait for that.
+            "--drain-timeout",
+            "0",
         ]
         .map(str::to_owned)
         .into(),
