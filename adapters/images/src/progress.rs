@@ -30,6 +30,8 @@ pub struct Counts {
 struct Shared {
     counts: watch::Sender<Counts>,
     blobs: Mutex<BTreeMap<Digest, u64>>,
+    /// Whatever any attempt has begun to write.
+    brought: Mutex<BTreeSet<Digest>>,
 }
 
 impl Default for Progress {
@@ -37,6 +39,7 @@ impl Default for Progress {
         Self(Arc::new(Shared {
             counts: watch::Sender::new(Counts::default()),
             blobs: Mutex::default(),
+            brought: Mutex::default(),
         }))
     }
 }
@@ -56,6 +59,24 @@ impl Progress {
     /// [`Cache::discard_partials`](crate::Cache::discard_partials) wants when the pull is given up.
     pub fn blobs(&self) -> BTreeSet<Digest> {
         self.lock().keys().copied().collect()
+    }
+
+    /// All that this pull has brought into the cache so far, or begun to; not what was there before.
+    pub(crate) fn brought(&self) -> BTreeSet<Digest> {
+        self.0
+            .brought
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Something is written from now on that was not there.
+    pub(crate) fn bring(&self, digest: Digest) {
+        self.0
+            .brought
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(digest);
     }
 
     /// Starts counting an image anew; activity stays.

@@ -17,7 +17,8 @@ use crate::manifest::{self, Config, Descriptor, Document, Manifest};
 use crate::registry::{PlainHttp, Registry};
 use crate::source::{Source, Tagged};
 use crate::{
-    Cache, Credentials, Digest, Image, Platform, Progress, PullError, Reference, ReferenceError, transfer,
+    Cache, Credentials, Digest, Image, Platform, Progress, PullError, Reference, ReferenceError, Watermarks,
+    transfer,
 };
 
 /// Layers that are fetched at the same time.
@@ -43,6 +44,8 @@ pub struct PullOptions {
     pub layouts: Layouts,
     /// How much may be pulled.
     pub limits: PullLimits,
+    /// When images that nobody uses make room for others.
+    pub watermarks: Watermarks,
 }
 
 impl Default for PullOptions {
@@ -55,6 +58,7 @@ impl Default for PullOptions {
             credentials: Credentials::default(),
             layouts: Layouts::Refused,
             limits: PullLimits::default(),
+            watermarks: Watermarks::default(),
         }
     }
 }
@@ -162,14 +166,25 @@ impl Puller {
         let config = (manifest.config.digest, manifest.config.size);
         let layers = manifest.layers.iter().map(|layer| (layer.digest, layer.size));
         let blobs: BTreeMap<_, _> = layers.chain([config]).collect();
-        progress.expect(blobs.keys().copied(), blobs.values().sum());
+        // From here on nothing of the image is collected until it is complete; what is here already counts as used.
+        let _pins = self.0.cache.pin(blobs.keys().copied().chain([root, digest]));
+        let is_unpacked = self
+            .note_use(blobs.keys().copied().chain([root, digest]), digest)
+            .await?;
+        // Nobody needs the layers of what is unpacked.
+        let is_wanted = |digest: &Digest| !is_unpacked || *digest == manifest.config.digest;
+        let wanted = || blobs.iter().filter(|(digest, _)| is_wanted(digest));
+        progress.expect(
+            wanted().map(|(digest, _)| *digest),
+            wanted().map(|(_, size)| size).sum(),
+        );
         // A spoiled configuration is found and removed here, a spoiled layer when it is unpacked.
         self.cached_document(manifest.config.digest).await?;
         let mut fetched = BTreeSet::new();
         let in_order = [config]
             .into_iter()
             .chain(manifest.layers.iter().map(|layer| (layer.digest, layer.size)))
-            .filter(|(digest, _)| fetched.insert(*digest))
+            .filter(|(digest, _)| is_wanted(digest) && fetched.insert(*digest))
             .collect::<Vec<_>>();
         let fetch = |(digest, size)| transfer::fetch(&self.0.cache, &source, digest, size, progress);
         stream::iter(in_order.into_iter().map(fetch))
@@ -185,6 +200,30 @@ impl Puller {
             layers: manifest.layers.iter().map(|layer| layer.digest).collect(),
             bytes: image_bytes,
         })
+    }
+
+    /// The cache that it pulls into.
+    pub fn cache(&self) -> &Cache {
+        &self.0.cache
+    }
+
+    /// When images that nobody uses make room for others.
+    pub fn watermarks(&self) -> Watermarks {
+        self.0.options.watermarks
+    }
+
+    /// Takes note that these blobs are used now. Returns whether the image of this manifest is unpacked.
+    async fn note_use(
+        &self,
+        blobs: impl Iterator<Item = Digest>,
+        manifest: Digest,
+    ) -> Result<bool, PullError> {
+        let (cache, blobs) = (self.0.cache.clone(), blobs.collect::<Vec<_>>());
+        let noted = blocking(move || {
+            blobs.into_iter().try_for_each(|blob| cache.touch(blob))?;
+            cache.has_tree(manifest)
+        });
+        Ok(noted.await??)
     }
 
     fn source(&self, reference: &Reference) -> Result<Source, PullError> {
