@@ -206,15 +206,12 @@ impl Cache {
                     .flat_map(|state| state.layers),
             );
         }
-        let mut is_done = busy.is_empty();
         for digest in brought {
-            if self.is_pinned(digest) {
-                is_done = false;
-            } else if !kept.contains(&digest) {
+            if !self.is_pinned(digest) && !kept.contains(&digest) {
                 self.remove(digest)?;
             }
         }
-        Ok(is_done)
+        Ok(busy.is_empty())
     }
 
     fn give_back(&self, what: &What, collected: &mut Collected) -> Result<(), DiskError> {

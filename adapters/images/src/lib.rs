@@ -25,6 +25,7 @@ mod http;
 mod image;
 mod layout;
 mod manifest;
+mod mirror;
 mod platform;
 mod progress;
 mod pull;
@@ -40,12 +41,13 @@ pub use holdfast_references::{
 
 pub use cache::Cache;
 pub use collect::{Collected, Usage, Watermarks, WatermarksError};
-pub use credentials::{Credentials, CredentialsError, Login};
+pub use credentials::{CloudLogins, Credentials, CredentialsError, Login};
 pub use error::{DiskError, PullError};
 pub use image::Image;
 pub use layout::{LayoutError, LayoutWriter};
+pub use mirror::{LocalhostReplacement, Mirror, MirrorError};
 pub use platform::Platform;
 pub use progress::{Counts, Progress};
-pub use pull::{Layouts, LocalhostReplacement, PullLimits, PullOptions, Puller};
+pub use pull::{Layouts, PullLimits, PullOptions, Puller};
 pub use trees::{LaidOut, Sharing, Tree};
 pub use unpack::{Limit, Refusal, UnpackError, UnpackLimits, UnpackReport};

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use holdfast_core::catalog::Scope;
 use holdfast_core::effect::Verb;
+use holdfast_core::failure::Code;
 use holdfast_core::id::{Name, PodUid};
 use holdfast_core::node::{Entry, Order, Work, WorkResult};
 use holdfast_core::time::Instant;
@@ -106,7 +107,12 @@ impl Workshop {
             Work::Upload => self.upload(order).await.map(nothing),
             Work::Stop => self.stop(order).await.map(nothing),
         };
-        result.map_err(|error| error.into_failure(work))
+        result.map_err(|error| {
+            if error.code() == Code::ResourceExhausted {
+                self.images.want_room();
+            }
+            error.into_failure(work)
+        })
     }
 
     /// Empties the actor's directories, once nothing runs in them any more.
