@@ -1,7 +1,7 @@
 //! Who to be at which registry.
 
 mod cloud;
-mod helper;
+mod program;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::http::Http;
 pub use cloud::CloudLogins;
-use helper::Helper;
+use program::Helper;
 
 /// Logins by registry host, and who may be asked for more. Neither `Debug` nor any error shows a secret.
 #[derive(Clone, Default)]

@@ -256,6 +256,7 @@ fn what_a_pull_has_brought_so_far_is_not_collected_under_it() {
         let mut pulling = std::pin::pin!(pulling);
         let mut seen = progress.subscribe();
         tokio::select! {
+            biased;
             _ = &mut pulling => panic!("it hangs"),
             _ = seen.wait_for(|counts| counts.done >= 640_000) => {}
         }
@@ -280,6 +281,7 @@ fn a_pull_that_nobody_wants_any_more_leaves_nothing_but_what_others_use() {
             let mut pulling = std::pin::pin!(pulling);
             let mut seen = progress.subscribe();
             tokio::select! {
+                biased;
                 _ = &mut pulling => panic!("it hangs"),
                 _ = seen.wait_for(|counts| counts.done >= 640_000) => {}
             }

@@ -39,6 +39,7 @@ impl Images {
     pub async fn make_room(&self) {
         loop {
             let cause = tokio::select! {
+                biased;
                 () = self.room_wanted.notified() => Cause::Full,
                 () = tokio::time::sleep(LOOK_EVERY) => Cause::Time,
             };
