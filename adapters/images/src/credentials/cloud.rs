@@ -138,11 +138,11 @@ impl CloudLogins {
 }
 
 fn is_googles(host: &str) -> bool {
-    let is_below = |registry: &&str| {
-        host.strip_suffix(*registry)
+    let is_below = |registry: &str| {
+        host.strip_suffix(registry)
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
-    REGISTRIES.iter().any(|registry| is_below(&registry))
+    REGISTRIES.iter().any(|registry| is_below(registry))
 }
 
 impl fmt::Debug for CloudLogins {
