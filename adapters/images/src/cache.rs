@@ -1,19 +1,21 @@
 //! Content on disk under its own name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use crate::trees::NOW;
 use crate::{Digest, DiskError};
 
-/// A directory of blobs, `blobs/sha256/<hex>`, and of blobs that are still coming in, `partial/<hex>`.
+/// A directory of blobs, `blobs/sha256/<hex>`, of blobs that are still coming in, `partial/<hex>`, and of images that
+/// are unpacked, `trees/<hex>`.
 ///
 /// Any number of processes may share one. A blob appears by renaming its complete and checked partial
 /// file, and a partial file is written by whoever holds the lock on it. All files are opened relative to
@@ -29,6 +31,10 @@ struct Directories {
     path: PathBuf,
     blobs: OwnedFd,
     partial: OwnedFd,
+    trees: OwnedFd,
+    unpacking: OwnedFd,
+    /// Blobs that somebody in this process is at work on, and how many are.
+    pinned: Mutex<BTreeMap<Digest, usize>>,
 }
 
 impl Cache {
@@ -44,12 +50,63 @@ impl Cache {
         let sha256 = make_directory(&root, "blobs")
             .and_then(|blobs| make_directory(&blobs, "sha256"))
             .map_err(disk)?;
-        let partial = make_directory(&root, "partial").map_err(disk)?;
-        Ok(Self(Arc::new(Directories {
+        let make = |name: &str| make_directory(&root, name).map_err(disk);
+        let cache = Self(Arc::new(Directories {
             path: path.to_owned(),
             blobs: sha256,
-            partial,
-        })))
+            partial: make("partial")?,
+            trees: make("trees")?,
+            unpacking: make("unpacking")?,
+            pinned: Mutex::default(),
+        }));
+        cache.sweep_unpacking()?;
+        Ok(cache)
+    }
+
+    /// Keeps blobs from being collected for as long as this is held.
+    pub(crate) fn pin(&self, blobs: impl IntoIterator<Item = Digest>) -> Pins {
+        let blobs: Vec<_> = blobs.into_iter().collect();
+        let mut pinned = self.0.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        for blob in &blobs {
+            *pinned.entry(*blob).or_default() += 1;
+        }
+        Pins {
+            cache: self.clone(),
+            blobs,
+        }
+    }
+
+    pub(crate) fn is_pinned(&self, blob: Digest) -> bool {
+        let pinned = self.0.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        pinned.contains_key(&blob)
+    }
+
+    /// Takes note that a blob is used now, if it is there.
+    pub(crate) fn touch(&self, blob: Digest) -> Result<(), DiskError> {
+        match rustix::fs::utimensat(&self.0.blobs, blob.hex(), &NOW, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(DiskError::new(self.blob_path(blob), errno)),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    pub(crate) fn blobs(&self) -> &OwnedFd {
+        &self.0.blobs
+    }
+
+    pub(crate) fn partials(&self) -> &OwnedFd {
+        &self.0.partial
+    }
+
+    pub(crate) fn trees(&self) -> &OwnedFd {
+        &self.0.trees
+    }
+
+    pub(crate) fn unpacking(&self) -> &OwnedFd {
+        &self.0.unpacking
     }
 
     /// Removes the partial files of `blobs`: what remains of a pull that nobody wants any more. Returns
@@ -174,6 +231,26 @@ impl Cache {
             }
         };
         lock().map_err(|errno| DiskError::new(self.partial_path(digest), errno))
+    }
+}
+
+/// Blobs that are not collected while this is held.
+pub(crate) struct Pins {
+    cache: Cache,
+    blobs: Vec<Digest>,
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let mut pinned = self.cache.0.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        for blob in &self.blobs {
+            if let Some(count) = pinned.get_mut(blob) {
+                *count -= 1;
+                if *count == 0 {
+                    pinned.remove(blob);
+                }
+            }
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! Who to be at which registry.
 
+mod cloud;
+mod program;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -9,9 +12,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
-/// Logins by registry host. Neither `Debug` nor any error shows a secret.
+use crate::http::Http;
+pub use cloud::CloudLogins;
+use program::Helper;
+
+/// Logins by registry host, and who may be asked for more. Neither `Debug` nor any error shows a secret.
 #[derive(Clone, Default)]
-pub struct Credentials(BTreeMap<String, Login>);
+pub struct Credentials {
+    logins: BTreeMap<String, Login>,
+    /// The helper of a registry, by host.
+    helpers: BTreeMap<String, Helper>,
+    /// The helper of those that have none of their own.
+    store: Option<Helper>,
+    cloud: Option<CloudLogins>,
+}
 
 /// How to log in to one registry.
 #[derive(Clone)]
@@ -58,11 +72,21 @@ pub enum CredentialsError {
         /// The registry.
         host: String,
     },
+    /// A credential helper that no program can be called.
+    #[error(
+        "{path}: {name:?} is no name of a credential helper; write what stands behind \"docker-credential-\"",
+        path = path.display()
+    )]
+    Helper {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        name: String,
+    },
 }
 
 impl Credentials {
-    /// Reads the logins in a Docker `config.json`. Credential helpers are programs and are not run; a file
-    /// that relies on them is warned about.
+    /// Reads the logins in a Docker `config.json`, and which credential helpers it names.
     ///
     /// # Errors
     /// When the file cannot be read or is not of that format.
@@ -78,13 +102,19 @@ impl Credentials {
                 line: error.line(),
                 column: error.column(),
             })?;
-        if config.creds_store.is_some() || !config.cred_helpers.is_empty() {
-            tracing::warn!(
-                path = %path.display(),
-                "credential helpers are not supported; only the entries of \"auths\" are used"
-            );
+        let helper = |name: &str| {
+            Helper::new(name).ok_or_else(|| CredentialsError::Helper {
+                path: path.to_owned(),
+                name: name.to_owned(),
+            })
+        };
+        let mut credentials = Self {
+            store: config.creds_store.as_deref().map(helper).transpose()?,
+            ..Self::default()
+        };
+        for (key, name) in &config.cred_helpers {
+            credentials.helpers.insert(registry_host(key), helper(name)?);
         }
-        let mut credentials = Self::default();
         for (key, auth) in config.auths {
             let login = auth.login().map_err(|()| CredentialsError::Auth {
                 path: path.to_owned(),
@@ -99,11 +129,39 @@ impl Credentials {
 
     /// Sets the login for a registry, which may be written as host or as address.
     pub fn insert(&mut self, registry: &str, login: Login) {
-        self.0.insert(registry_host(registry), login);
+        self.logins.insert(registry_host(registry), login);
     }
 
+    /// The same logins, and those that the cloud has for this machine where there are none.
+    pub fn with_cloud(self, cloud: CloudLogins) -> Self {
+        Self {
+            cloud: Some(cloud),
+            ..self
+        }
+    }
+
+    /// The login that is written down for a registry.
     pub(crate) fn get(&self, host: &str) -> Option<&Login> {
-        self.0.get(host)
+        self.logins.get(host).filter(|_| !self.helpers.contains_key(host))
+    }
+
+    /// The login that somebody else has for a registry: its helper, the store of all, or the cloud, in this order. Who
+    /// cannot be asked has none, which the log says.
+    pub(crate) async fn ask(&self, host: &str, http: &Http) -> Option<Login> {
+        if let Some(helper) = self.helpers.get(host).or(self.store.as_ref()) {
+            match helper.ask(host).await {
+                Ok(Some(login)) => return Some(login),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(registry = host, %error, "a credential helper has no answer"),
+            }
+        }
+        match self.cloud.as_ref()?.login(host, http).await {
+            Ok(login) => login,
+            Err(error) => {
+                tracing::warn!(registry = host, %error, "no login from the cloud; asking without one");
+                None
+            }
+        }
     }
 }
 
@@ -165,7 +223,8 @@ impl DockerAuth {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_set().entries(self.0.keys()).finish()
+        let hosts = self.logins.keys().chain(self.helpers.keys());
+        formatter.debug_set().entries(hosts).finish()
     }
 }
 
@@ -197,7 +256,7 @@ mod tests {
                 "host.example:5000": { "username": "u", "password": "p" },
                 "https://token.example": { "auth": "", "identitytoken": "it" },
                 "helper.example": {}
-            }, "credsStore": "desktop" }"#,
+            }, "credHelpers": { "own.example": "pass" }, "credsStore": "desktop" }"#,
         )
         .expect("readable");
         match credentials.get("docker.io") {
@@ -220,6 +279,8 @@ mod tests {
         assert_eq!(format!("{:?}", credentials.expect("readable")), r#"{"h"}"#);
         for bad in [
             r#"{ "auths": { "h": { "auth": "hunter2" } } }"#,
+            r#"{ "credsStore": "../../bin/sh" }"#,
+            r#"{ "credHelpers": { "h": "" } }"#,
             r#"{ "auths": { "h": "hunter2" } }"#,
         ] {
             let error = read(bad).expect_err("refused");

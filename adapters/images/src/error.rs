@@ -129,6 +129,20 @@ pub enum PullError {
 }
 
 impl PullError {
+    /// Whether another source of the same image may do better.
+    pub(crate) fn is_of_source(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound { .. }
+                | Self::Unauthorized { .. }
+                | Self::Malformed { .. }
+                | Self::DigestMismatch { .. }
+                | Self::SizeMismatch { .. }
+                | Self::Network { .. }
+                | Self::Status { .. }
+        )
+    }
+
     /// Whether the same pull may succeed later without anybody changing anything.
     pub fn retryable(&self) -> bool {
         match self {

@@ -27,6 +27,11 @@ impl Image {
         self.digest
     }
 
+    /// The layers, from the lowest up.
+    pub fn layers(&self) -> &[Digest] {
+        &self.layers
+    }
+
     /// Bytes of the layers as they were pulled.
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -1,8 +1,10 @@
 //! Everything between an image reference and a directory that a sandbox can use as its root.
 //!
 //! ```text
-//! Reference --Puller::pull--> Image (blobs in the Cache) --Image::unpack--> rootfs
+//! Reference --Puller::pull--> Image (blobs in the Cache) --Image::unpacked--> Tree --Tree::lay_out--> rootfs
 //! ```
+//!
+//! A tree is unpacked once, and laid out for each container by links. [`Cache::collect`] gives back what nobody uses.
 //!
 //! This crate moves bytes and checks them. It decides nothing about time: a pull reports its [`Progress`]
 //! and goes on for as long as it is let; the core watches, drops it when it stalls and starts it again,
@@ -15,18 +17,22 @@
 mod blocking;
 mod cache;
 mod challenge;
+mod collect;
 mod credentials;
 mod error;
+mod files;
 mod http;
 mod image;
 mod layout;
 mod manifest;
+mod mirror;
 mod platform;
 mod progress;
 mod pull;
 mod registry;
 mod source;
 mod transfer;
+mod trees;
 mod unpack;
 
 pub use holdfast_references::{
@@ -34,11 +40,14 @@ pub use holdfast_references::{
 };
 
 pub use cache::Cache;
-pub use credentials::{Credentials, CredentialsError, Login};
+pub use collect::{Collected, Usage, Watermarks, WatermarksError};
+pub use credentials::{CloudLogins, Credentials, CredentialsError, Login};
 pub use error::{DiskError, PullError};
 pub use image::Image;
 pub use layout::{LayoutError, LayoutWriter};
+pub use mirror::{LocalhostReplacement, Mirror, MirrorError};
 pub use platform::Platform;
 pub use progress::{Counts, Progress};
-pub use pull::{Layouts, LocalhostReplacement, PullLimits, PullOptions, Puller};
+pub use pull::{Layouts, PullLimits, PullOptions, Puller};
+pub use trees::{LaidOut, Sharing, Tree};
 pub use unpack::{Limit, Refusal, UnpackError, UnpackLimits, UnpackReport};

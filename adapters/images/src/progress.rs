@@ -1,6 +1,7 @@
 //! How far a pull has come, for whoever watches it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdfast_runtime::tokio::sync::watch;
@@ -30,6 +31,10 @@ pub struct Counts {
 struct Shared {
     counts: watch::Sender<Counts>,
     blobs: Mutex<BTreeMap<Digest, u64>>,
+    /// Which of its sources the next attempt begins with.
+    source: AtomicUsize,
+    /// Whatever any attempt has begun to write.
+    brought: Mutex<BTreeSet<Digest>>,
 }
 
 impl Default for Progress {
@@ -37,6 +42,8 @@ impl Default for Progress {
         Self(Arc::new(Shared {
             counts: watch::Sender::new(Counts::default()),
             blobs: Mutex::default(),
+            source: AtomicUsize::new(0),
+            brought: Mutex::default(),
         }))
     }
 }
@@ -56,6 +63,32 @@ impl Progress {
     /// [`Cache::discard_partials`](crate::Cache::discard_partials) wants when the pull is given up.
     pub fn blobs(&self) -> BTreeSet<Digest> {
         self.lock().keys().copied().collect()
+    }
+
+    pub(crate) fn source(&self) -> usize {
+        self.0.source.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_source(&self, next: usize) {
+        self.0.source.store(next, Ordering::Relaxed);
+    }
+
+    /// All that this pull has brought into the cache so far, or begun to; not what was there before.
+    pub(crate) fn brought(&self) -> BTreeSet<Digest> {
+        self.0
+            .brought
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Something is written from now on that was not there.
+    pub(crate) fn bring(&self, digest: Digest) {
+        self.0
+            .brought
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(digest);
     }
 
     /// Starts counting an image anew; activity stays.

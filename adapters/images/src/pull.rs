@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use holdfast_references::{Location, check_host, check_repository, is_loopback};
+use holdfast_references::{Location, is_loopback};
 use holdfast_runtime::tokio::sync::OnceCell;
 
 use crate::blocking::blocking;
@@ -17,7 +16,8 @@ use crate::manifest::{self, Config, Descriptor, Document, Manifest};
 use crate::registry::{PlainHttp, Registry};
 use crate::source::{Source, Tagged};
 use crate::{
-    Cache, Credentials, Digest, Image, Platform, Progress, PullError, Reference, ReferenceError, transfer,
+    Cache, Credentials, Digest, Image, LocalhostReplacement, Mirror, Platform, Progress, PullError,
+    Reference, Watermarks, transfer,
 };
 
 /// Layers that are fetched at the same time.
@@ -37,12 +37,16 @@ pub struct PullOptions {
     pub plain_http: BTreeSet<String>,
     /// What to ask instead of registries on this very machine; plain HTTP is allowed there.
     pub localhost_replacement: Option<LocalhostReplacement>,
+    /// What to ask before other registries, in this order.
+    pub mirrors: Vec<Mirror>,
     /// Logins.
     pub credentials: Credentials,
     /// Whether references may name directories of this machine.
     pub layouts: Layouts,
     /// How much may be pulled.
     pub limits: PullLimits,
+    /// When images that nobody uses make room for others.
+    pub watermarks: Watermarks,
 }
 
 impl Default for PullOptions {
@@ -52,9 +56,11 @@ impl Default for PullOptions {
             platform: Platform::host(),
             plain_http: BTreeSet::new(),
             localhost_replacement: None,
+            mirrors: Vec::new(),
             credentials: Credentials::default(),
             layouts: Layouts::Refused,
             limits: PullLimits::default(),
+            watermarks: Watermarks::default(),
         }
     }
 }
@@ -91,37 +97,6 @@ impl Default for PullLimits {
     }
 }
 
-/// What to ask instead of registries on this very machine: `host[:port][/path]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalhostReplacement {
-    host: String,
-    path: String,
-}
-
-impl FromStr for LocalhostReplacement {
-    type Err = ReferenceError;
-
-    fn from_str(value: &str) -> Result<Self, ReferenceError> {
-        let (host, path) = value.split_once('/').unwrap_or((value, ""));
-        let path = path.trim_end_matches('/');
-        let path_problem = match path {
-            "" => None,
-            path => check_repository(path).err(),
-        };
-        let problem = check_host(host).err().or(path_problem);
-        match problem {
-            None => Ok(Self {
-                host: host.to_owned(),
-                path: path.to_owned(),
-            }),
-            Some(problem) => Err(ReferenceError {
-                value: value.to_owned(),
-                problem,
-            }),
-        }
-    }
-}
-
 /// Pulls images into a cache.
 #[derive(Clone)]
 pub struct Puller(Arc<Inner>);
@@ -152,9 +127,35 @@ impl Puller {
     /// # Errors
     /// See [`PullError`]. Nothing of a failed pull is used except bytes that the next one checks again.
     pub async fn pull(&self, reference: &Reference, progress: &Progress) -> Result<Image, PullError> {
+        let sources = self.sources(reference)?;
+        let first = progress.source() % sources.len();
+        let in_turn = (0..sources.len()).map(|turn| (first + turn) % sources.len());
+        let mut failed = None;
+        for at in in_turn {
+            // Should this attempt be dropped because nothing moves, the next begins with another source.
+            progress.set_source(at + 1);
+            match self.pull_from(&sources[at], reference, progress).await {
+                Err(error) if error.is_of_source() && sources.len() > 1 => {
+                    tracing::warn!(%reference, source = sources[at].place(), %error, "this source does not have it; asking the next");
+                    // What the registry itself says counts most, and it comes last.
+                    if failed.is_none() || at + 1 == sources.len() {
+                        failed = Some(error);
+                    }
+                }
+                pulled => return pulled,
+            }
+        }
+        Err(failed.unwrap_or(PullError::Interrupted))
+    }
+
+    async fn pull_from(
+        &self,
+        source: &Source,
+        reference: &Reference,
+        progress: &Progress,
+    ) -> Result<Image, PullError> {
         progress.restart();
-        let source = self.source(reference)?;
-        let (root, digest, manifest) = self.resolve(&source, reference, progress).await?;
+        let (root, digest, manifest) = self.resolve(source, reference, progress).await?;
         let what = format!("manifest {digest} of {}", source.place());
         manifest.check_layers(&what)?;
         let image_bytes = self.check_limits(&what, &manifest)?;
@@ -162,16 +163,27 @@ impl Puller {
         let config = (manifest.config.digest, manifest.config.size);
         let layers = manifest.layers.iter().map(|layer| (layer.digest, layer.size));
         let blobs: BTreeMap<_, _> = layers.chain([config]).collect();
-        progress.expect(blobs.keys().copied(), blobs.values().sum());
+        // From here on nothing of the image is collected until it is complete; what is here already counts as used.
+        let _pins = self.0.cache.pin(blobs.keys().copied().chain([root, digest]));
+        let is_unpacked = self
+            .note_use(blobs.keys().copied().chain([root, digest]), digest)
+            .await?;
+        // Nobody needs the layers of what is unpacked.
+        let is_wanted = |digest: &Digest| !is_unpacked || *digest == manifest.config.digest;
+        let wanted = || blobs.iter().filter(|(digest, _)| is_wanted(digest));
+        progress.expect(
+            wanted().map(|(digest, _)| *digest),
+            wanted().map(|(_, size)| size).sum(),
+        );
         // A spoiled configuration is found and removed here, a spoiled layer when it is unpacked.
         self.cached_document(manifest.config.digest).await?;
         let mut fetched = BTreeSet::new();
         let in_order = [config]
             .into_iter()
             .chain(manifest.layers.iter().map(|layer| (layer.digest, layer.size)))
-            .filter(|(digest, _)| fetched.insert(*digest))
+            .filter(|(digest, _)| is_wanted(digest) && fetched.insert(*digest))
             .collect::<Vec<_>>();
-        let fetch = |(digest, size)| transfer::fetch(&self.0.cache, &source, digest, size, progress);
+        let fetch = |(digest, size)| transfer::fetch(&self.0.cache, source, digest, size, progress);
         stream::iter(in_order.into_iter().map(fetch))
             .buffer_unordered(PARALLEL_BLOBS)
             .try_collect::<()>()
@@ -187,37 +199,74 @@ impl Puller {
         })
     }
 
-    fn source(&self, reference: &Reference) -> Result<Source, PullError> {
+    /// The cache that it pulls into.
+    pub fn cache(&self) -> &Cache {
+        &self.0.cache
+    }
+
+    /// When images that nobody uses make room for others.
+    pub fn watermarks(&self) -> Watermarks {
+        self.0.options.watermarks
+    }
+
+    /// Takes note that these blobs are used now. Returns whether the image of this manifest is unpacked.
+    async fn note_use(
+        &self,
+        blobs: impl Iterator<Item = Digest>,
+        manifest: Digest,
+    ) -> Result<bool, PullError> {
+        let (cache, blobs) = (self.0.cache.clone(), blobs.collect::<Vec<_>>());
+        let noted = blocking(move || {
+            blobs.into_iter().try_for_each(|blob| cache.touch(blob))?;
+            cache.has_tree(manifest)
+        });
+        Ok(noted.await??)
+    }
+
+    /// Where the image may be, in the order in which they are asked. There is one at least.
+    fn sources(&self, reference: &Reference) -> Result<Vec<Source>, PullError> {
         let options = &self.0.options;
         let (host, repository) = match reference.location() {
             Location::Registry { host, repository } => (host, repository),
-            Location::Layout { path } => return self.layout(reference, path.clone()),
+            Location::Layout { path } => return Ok(vec![self.layout(reference, path.clone())?]),
         };
         let local = is_loopback(host);
         let replacement = options.localhost_replacement.as_ref().filter(|_| local);
-        let (authority, repository) = match replacement {
-            Some(other) if other.path.is_empty() => (other.host.clone(), repository.clone()),
-            Some(other) => (other.host.clone(), format!("{}/{repository}", other.path)),
-            None => (host.clone(), repository.clone()),
+        if let Some(replacement) = replacement {
+            let (authority, repository) = replacement.resolve(repository);
+            return Ok(vec![self.registry(authority, repository, PlainHttp::Allowed)]);
+        }
+        let mirrors = options
+            .mirrors
+            .iter()
+            .filter_map(|mirror| mirror.resolve(host, repository));
+        let all = mirrors.chain([(host.clone(), repository.clone())]);
+        let registry = |(authority, repository): (String, String)| {
+            let plain_http = match is_loopback(&authority) || options.plain_http.contains(&authority) {
+                true => PlainHttp::Allowed,
+                false => PlainHttp::Refused,
+            };
+            self.registry(authority, repository, plain_http)
         };
-        let plain_http = match local || options.plain_http.contains(&authority) {
-            true => PlainHttp::Allowed,
-            false => PlainHttp::Refused,
-        };
-        let login = options.credentials.get(&authority).cloned();
+        Ok(all.map(registry).collect())
+    }
+
+    fn registry(&self, authority: String, repository: String, plain_http: PlainHttp) -> Source {
         let (default_registry, server) = DEFAULT_REGISTRY_SERVER;
-        Ok(Source::Registry(Box::new(Registry {
+        Source::Registry(Box::new(Registry {
             http: Http::new(self.0.trust.clone()),
             authority: match authority == default_registry {
                 true => server.to_owned(),
-                false => authority,
+                false => authority.clone(),
             },
             repository,
             plain_http,
-            login,
+            credentials: self.0.options.credentials.clone(),
+            host: authority,
+            login: OnceCell::new(),
             origin: OnceCell::new(),
             authorization: Mutex::new(None),
-        })))
+        }))
     }
 
     fn layout(&self, reference: &Reference, path: PathBuf) -> Result<Source, PullError> {
@@ -356,35 +405,5 @@ impl Puller {
             tracing::warn!(image = what, platform = %config.platform, %wanted, "the image says it is for another platform");
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ReferenceProblem;
-
-    #[test]
-    fn a_localhost_replacement_is_a_host_with_an_optional_path() {
-        let parsed = |value: &str| value.parse::<LocalhostReplacement>();
-        let expected = |host: &str, path: &str| {
-            Ok(LocalhostReplacement {
-                host: host.to_owned(),
-                path: path.to_owned(),
-            })
-        };
-        assert_eq!(parsed("kind-registry:5000"), expected("kind-registry:5000", ""));
-        assert_eq!(
-            parsed("host.example/mirror/a/"),
-            expected("host.example", "mirror/a")
-        );
-        for (value, problem) in [
-            ("", ReferenceProblem::Host(String::new())),
-            ("http://host", ReferenceProblem::Host("http:".to_owned())),
-            ("host/Upper", ReferenceProblem::Repository("Upper".to_owned())),
-        ] {
-            let error = parsed(value).expect_err(value);
-            assert_eq!(error.problem, problem);
-        }
     }
 }

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::challenge::Challenge;
 use crate::http::{Http, network, shown};
 use crate::manifest::malformed;
-use crate::{Digest, Login, PullError, manifest};
+use crate::{Credentials, Digest, Login, PullError, manifest};
 
 const MAX_REDIRECTS: usize = 5;
 const MAX_TOKEN_BYTES: usize = 1 << 20;
@@ -32,7 +32,12 @@ pub(crate) struct Registry {
     pub authority: String,
     pub repository: String,
     pub plain_http: PlainHttp,
-    pub login: Option<Login>,
+    /// Logins, and who else may know one.
+    pub credentials: Credentials,
+    /// The registry as logins name it.
+    pub host: String,
+    /// The login that is used, once one was asked for.
+    pub login: OnceCell<Option<Login>>,
     /// `http://authority` or `https://authority`, once that is known.
     pub origin: OnceCell<String>,
     /// What the registry accepted last.
@@ -238,10 +243,22 @@ impl Registry {
 
     fn known_authorization(&self) -> Option<HeaderValue> {
         let known = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*known, &self.login) {
+        match (&*known, self.credentials.get(&self.host)) {
             (None, Some(Login::Registry(token))) => secret(&format!("Bearer {token}")),
             (known, _) => known.clone(),
         }
+    }
+
+    /// The login for this registry. Helpers and clouds are asked once for a pull, and only when the registry
+    /// wants to know who asks.
+    async fn login(&self) -> Option<&Login> {
+        let find = || async {
+            if let Some(login) = self.credentials.get(&self.host) {
+                return Some(login.clone());
+            }
+            self.credentials.ask(&self.host, &self.http).await
+        };
+        self.login.get_or_init(find).await.as_ref()
     }
 
     async fn answer_challenge(&self, headers: &HeaderMap, what: &str) -> Result<HeaderValue, PullError> {
@@ -250,7 +267,7 @@ impl Registry {
                 Err(self.unauthorized(what, "HTTP 401 without a challenge that is understood".to_owned()))
             }
             Some(Challenge::Basic) => {
-                let password = self.login.as_ref().and_then(basic);
+                let password = self.login().await.and_then(basic);
                 password.ok_or_else(|| {
                     let reason = format!(
                         "it wants a user and a password and there are none for {}",
@@ -281,7 +298,7 @@ impl Registry {
     ) -> Result<String, PullError> {
         let mut fields = vec![("scope", scope)];
         fields.extend(service.map(|service| ("service", service)));
-        let request = match &self.login {
+        let request = match self.login().await {
             Some(Login::Identity(token)) => {
                 fields.extend([
                     ("grant_type", "refresh_token"),
@@ -297,7 +314,7 @@ impl Registry {
                 let separator = if realm.contains('?') { '&' } else { '?' };
                 let uri = parse_uri(&format!("{realm}{separator}{}", form(&fields)))?;
                 let mut request = request(Method::GET, uri, Bytes::new());
-                if let Some(basic) = login.as_ref().and_then(basic) {
+                if let Some(basic) = login.and_then(basic) {
                     request.headers_mut().insert(AUTHORIZATION, basic);
                 }
                 request
@@ -346,7 +363,11 @@ impl Registry {
     }
 }
 
-async fn read_all(response: Response<Incoming>, limit: u64, what: &str) -> Result<Bytes, PullError> {
+pub(crate) async fn read_all(
+    response: Response<Incoming>,
+    limit: u64,
+    what: &str,
+) -> Result<Bytes, PullError> {
     let size = usize::try_from(limit).unwrap_or(usize::MAX);
     match Limited::new(response.into_body(), size).collect().await {
         Ok(body) => Ok(body.to_bytes()),
@@ -358,6 +379,19 @@ async fn read_all(response: Response<Incoming>, limit: u64, what: &str) -> Resul
         }),
         Err(error) => Err(network(what, error)),
     }
+}
+
+/// A request of something that is not a registry.
+pub(crate) fn get(
+    address: &str,
+    headers: &[(&'static str, &'static str)],
+) -> Result<Request<Full<Bytes>>, PullError> {
+    let mut request = request(Method::GET, parse_uri(address)?, Bytes::new());
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    request.headers_mut().extend(headers);
+    Ok(request)
 }
 
 fn request(method: Method, uri: Uri, body: Bytes) -> Request<Full<Bytes>> {

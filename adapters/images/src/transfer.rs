@@ -113,7 +113,10 @@ async fn acquire(
     loop {
         let cache = cache.clone();
         match blocking(move || cache.acquire(digest, size)).await?? {
-            Acquired::Mine(partial) => return Ok(Some(partial)),
+            Acquired::Mine(partial) => {
+                progress.bring(digest);
+                return Ok(Some(partial));
+            }
             Acquired::Present(here) => {
                 progress.set(digest, here);
                 return Ok(None);

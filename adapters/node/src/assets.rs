@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use holdfast_core::failure::Code;
+use holdfast_images::Sharing;
 use holdfast_objects::{Asset, Backend};
 use holdfast_references::{AssetFault, AssetPlace};
 use holdfast_runtime::tokio;
@@ -123,6 +124,16 @@ impl Assets {
     /// This machine's architecture, in the names Go has for them.
     pub fn architecture(&self) -> &str {
         &self.architecture
+    }
+
+    /// How images get into the root directories of these sandboxes. Plain processes would write to what they share.
+    /// gVisor keeps what a sandbox writes in a layer of its own; every release that restores actors does so, and no
+    /// flag of ours, or of the original's, turns it off.
+    pub fn sharing(&self) -> Sharing {
+        match &self.sandboxes {
+            Sandboxes::Gvisor { .. } => Sharing::Links,
+            Sandboxes::Process => Sharing::Copies,
+        }
     }
 
     /// Makes all of them present. Sandboxes that are plain processes need none.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::iter;
-use holdfast_objects::{Backend, LocalName, LocalSnapshots, Manifest, SnapshotError, SnapshotUri};
+use holdfast_objects::{
+    Backend, LocalName, LocalSnapshots, Manifest, SnapshotError, SnapshotUri, Unfinished,
+};
 use holdfast_rpc::failure::to_tonic;
 use holdfast_runtime::tokio::task::spawn_blocking;
 use holdfast_sandbox::layout::Layout;
@@ -76,15 +78,21 @@ impl Disposal {
     async fn discard_local(&self, actor: &ActorRef, name: &LocalName) -> Result<(), StepError> {
         let (actor, name, layout) = (actor.clone(), name.clone(), self.layout.clone());
         let discarded = spawn_blocking(move || {
+            let mut unfinished = Vec::new();
             for place in [actor.clone(), actor.without_atespace()] {
                 let snapshots = LocalSnapshots::new(local_checkpoints(&layout.actor(&place)));
                 if is_anothers(&actor, snapshots.read_manifest(&name))?.is_none() {
+                    unfinished.extend(Unfinished::beside(&snapshots.path(&name)));
                     snapshots.delete(&name)?;
                 }
             }
-            Ok(())
+            Ok::<_, StepError>(unfinished)
         });
-        discarded.await.map_err(|_| StepError::Interrupted)?
+        // Of a snapshot that was on its way to the object store parts may be there.
+        for unfinished in discarded.await.map_err(|_| StepError::Interrupted)?? {
+            self.backend.give_up(unfinished).await;
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use holdfast_core::id::{EffectId, Name, PodUid};
 use holdfast_core::node::{Input, Kept, Order, Output, Work};
 use holdfast_core::pull::{self, Attempt};
 use holdfast_core::registry::Report;
+use holdfast_core::table::Kind as _;
 use holdfast_runtime::driver::{Effects, Flow, Inbox};
 use holdfast_runtime::tokio::sync::mpsc;
 use holdfast_runtime::tokio::task::AbortHandle;
@@ -151,7 +152,15 @@ impl Effects<Settling> for NodeEffects {
                 self.tending.tell(tasks, worker, actor, template, tend);
             }
             Output::Note(note) => tracing::warn!("{note}"),
-            Output::Moved(what, moved) => tracing::debug!(%what, "{moved}"),
+            Output::Moved(what, moved) => {
+                tracing::debug!(%what, "{moved}");
+                let is_abandoned =
+                    moved.record == pull::TABLE.record() && moved.event == pull::Event::Abandon.name();
+                if is_abandoned {
+                    let images = self.images.clone();
+                    self.tasks.spawn(async move { images.abandon(&what).await });
+                }
+            }
         }
         Flow::GoOn
     }

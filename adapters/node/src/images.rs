@@ -1,6 +1,9 @@
-//! Images of this node: pulling them into the cache, and finding them there.
+//! Images of this node: pulling them into the cache, finding them there, and making room.
+
+mod room;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,9 +15,12 @@ use holdfast_images::{Image, Progress, PullError, Puller, Reference};
 use holdfast_rpc::holdfast_v1::PullReport;
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::tokio;
+use holdfast_runtime::tokio::sync::Notify;
 
 /// How often the machine hears of a pull that moves.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// How often the log hears of it.
+const LOGGED_EVERY_MS: u64 = 10_000;
 /// The most images that are remembered as complete, and the most pulls whose progress is.
 const REMEMBERED_MAX: usize = 1024;
 
@@ -25,6 +31,8 @@ pub(crate) struct Images {
     /// Silence after which a pull is reported as stalled.
     stall_after: Duration,
     state: Mutex<State>,
+    /// The disk is full: room is wanted now.
+    room_wanted: Notify,
 }
 
 #[derive(Default)]
@@ -38,7 +46,13 @@ struct Pull {
     progress: Progress,
     activity: u64,
     moved_at: Instant,
-    is_running: bool,
+    is_running: Arc<AtomicBool>,
+}
+
+impl Pull {
+    fn is_running(&self) -> bool {
+        self.is_running.load(Ordering::Acquire)
+    }
 }
 
 impl Images {
@@ -48,6 +62,7 @@ impl Images {
             clock,
             stall_after,
             state: Mutex::default(),
+            room_wanted: Notify::new(),
         }
     }
 
@@ -59,8 +74,9 @@ impl Images {
             message: format!("{error}"),
             retry: Retry::Useless,
         })?;
-        let progress = self.begin(image);
-        let _running = Running { images: self, image };
+        let (progress, _running) = self.begin(image);
+        let begun_at = self.clock.now();
+        let mut logged_at = begun_at;
         let mut pulling = std::pin::pin!(self.puller.pull(&reference, &progress));
         let pulled = loop {
             tokio::select! {
@@ -70,11 +86,19 @@ impl Images {
                     if let Some(activity) = self.moved(image) {
                         tell(activity);
                     }
+                    let now = self.clock.now();
+                    if now.since(logged_at).as_millis() >= LOGGED_EVERY_MS.into() {
+                        logged_at = now;
+                        let counts = progress.counts();
+                        tracing::info!(%image, bytes = counts.done, of = counts.total, "pulling an image");
+                    }
                 }
             }
         };
         match pulled {
             Ok(complete) => {
+                let (bytes, took_ms) = (complete.bytes(), self.clock.now().since(begun_at).as_millis());
+                tracing::info!(%image, bytes, took_ms, digest = %complete.digest(), "an image is here");
                 let mut state = self.lock();
                 state.pulls.remove(image);
                 if state.complete.len() >= REMEMBERED_MAX {
@@ -83,7 +107,12 @@ impl Images {
                 state.complete.insert(image.clone(), complete);
                 Ok(())
             }
-            Err(error) => Err(failure(image, &error)),
+            Err(error) => {
+                if error.is_disk_full() {
+                    self.want_room();
+                }
+                Err(failure(image, &error))
+            }
         }
     }
 
@@ -101,7 +130,7 @@ impl Images {
     pub fn under_way(&self) -> Vec<PullReport> {
         let now = self.clock.now();
         let state = self.lock();
-        let running = state.pulls.iter().filter(|(_, pull)| pull.is_running);
+        let running = state.pulls.iter().filter(|(_, pull)| pull.is_running());
         running
             .map(|(image, pull)| PullReport {
                 image: image.to_string(),
@@ -111,20 +140,21 @@ impl Images {
             .collect()
     }
 
-    fn begin(&self, image: &Name) -> Progress {
+    fn begin(&self, image: &Name) -> (Progress, Running) {
         let mut state = self.lock();
         if state.pulls.len() >= REMEMBERED_MAX {
-            state.pulls.retain(|_, pull| pull.is_running);
+            state.pulls.retain(|_, pull| pull.is_running());
         }
         let pull = state.pulls.entry(image.clone()).or_insert_with(|| Pull {
             progress: Progress::default(),
             activity: 0,
             moved_at: Instant::ORIGIN,
-            is_running: false,
+            is_running: Arc::default(),
         });
-        pull.is_running = true;
+        let running = Running(Arc::new(AtomicBool::new(true)));
+        pull.is_running = running.0.clone();
         pull.moved_at = self.clock.now();
-        pull.progress.clone()
+        (pull.progress.clone(), running)
     }
 
     /// All that has moved, if that is more than when last asked.
@@ -146,16 +176,11 @@ impl Images {
 }
 
 /// An attempt. However it ends, the pull is not under way any more.
-struct Running<'a> {
-    images: &'a Images,
-    image: &'a Name,
-}
+struct Running(Arc<AtomicBool>);
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(pull) = self.images.lock().pulls.get_mut(self.image) {
-            pull.is_running = false;
-        }
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -177,3 +202,6 @@ fn failure(image: &Name, error: &PullError) -> PullFailure {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -186,6 +186,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
         layout.clone(),
         config.settings.workflow.deadline,
     ));
+    let making_room = images.clone();
     let every = config.settings.node.heartbeat_every;
     let heartbeat = Arc::new(heartbeat::Heartbeat::new(
         &config.control_planes,
@@ -255,6 +256,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
         () = give_up(shutdown, transport.drain_timeout) => {}
         () = driving => {}
         () = discovering => {}
+        () = making_room.make_room() => {}
     }
     Ok(())
 }

@@ -16,12 +16,13 @@ use std::sync::Arc;
 
 use holdfast_core::catalog::Scope;
 use holdfast_core::effect::Verb;
+use holdfast_core::failure::Code;
 use holdfast_core::id::{Name, PodUid};
 use holdfast_core::node::{Entry, Order, Work, WorkResult};
 use holdfast_core::time::Instant;
-use holdfast_objects::{Backend, FileName};
+use holdfast_objects::{Backend, FileName, Unfinished};
 use holdfast_runtime::clock::Clock;
-use holdfast_runtime::tokio::task::spawn_blocking;
+use holdfast_runtime::tokio::task::{spawn, spawn_blocking};
 use holdfast_sandbox::layout::{ActorDirs, Layout};
 use holdfast_sandbox::names::ActorRef;
 
@@ -107,7 +108,12 @@ impl Workshop {
             Work::Upload => self.upload(order).await.map(nothing),
             Work::Stop => self.stop(order).await.map(nothing),
         };
-        result.map_err(|error| error.into_failure(work))
+        result.map_err(|error| {
+            if error.code() == Code::ResourceExhausted {
+                self.images.want_room();
+            }
+            error.into_failure(work)
+        })
     }
 
     /// Empties the actor's directories, once nothing runs in them any more.
@@ -191,9 +197,16 @@ impl Workshop {
         let at = site.dirs.root().to_owned();
         let reset = blocking(move || {
             let _room = room;
-            site.dirs.reset()
+            let unfinished = Unfinished::beside(&site.dirs.checkpoint_state());
+            site.dirs.reset().map(|()| unfinished)
         });
-        reset.await?.map_err(|source| StepError::disk(at, source))
+        let unfinished = reset.await?.map_err(|source| StepError::disk(at, source))?;
+        if let Some(unfinished) = unfinished {
+            // Nobody waits for a store that may not answer.
+            let backend = self.backend.clone();
+            spawn(async move { backend.give_up(unfinished).await });
+        }
+        Ok(())
     }
 
     /// Gives back the space of what an actor leaves behind. Nobody waits for it but who needs the directory
@@ -205,10 +218,18 @@ impl Workshop {
         }
         // The room is taken before anybody hears that the actor is gone from it.
         let room = self.rooms.alone(&site.actor).await;
-        spawn_blocking(move || {
-            let _room = room;
-            if let Err(error) = site.dirs.reset() {
-                tracing::warn!(actor = %site.actor, %error, "cannot tidy up behind an actor");
+        let backend = self.backend.clone();
+        spawn(async move {
+            let tidied = blocking(move || {
+                let _room = room;
+                let unfinished = Unfinished::beside(&site.dirs.checkpoint_state());
+                if let Err(error) = site.dirs.reset() {
+                    tracing::warn!(actor = %site.actor, %error, "cannot tidy up behind an actor");
+                }
+                unfinished
+            });
+            if let Ok(Some(unfinished)) = tidied.await {
+                backend.give_up(unfinished).await;
             }
         });
     }

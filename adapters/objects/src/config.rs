@@ -11,6 +11,7 @@ use http::Uri;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
+use object_store::multipart::MultipartStore;
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 
 use crate::wire::Connector;
@@ -171,7 +172,7 @@ impl Config {
     }
 
     /// The store, and whether it holds all buckets (as its top directories) or just `bucket`.
-    pub(crate) fn open(&self, bucket: &str) -> object_store::Result<(Arc<dyn ObjectStore>, Extent)> {
+    pub(crate) fn open(&self, bucket: &str) -> object_store::Result<Opened> {
         let client =
             ClientOptions::new().with_config(ClientConfigKey::AllowHttp, self.allow_http.to_string());
         match &self.service {
@@ -205,7 +206,7 @@ impl Config {
                     .with_http_connector(Connector)
                     .with_retry(retry())
                     .build()?;
-                Ok((Arc::new(store), Extent::Bucket))
+                Ok(Opened::resumable(store, Extent::Bucket))
             }
             Service::Gcs { options, emulator } => {
                 let mut builder = GoogleCloudStorageBuilder::new();
@@ -225,14 +226,37 @@ impl Config {
                     .with_http_connector(Connector)
                     .with_retry(retry())
                     .build()?;
-                Ok((Arc::new(store), Extent::Bucket))
+                Ok(Opened::resumable(store, Extent::Bucket))
             }
             Service::File { root } => {
                 let store = LocalFileSystem::new_with_prefix(root)?
                     .with_automatic_cleanup(true)
                     .with_fsync(true);
-                Ok((Arc::new(store), Extent::AllBuckets))
+                Ok(Opened {
+                    store: Arc::new(store),
+                    parts: None,
+                    extent: Extent::AllBuckets,
+                })
             }
+        }
+    }
+}
+
+/// A store, and what it can do.
+pub(crate) struct Opened {
+    pub store: Arc<dyn ObjectStore>,
+    /// The same store, if an upload in parts can be continued there.
+    pub parts: Option<Arc<dyn MultipartStore>>,
+    pub extent: Extent,
+}
+
+impl Opened {
+    fn resumable<S: ObjectStore + MultipartStore>(store: S, extent: Extent) -> Self {
+        let store = Arc::new(store);
+        Self {
+            store: store.clone(),
+            parts: Some(store),
+            extent,
         }
     }
 }

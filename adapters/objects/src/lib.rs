@@ -32,6 +32,7 @@ pub use config::{Config, ConfigError};
 pub use content::SourceError;
 pub use digest::{Sha256, Sha256Error};
 pub use error::{Corruption, SnapshotError};
+pub use ledger::Unfinished;
 pub use local::{LocalSnapshots, LocalState};
 pub use manifest::{
     ActorRecord, Asset, FileRecord, MANIFEST_NAME, MAX_FILES, MAX_MANIFEST_LEN, Manifest, ManifestError,

@@ -3,6 +3,7 @@
 mod buffers;
 mod download;
 mod object;
+mod parts;
 mod plain;
 mod upload;
 
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
 use holdfast_runtime::tokio::task;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
@@ -53,13 +55,15 @@ pub struct Backend {
 enum Source {
     Config(Config),
     /// One store for all buckets, which are the first part of each path.
-    Store(Arc<dyn ObjectStore>),
+    Store(Arc<dyn ObjectStore>, Option<Arc<dyn MultipartStore>>),
 }
 
 #[derive(Clone)]
 struct Client {
     bucket: String,
     store: Arc<dyn ObjectStore>,
+    /// The same store, if an upload in parts can be continued there.
+    parts: Option<Arc<dyn MultipartStore>>,
     extent: Extent,
 }
 
@@ -72,7 +76,12 @@ impl Backend {
     /// A backend on a store of one's own, in which buckets are the first part of each path: for tests, which wrap a
     /// real store in one that fails.
     pub fn over(store: Arc<dyn ObjectStore>) -> Self {
-        Self::over_source(Source::Store(store))
+        Self::over_source(Source::Store(store, None))
+    }
+
+    /// The same, on a store in which an upload in parts can be continued.
+    pub fn over_parts<S: ObjectStore + MultipartStore>(store: Arc<S>) -> Self {
+        Self::over_source(Source::Store(store.clone(), Some(store)))
     }
 
     fn over_source(source: Source) -> Self {
@@ -117,9 +126,10 @@ impl Backend {
     /// Where the snapshot is: the client of its bucket, made when it is first needed.
     fn place<'a>(&self, uri: &'a SnapshotUri) -> Result<Place<'a>, SnapshotError> {
         let client = match &self.source {
-            Source::Store(store) => Client {
+            Source::Store(store, parts) => Client {
                 bucket: uri.bucket().to_owned(),
                 store: store.clone(),
+                parts: parts.clone(),
                 extent: Extent::AllBuckets,
             },
             Source::Config(config) => self.client(config, uri)?,
@@ -135,6 +145,7 @@ impl Backend {
         Ok(Place {
             uri,
             store: client.store,
+            parts: client.parts,
             prefix,
         })
     }
@@ -154,8 +165,9 @@ impl Backend {
                     .map_err(|error| SnapshotError::store(uri.to_string(), error))?;
                 Client {
                     bucket: bucket.to_owned(),
-                    store: opened.0,
-                    extent: opened.1,
+                    store: opened.store,
+                    parts: opened.parts,
+                    extent: opened.extent,
                 }
             }
         };
@@ -171,7 +183,7 @@ impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
             Source::Config(config) => f.debug_tuple("Backend").field(config).finish(),
-            Source::Store(store) => f.debug_tuple("Backend").field(&store.to_string()).finish(),
+            Source::Store(store, _) => f.debug_tuple("Backend").field(&store.to_string()).finish(),
         }
     }
 }
@@ -180,6 +192,7 @@ impl fmt::Debug for Backend {
 struct Place<'a> {
     uri: &'a SnapshotUri,
     store: Arc<dyn ObjectStore>,
+    parts: Option<Arc<dyn MultipartStore>>,
     prefix: ObjectPath,
 }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
-use holdfast_images::LocalhostReplacement;
 use holdfast_runtime::logging::LogFormat;
 use holdfast_runtime::net::Address;
 use holdfast_runtime::{duration, flags};
 
+use crate::images::ImageFlags;
 use crate::security::SecurityFlags;
 
 /// The node daemon of Agent Substrate: runs actors in the workers of one machine.
@@ -112,38 +112,8 @@ pub struct Flags {
     #[arg(long, value_name = "COUNT", env = "HOLDFAST_PULL_ATTEMPTS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub pull_attempts: u32,
 
-    /// What to ask instead of registries on this very machine: host[:port][/path]
-    #[arg(long, value_name = "HOST", env = "HOLDFAST_LOCALHOST_REGISTRY_REPLACEMENT", value_parser = replacement)]
-    pub localhost_registry_replacement: Option<LocalhostReplacement>,
-
-    /// Registries that may be asked without TLS, separated by commas, as image references name them
-    #[arg(
-        long,
-        value_name = "HOST",
-        env = "HOLDFAST_INSECURE_REGISTRY",
-        value_delimiter = ',',
-        value_parser = registry
-    )]
-    pub insecure_registry: Vec<String>,
-
-    /// A Docker config.json with logins for registries
-    #[arg(long, value_name = "FILE", env = "HOLDFAST_REGISTRY_CONFIG")]
-    pub registry_config: Option<PathBuf>,
-
-    /// Let image references name OCI layouts on this machine's disk (oci:path:tag)
-    #[arg(long, env = "HOLDFAST_ALLOW_IMAGE_LAYOUTS", value_parser = BoolishValueParser::new())]
-    pub allow_image_layouts: bool,
-
-    /// Accepted for the original's manifests; logins come from --registry-config
-    #[arg(
-        long,
-        env = "HOLDFAST_GCP_AUTH_FOR_IMAGE_PULLS",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new()
-    )]
-    pub gcp_auth_for_image_pulls: Option<bool>,
+    #[command(flatten)]
+    pub images: ImageFlags,
 
     /// Accepted for the original's manifests; there are no metrics in this release
     #[arg(long, value_name = "ADDRESS", env = "HOLDFAST_METRICS_LISTEN_ADDR")]
@@ -244,20 +214,6 @@ pub fn is_every_interface(address: &Address) -> bool {
         Address::Unix(_) => false,
         Address::Tcp { host, .. } => host.parse().is_ok_and(|address: IpAddr| address.is_unspecified()),
     }
-}
-
-fn registry(text: &str) -> Result<String, String> {
-    match holdfast_images::check_host(text) {
-        Ok(()) => Ok(text.to_owned()),
-        Err(problem) => Err(format!(
-            "{problem}; write it as image references do, without a scheme"
-        )),
-    }
-}
-
-fn replacement(text: &str) -> Result<LocalhostReplacement, String> {
-    text.parse()
-        .map_err(|error: holdfast_images::ReferenceError| error.problem.to_string())
 }
 
 #[cfg(test)]

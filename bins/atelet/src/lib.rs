@@ -10,6 +10,7 @@
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod flags;
+mod images;
 mod plan;
 mod security;
 
@@ -107,8 +108,7 @@ fn unused(flags: &Flags) -> Vec<&'static str> {
         .metrics_listen_addr
         .is_some()
         .then_some("--metrics-listen-addr");
-    let gcp = (flags.gcp_auth_for_image_pulls == Some(true)).then_some("--gcp-auth-for-image-pulls");
-    metrics.into_iter().chain(gcp).collect()
+    metrics.into_iter().collect()
 }
 
 /// What an operator may not have meant.

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use holdfast_core::session::OnLapse;
 use holdfast_core::settings::{BrokenRelation, Setting, Settings};
-use holdfast_images::{Credentials, CredentialsError, Layouts, PullOptions};
 use holdfast_node::{Config, Sandboxes};
 use holdfast_runtime::duration;
 use holdfast_runtime::net::Address;
 
 use crate::flags::{Flags, Lapse, SandboxClass, is_every_interface};
+use crate::images::{self, ImagesError};
 use crate::security::SecurityError;
 
 /// What is wrong with flags that are well-formed one by one.
@@ -24,8 +24,8 @@ pub enum PlanError {
     NoAdvertise { listen: Address },
     #[error("--runsc-path: plain processes need no runsc; leave it out, or say --sandbox gvisor")]
     NeedlessRunsc,
-    #[error("--registry-config: {0}")]
-    Logins(CredentialsError),
+    #[error(transparent)]
+    Images(#[from] ImagesError),
     #[error("{0}")]
     Storage(holdfast_objects::ConfigError),
     #[error("{0}")]
@@ -58,20 +58,7 @@ pub fn plan(flags: Flags) -> Result<Config, PlanError> {
         control_planes: flags.control_plane,
         settings,
         storage: holdfast_objects::Config::from_env().map_err(PlanError::Storage)?,
-        images: PullOptions {
-            plain_http: flags.insecure_registry.into_iter().collect(),
-            localhost_replacement: flags.localhost_registry_replacement,
-            credentials: match &flags.registry_config {
-                Some(path) => Credentials::from_docker_config(path).map_err(PlanError::Logins)?,
-                None => Credentials::default(),
-            },
-            layouts: if flags.allow_image_layouts {
-                Layouts::Allowed
-            } else {
-                Layouts::Refused
-            },
-            ..PullOptions::default()
-        },
+        images: images::plan(flags.images)?,
         sandboxes: sandboxes(flags.sandbox, flags.runsc_path)?,
         security,
     })

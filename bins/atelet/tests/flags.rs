@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const LONG: &str = "/a-base-directory-with-forty-nine-bytes-in-its-name";
 
-const BAD: [Bad<'_>; 46] = [
+const BAD: [Bad<'_>; 51] = [
     ("--node-name", "", "want lower case letters"),
     ("--node-name", "Node_1", "want lower case letters"),
     ("--listen", "", "the address is empty; write host:port"),
@@ -82,6 +82,19 @@ const BAD: [Bad<'_>; 46] = [
         "/no/such/config.json: No such file",
     ),
     ("--gcp-auth-for-image-pulls", "perhaps", "'perhaps'"),
+    (
+        "--registry-mirror",
+        "mirror.example",
+        "write REGISTRY=host[:port][/path], such as docker.io=",
+    ),
+    ("--registry-mirror", "docker.io=http://x", "without a scheme"),
+    ("--image-gc-high-threshold", "0", "0 is not in 1..=100"),
+    ("--image-gc-high-threshold", "101", "101 is not in 1..=100"),
+    (
+        "--image-gc-low-threshold",
+        "86",
+        "the low watermark of 86 percent is above the high one of 85",
+    ),
     ("--metrics-listen-addr", "9090", "has no port"),
     ("--log-format", "xml", "is no log format; use json or text"),
     ("--grpc-server-cred-bundle", "none", "none: No such file"),

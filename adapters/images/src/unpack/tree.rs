@@ -6,18 +6,17 @@
 //! Nobody else changes the tree meanwhile, because nothing runs in it before it is complete.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::{Limit, Problem, Refusal, UnpackError, UnpackLimits};
 use crate::DiskError;
+use crate::files::{LIST, PASS, names_in, os, remove_all};
 
 /// Directories within directories; bounds the recursion that removes them.
 const MAX_DEPTH: usize = 256;
@@ -34,12 +33,6 @@ const MAX_LINK_BYTES: usize = 4095;
 const OPEN_MODE: u32 = 0o700;
 const IMPLICIT_MODE: u32 = 0o755;
 
-/// Looks through a directory without needing permission to list it.
-const PASS: OFlags = OFlags::PATH
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-const LIST: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const CREATE: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
     .union(OFlags::EXCL)
@@ -392,7 +385,9 @@ impl Tree {
     fn remove(&mut self, place: &Place, name: &[u8]) -> Result<(), Problem> {
         let path = place.join(name);
         self.forget_closed(&path);
-        remove_all(self.fd(place), name).map_err(|errno| self.disk(&path, errno).into())
+        remove_all(self.fd(place), name)
+            .map(drop)
+            .map_err(|errno| self.disk(&path, errno).into())
     }
 
     fn kind(&self, place: &Place, name: &[u8]) -> Result<Option<FileType>, Problem> {
@@ -520,40 +515,9 @@ fn fingerprint(path: &[u8]) -> [u8; 16] {
     std::array::from_fn(|at| digest[at])
 }
 
-fn remove_all(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(directory, os(name), AtFlags::empty()) {
-        Err(Errno::ISDIR) => {}
-        done => return done,
-    }
-    let inner = rustix::fs::openat(directory, os(name), LIST, Mode::empty())?;
-    for child in names_in(&inner)? {
-        remove_all(inner.as_fd(), &child)?;
-    }
-    drop(inner);
-    rustix::fs::unlinkat(directory, os(name), AtFlags::REMOVEDIR)
-}
-
-fn names_in(directory: &impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut names = Vec::new();
-    // Opened once more, since handles to pass through cannot be listed.
-    let listable = rustix::fs::openat(directory, ".", LIST, Mode::empty())?;
-    for entry in Dir::new(listable)? {
-        let entry = entry?;
-        match entry.file_name().to_bytes() {
-            b"." | b".." => {}
-            name => names.push(name.to_vec()),
-        }
-    }
-    Ok(names)
-}
-
 fn check_name(name: &[u8]) -> Result<(), Problem> {
     match name.len() > MAX_NAME_BYTES {
         true => Err(Problem::Limit(Limit::NameBytes, MAX_NAME_BYTES as u64)),
         false => Ok(()),
     }
-}
-
-fn os(bytes: &[u8]) -> &OsStr {
-    OsStr::from_bytes(bytes)
 }

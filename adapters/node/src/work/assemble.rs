@@ -2,7 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +11,7 @@ use holdfast_core::catalog::{Container, EnvValue};
 use holdfast_core::effect::Verb;
 use holdfast_core::id::Name;
 use holdfast_core::node::Order;
-use holdfast_images::{Image, UnpackLimits};
+use holdfast_images::{Image, UnpackError, UnpackLimits};
 use holdfast_sandbox::bundle::{self, ContainerConfig};
 use holdfast_sandbox::layout::ActorDirs;
 use holdfast_sandbox::names::{Label, PAUSE};
@@ -20,6 +20,9 @@ use holdfast_sandbox::network::interior_netns;
 use super::failure::StepError;
 use super::rooms::Shared;
 use super::{Workshop, blocking, record};
+
+/// Beside a root file system: a sign that its image is in use, for as long as it is there.
+const LEASE: &str = "image-lease";
 
 impl Workshop {
     /// Lays out the bundles of all containers; for an actor that boots from its images also fetches what
@@ -64,7 +67,7 @@ impl Workshop {
             image: image.to_string(),
         };
         let unpacked = self.images.get(image).ok_or_else(no_image)?;
-        self.unpack(image, unpacked, dirs.rootfs(name), room).await?;
+        self.unpack(image, unpacked, dirs.bundle(name), room).await?;
 
         let netns = interior_netns(&Label::parse("target ateom UID", order.worker.as_str())?);
         let dirs = dirs.clone();
@@ -84,32 +87,32 @@ impl Workshop {
         Ok(())
     }
 
+    /// Gives a container its root file system, out of the image that is unpacked once for all.
     async fn unpack(
         &self,
         name: &Name,
         image: Image,
-        rootfs: std::path::PathBuf,
+        bundle: PathBuf,
         room: &Shared,
     ) -> Result<(), StepError> {
-        let stop = StopOnDrop::default();
-        let (stopped, room) = (stop.0.clone(), room.clone());
-        let unpacked = blocking(move || {
-            let _room = room;
-            if let Some(bundle) = rootfs.parent() {
-                make_private_dir(bundle)?;
+        let failed = |source: UnpackError| {
+            if source.needs_pull() {
+                self.images.forget(name);
             }
-            Ok::<_, StepError>(image.unpack(&rootfs, &UnpackLimits::default(), &stopped))
+            StepError::Unpack {
+                image: name.to_string(),
+                source,
+            }
+        };
+        let tree = image.unpacked(&UnpackLimits::default()).await.map_err(failed)?;
+        let stop = StopOnDrop::default();
+        let (stopped, room, sharing) = (stop.0.clone(), room.clone(), self.assets.sharing());
+        let laid_out = blocking(move || {
+            let _room = room;
+            make_private_dir(&bundle)?;
+            Ok::<_, StepError>(tree.lay_out(&bundle.join("rootfs"), &bundle.join(LEASE), sharing, &stopped))
         });
-        let result = unpacked.await??;
-        if let Err(error) = &result
-            && error.needs_pull()
-        {
-            self.images.forget(name);
-        }
-        result.map(drop).map_err(|source| StepError::Unpack {
-            image: name.to_string(),
-            source,
-        })
+        laid_out.await??.map(drop).map_err(failed)
     }
 }
 

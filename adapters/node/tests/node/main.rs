@@ -4,6 +4,7 @@
 mod ateom;
 mod atespaces;
 mod discards;
+mod images;
 mod looks;
 mod rig;
 mod sessions;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::join;
@@ -9,9 +10,10 @@ use futures_util::{StreamExt as _, stream};
 use object_store::{ObjectStoreExt as _, PutMode};
 
 use super::object::{Account, ObjectWriter};
+use super::parts::Notes;
 use super::{Backend, FILES_AT_ONCE, MAX_FILE_BYTES, Place, at, off_thread, stored_name};
 use crate::SnapshotUri;
-use crate::content::{SourceError, measure};
+use crate::content::{SourceError, Version, measure};
 use crate::dir::Dir;
 use crate::error::SnapshotError;
 use crate::ledger::Ledger;
@@ -148,7 +150,8 @@ impl Upload<'_> {
     }
 
     async fn upload_files(&self) -> Result<Manifest, SnapshotError> {
-        let mut ledger = Ledger::load(&self.dir, self.place.uri);
+        let ledger = Mutex::new(Ledger::load(&self.dir, self.place.uri));
+        let noted = || ledger.lock().unwrap_or_else(PoisonError::into_inner);
         let mut files = Vec::with_capacity(self.plan.snapshot_files.len());
         for name in &self.plan.snapshot_files {
             let file = self.open(name)?;
@@ -165,18 +168,19 @@ impl Upload<'_> {
             }
             self.progress.expect(size);
             let expected = self.plan.files.get(name);
-            let earlier = ledger.find(name, &file);
+            let earlier = noted().find(name, &file);
             let earlier =
                 earlier.filter(|record| expected.is_none_or(|expected| expected.same_content(record)));
             files.push((name, file, earlier));
         }
+        let ledger = &ledger;
         let uploads = files.into_iter().map(|(name, file, earlier)| async move {
             match earlier {
                 Some(record) if self.is_stored(name, &record).await? => {
                     self.progress.advance(record.size);
                     Ok((name, record, Sent::Earlier))
                 }
-                _ => Ok((name, self.upload_file(name, file).await?, Sent::Now)),
+                _ => Ok((name, self.upload_file(name, file, ledger).await?, Sent::Now)),
             }
         });
         // Collected, because a closure that is kept over an await makes the whole future unfit for a task.
@@ -187,20 +191,32 @@ impl Upload<'_> {
             let (name, record, sent) = uploaded?;
             manifest.files.insert(name.clone(), record);
             if sent == Sent::Now {
-                ledger.add(&self.dir, name.clone(), record);
+                noted().add(&self.dir, name.clone(), record);
             }
         }
         Ok(manifest)
     }
 
-    async fn upload_file(&self, name: &FileName, file: File) -> Result<FileRecord, SnapshotError> {
+    async fn upload_file(
+        &self,
+        name: &FileName,
+        file: File,
+        ledger: &Mutex<Ledger>,
+    ) -> Result<FileRecord, SnapshotError> {
         let object = stored_name(name);
         let path = self.place.path(&object);
         let at = at(self.place.uri, &object);
         let refused = |error| lost_is_retryable(SnapshotError::store(at.as_str(), error));
         let unreadable = |error| SnapshotError::source(self.here(name), error);
+        let notes = Notes {
+            ledger,
+            dir: &self.dir,
+            name,
+            version: Version::of(&file).map_err(|error| unreadable(error.into()))?,
+        };
         let mut encoder = Encoder::new(file).map_err(|error| unreadable(error.into()))?;
-        let mut writer = ObjectWriter::new(&*self.place.store, &path);
+        let parts = self.place.parts.as_ref().map(|parts| (parts, notes));
+        let mut writer = ObjectWriter::new(&*self.place.store, &path, parts);
         let mut account = Account::default();
         let mut last = Bytes::new();
         let record = loop {
@@ -215,15 +231,27 @@ impl Upload<'_> {
                 })
                 .await
             };
+            let is_new = !last.is_empty();
             let (step, added) = writer
                 .meanwhile(join(step, account.add(&at, last)))
                 .await
                 .map_err(refused)?;
             let (stepped, fill, buffer) = step?;
             (encoder, account) = (stepped, added?);
+            if is_new {
+                writer.accounted(&account);
+            }
             self.progress.advance(encoder.position() - read_before);
             last = buffer.into();
             match fill.map_err(unreadable)? {
+                Fill::Part if writer.may_be_sent() => {
+                    account = account.add(&at, last.clone()).await?;
+                    let part = std::mem::take(&mut last);
+                    if !writer.is_sent(&account) {
+                        writer.send(part).await.map_err(refused)?;
+                        writer.accounted(&account);
+                    }
+                }
                 Fill::Part => writer.send(last.clone()).await.map_err(refused)?,
                 Fill::Last(record) => {
                     SourceError::check(self.plan.files.get(name), &record).map_err(unreadable)?;
