@@ -149,7 +149,8 @@ pub async fn run_observed(config: Config, telemetry: Telemetry, shutdown: Shutdo
     inbox.send(Input::Start);
     tokio::spawn(follow_store(store.watch(), surroundings.clone(), inbox.clone()));
     let teller = Teller::new(inbox.clone(), desk.clone());
-    let following = tokio::spawn(async move { surroundings.follow(teller).await });
+    let following = surroundings.clone();
+    let following = tokio::spawn(async move { following.follow(teller).await });
     tokio::select! {
         biased;
         () = shutdown.triggered() => return Err(Error::StoppedEarly),
@@ -158,7 +159,7 @@ pub async fn run_observed(config: Config, telemetry: Telemetry, shutdown: Shutdo
 
     let minter = identity::Minter::new(desk.clone(), security.identity, clock.clone());
     let clearable = (security.debug_clear == DebugClear::Offered).then(|| store.clone());
-    let service = service::Service::new(desk, clearable);
+    let service = service::Service::new(desk, surroundings, clearable);
     let routes = tonic::service::Routes::new(ControlServer::new(service.clone()))
         .add_service(SessionIdentityServer::new(minter))
         .add_service(AdminServer::new(service.clone()))

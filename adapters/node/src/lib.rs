@@ -18,6 +18,7 @@ mod heartbeat;
 mod images;
 mod journal;
 mod order;
+mod original;
 mod rfc3339;
 mod service;
 mod settling;
@@ -184,6 +185,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
     let ateoms = Arc::new(ateom::Ateoms::new(
         layout.clone(),
         config.settings.workflow.deadline,
+        original::duty(&config.control_planes),
     ));
     let every = config.settings.node.heartbeat_every;
     let heartbeat = Arc::new(heartbeat::Heartbeat::new(

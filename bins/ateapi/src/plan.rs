@@ -68,7 +68,7 @@ pub enum PlanError {
     Security(#[from] SecurityError),
     #[error(
         "--metrics-listen-addr {address}: other hosts can reach this address, and nothing there is encrypted or \
-         authenticated. Listen on 127.0.0.1:9090, or say --insecure-plaintext if you trust everyone on this network"
+         authenticated. Listen on 127.0.0.1:9090, or say --insecure-metrics if everyone on this network may know"
     )]
     MetricsExposed { address: Address },
     #[error("--store {shown}: is neither embedded:PATH nor redis://host:port nor rediss://host:port")]
@@ -115,6 +115,7 @@ impl Plan {
         let declared = declared_by(flags.manifests, flags.kubeconfig)?;
         if let Some(address) = flags.metrics_listen_addr.as_ref()
             && !flags.insecure_plaintext
+            && !flags.insecure_metrics
             && !address.is_local()
         {
             return Err(PlanError::MetricsExposed {

@@ -70,7 +70,7 @@ const BAD: [Bad<'_>; 91] = [
     (
         "--metrics-listen-addr",
         "0.0.0.0:9090",
-        "Listen on 127.0.0.1:9090, or say --insecure-plaintext",
+        "Listen on 127.0.0.1:9090, or say --insecure-metrics",
     ),
     ("--store", "", "is neither embedded:PATH nor redis://host:port"),
     (

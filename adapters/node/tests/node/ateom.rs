@@ -40,6 +40,8 @@ pub struct FakeAteom(Arc<Inner>);
 struct Inner {
     base: PathBuf,
     uid: String,
+    /// Whether it knows no more than the original's does.
+    is_original: bool,
     state: watch::Sender<WorkerState>,
     /// What was asked, in order.
     calls: watch::Sender<Vec<String>>,
@@ -65,9 +67,27 @@ struct Orders {
 impl FakeAteom {
     /// An ateom for worker `uid`, serving and described.
     pub async fn start(base: &Path, uid: &str) -> Self {
+        let ateom = Self::start_undescribed(base, uid).await;
+        let file = format!(r#"{{"namespace":"ns","pool":"pool","pod":"{uid}","ip":"127.0.0.1"}}"#);
+        std::fs::write(ateom.directory().join("worker.json"), file).unwrap();
+        ateom
+    }
+
+    /// The same, as in a pod of the original's controller: nobody says what the worker is called.
+    pub async fn start_undescribed(base: &Path, uid: &str) -> Self {
+        Self::begin(base, uid, false).await
+    }
+
+    /// An ateom such as the original's in such a pod.
+    pub async fn start_original(base: &Path, uid: &str) -> Self {
+        Self::begin(base, uid, true).await
+    }
+
+    async fn begin(base: &Path, uid: &str, is_original: bool) -> Self {
         let ateom = Self(Arc::new(Inner {
             base: base.to_owned(),
             uid: uid.to_owned(),
+            is_original,
             state: watch::Sender::new(WorkerState {
                 ateom_incarnation: "1".into(),
                 pod_uid: uid.to_owned(),
@@ -87,16 +107,17 @@ impl FakeAteom {
         let directory = ateom.directory();
         std::fs::create_dir_all(&directory).unwrap();
         ateom.serve().await;
-        let file = format!(r#"{{"namespace":"ns","pool":"pool","pod":"{uid}","ip":"127.0.0.1"}}"#);
-        std::fs::write(directory.join("worker.json"), file).unwrap();
         ateom
     }
 
     async fn serve(&self) {
         let address = Address::Unix(self.directory().join("ateom.sock"));
         let listener = Listener::bind(&address).await.unwrap();
-        let routes =
-            Routes::new(AteomServer::new(self.clone())).add_service(WorkerControlServer::new(self.clone()));
+        let routes = Routes::new(AteomServer::new(self.clone()));
+        let routes = match self.0.is_original {
+            true => routes,
+            false => routes.add_service(WorkerControlServer::new(self.clone())),
+        };
         let transport = Transport {
             drain_timeout: std::time::Duration::ZERO,
             ..Transport::default()
@@ -121,6 +142,18 @@ impl FakeAteom {
         self.0.serving.lock().unwrap().take().unwrap().abort();
         // The streams of a dead process end.
         self.0.state.send_modify(|state| state.ateom_incarnation.clear());
+    }
+
+    /// Starts it again in place after it was killed: what was in its sandbox is gone.
+    pub async fn restart(&self) {
+        while self.directory().join("ateom.sock").exists() {
+            tokio::task::yield_now().await;
+        }
+        self.0.state.send_modify(|state| {
+            state.hosted = None;
+            state.ateom_incarnation.push('2');
+        });
+        self.serve().await;
     }
 
     /// Stops it as a signal would: the kernel goes on taking calls for it, and nobody answers them.
@@ -259,6 +292,9 @@ impl FakeAteom {
     }
 
     fn host(&self, operation: String, actor: Actor, memory: Vec<u8>) {
+        // As runsc does.
+        let state = actor.dir(&self.0.base).join("runsc-state/pause.state");
+        std::fs::write(state, "{}").unwrap();
         self.0.orders.lock().unwrap().memory = memory;
         let hosted = Hosted {
             actor_template_namespace: actor.namespace,

@@ -5,6 +5,7 @@ mod ateom;
 mod atespaces;
 mod discards;
 mod looks;
+mod originals;
 mod rig;
 mod sessions;
 mod silence;
