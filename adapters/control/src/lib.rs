@@ -9,6 +9,7 @@
 //! Nothing is decided here: services check the form of requests in the original's words, effects
 //! carry out what the machine asks for, and answers go back the way they came.
 
+mod causes;
 mod clearing;
 mod desk;
 mod effects;
@@ -30,6 +31,7 @@ use holdfast_rpc::gate::Gate;
 use holdfast_rpc::holdfast_v1::admin_server::{self, AdminServer};
 use holdfast_rpc::holdfast_v1::nodes_server::{self, NodesServer};
 use holdfast_rpc::reflection::{HealthReporter, ServingStatus, introspected};
+use holdfast_rpc::server::Observers;
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::driver::{self, Inbox};
 use holdfast_runtime::net::{self, Listener, Transport};
@@ -142,6 +144,7 @@ pub async fn run_observed(config: Config, telemetry: Telemetry, shutdown: Shutdo
         surroundings.clone(),
         settings.workflow.deadline,
         security.nodes,
+        telemetry.tracer().clone(),
     );
     let replica = Watched::new(replica, settings, &telemetry);
     let machine = tokio::spawn(driver::drive(replica, queue, clock.clone(), effects));
@@ -185,8 +188,11 @@ pub async fn run_observed(config: Config, telemetry: Telemetry, shutdown: Shutdo
         }
     };
     let transport = Transport::default();
-    let observer = Some(telemetry.calls() as _);
-    holdfast_rpc::server::serve_behind(security.gate, observer, listener, routes, transport, clock, stop)
+    let observers = Observers {
+        calls: Some(telemetry.calls() as _),
+        tracer: telemetry.tracer().clone(),
+    };
+    holdfast_rpc::server::serve_behind(security.gate, observers, listener, routes, transport, clock, stop)
         .await;
     machine.abort();
     following.abort();

@@ -20,6 +20,7 @@ use holdfast_rpc::holdfast_v1::{
     WorkerState,
 };
 use holdfast_rpc::metadata::Credentials;
+use holdfast_rpc::trace;
 use holdfast_runtime::net::{Address, Channel, Transport, deadline};
 use holdfast_runtime::tokio::task::spawn_blocking;
 use holdfast_sandbox::layout::Layout;
@@ -336,6 +337,7 @@ fn with_credentials<T>(
         until,
     };
     credentials.write(request.metadata_mut())?;
+    trace::inject(request.metadata_mut());
     Ok(request)
 }
 

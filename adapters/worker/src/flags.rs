@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use holdfast_rpc::trace::Tracer;
 use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::{duration, flags};
@@ -52,7 +53,7 @@ pub enum Sandbox {
 ///
 /// # Errors
 /// If it cannot begin, or something is left behind at the end.
-pub async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), WorkerError> {
+pub async fn run(worker: Worker, tracer: Tracer, shutdown: Shutdown) -> Result<(), WorkerError> {
     let class = match worker.sandbox {
         Sandbox::Gvisor => Class::Gvisor {
             network: Network::Netns,
@@ -67,6 +68,7 @@ pub async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), WorkerError> 
         class,
         idle_exit: worker.idle_exit,
         actor_log: Arc::new(Mutex::new(std::io::stdout())),
+        tracer,
     };
     crate::run(config, Arc::new(SystemClock), shutdown).await
 }

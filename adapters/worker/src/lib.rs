@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use holdfast_rpc::trace::Tracer;
 use holdfast_sandbox::logs::Destination;
 
 pub use server::{WorkerError, run};
@@ -38,6 +39,8 @@ pub struct Config {
     pub idle_exit: Option<Duration>,
     /// Where the labelled output of actors goes: standard output in a pod.
     pub actor_log: Destination,
+    /// Has a span of each call.
+    pub tracer: Tracer,
 }
 
 /// What actors run in.

@@ -101,6 +101,7 @@ fn a_worker_in_its_pod_serves_suspends_and_resumes_an_actor_and_leaves_nothing()
         },
         idle_exit: None,
         actor_log: Arc::new(Mutex::new(Vec::new())),
+        tracer: Default::default(),
     };
     let shutdown = Shutdown::new();
     std::thread::scope(|scope| {

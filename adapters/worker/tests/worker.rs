@@ -61,6 +61,7 @@ impl Worker {
             },
             idle_exit,
             actor_log: log.clone(),
+            tracer: Default::default(),
         };
         let shutdown = Shutdown::new();
         let running = tokio::spawn(run(config.clone(), Arc::new(SystemClock), shutdown.clone()));
@@ -594,6 +595,7 @@ async fn a_worker_that_cannot_start_says_what_to_change() {
         },
         idle_exit: None,
         actor_log: log,
+        tracer: Default::default(),
     };
     let start = |config| run(config, Arc::new(SystemClock), Shutdown::new());
     let error = start(config.clone()).await.unwrap_err();

@@ -9,6 +9,7 @@ use holdfast_core::settings::SHORTEST_PERIOD;
 use holdfast_runtime::duration::{self, DurationError};
 use holdfast_runtime::logging::LogFormat;
 use holdfast_runtime::net::Address;
+use holdfast_telemetry::otlp::TraceFlags;
 
 use crate::redis::RedisFlags;
 use crate::security::SecurityFlags;
@@ -44,6 +45,10 @@ pub struct Flags {
 
     #[command(flatten)]
     pub security: SecurityFlags,
+
+    #[command(flatten)]
+    pub traces: TraceFlags,
+
     /// Where to answer /metrics, /readyz and /healthz over HTTP: host:port, or unix:/path. Without it nobody is
     /// told. Whoever reaches it may ask, so other than loopback addresses need --insecure-metrics
     #[arg(long, value_name = "ADDRESS", env = "HOLDFAST_METRICS_LISTEN_ADDR")]

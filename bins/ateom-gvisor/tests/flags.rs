@@ -3,7 +3,7 @@
 
 use holdfast_tests::refusals::{Bad, Program, Walk};
 
-const BAD: [Bad<'_>; 13] = [
+const BAD: [Bad<'_>; 15] = [
     ("--pod-uid", "../escape", "pod UID"),
     ("--pod-uid", "A", "pod UID"),
     ("--pod-uid", "", "pod UID"),
@@ -16,6 +16,8 @@ const BAD: [Bad<'_>; 13] = [
     ("--idle-exit", "0", "must be longer than zero"),
     ("--idle-exit", "soon", "does not begin with a number"),
     ("--idle-exit", "5", "5 has no unit"),
+    ("--otlp-endpoint", "collector:4317", "want http://host:port"),
+    ("--trace-sampler", "traceidratio=2", "a number from 0 to 1"),
     ("--log-format", "xml", "is no log format; use json or text"),
 ];
 

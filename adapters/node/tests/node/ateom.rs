@@ -22,6 +22,7 @@ use holdfast_rpc::holdfast_v1::{
 use holdfast_rpc::metadata::Credentials;
 use holdfast_rpc::server::serve;
 use holdfast_rpc::status::{Reason, with_reason};
+use holdfast_rpc::trace::{self, Context};
 use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::net::{Address, Listener, Transport};
 use tokio::sync::watch;
@@ -62,6 +63,8 @@ struct Orders {
     memory: Vec<u8>,
     /// What it answers that it has, if that is not what it says.
     answer: Option<WorkerState>,
+    /// Of which traces it was asked to do things.
+    contexts: Vec<Option<Context>>,
 }
 
 impl FakeAteom {
@@ -101,6 +104,7 @@ impl FakeAteom {
                 files: vec!["checkpoint.img".into()],
                 memory: Vec::new(),
                 answer: None,
+                contexts: Vec::new(),
             }),
             serving: Mutex::default(),
         }));
@@ -230,6 +234,11 @@ impl FakeAteom {
         self.0.calls.borrow().clone()
     }
 
+    /// Of which traces it was asked to do things.
+    pub fn contexts(&self) -> Vec<Option<Context>> {
+        self.0.orders.lock().unwrap().contexts.clone()
+    }
+
     /// Waits until this was asked.
     pub async fn asked(&self, call: String) {
         let mut calls = self.0.calls.subscribe();
@@ -261,6 +270,8 @@ impl FakeAteom {
             .map(|operation| operation.to_string())
             .unwrap_or_default();
         let call = format!("{verb} {operation}");
+        let context = trace::extract(&metadata.clone().into_headers());
+        self.0.orders.lock().unwrap().contexts.push(context);
         self.0.calls.send_modify(|calls| calls.push(call));
         let mut is_open = self.0.is_open.subscribe();
         is_open.wait_for(|is_open| *is_open).await.unwrap();

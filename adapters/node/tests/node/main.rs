@@ -5,10 +5,12 @@ mod ateom;
 mod atespaces;
 mod discards;
 mod looks;
+mod metrics;
 mod originals;
 mod rig;
 mod sessions;
 mod silence;
+mod traces;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use holdfast_core::id::{Fence, Incarnation, OpId, ReplicaId};
 use holdfast_core::settings::Settings;
 use holdfast_images::{LayoutWriter, Layouts, Platform, PullOptions};
-use holdfast_node::{Config, Error, Sandboxes, Security, run};
+use holdfast_node::{Config, Error, Sandboxes, Security, run_observed};
 use holdfast_objects::{Backend, Manifest, SnapshotUri};
 use holdfast_rpc::atelet::ateom_herder_client::AteomHerderClient;
 use holdfast_rpc::atelet::{
@@ -21,9 +21,11 @@ use holdfast_rpc::holdfast_v1::{
 };
 use holdfast_rpc::metadata::Credentials;
 use holdfast_rpc::server::serve;
+use holdfast_rpc::trace::{self, Tracer};
 use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::net::{Address, Channel, Listener, Transport};
 use holdfast_runtime::shutdown::Shutdown;
+use holdfast_telemetry::Telemetry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
@@ -41,6 +43,10 @@ pub struct Rig {
     images: (String, String),
     /// Whether the node reports to the control plane; to the original's none does.
     pub reports_to: ReportsTo,
+    /// Has spans of what the node does.
+    pub tracer: Tracer,
+    /// What operators are told of the node that runs.
+    pub telemetry: Telemetry,
 }
 
 /// Whom the node reports to.
@@ -183,6 +189,8 @@ impl Rig {
             node: None,
             images,
             reports_to: ReportsTo::ControlPlane,
+            tracer: Tracer::default(),
+            telemetry: Telemetry::new("atelet"),
         }
     }
 
@@ -209,6 +217,7 @@ impl Rig {
                 runsc: Some(path.join("runsc")),
             },
             security: Security::default(),
+            tracer: self.tracer.clone(),
         }
     }
 
@@ -218,7 +227,10 @@ impl Rig {
         self.shutdown = Shutdown::new();
         let mut fresh = self.reports.clone();
         fresh.mark_unchanged();
-        let mut node = tokio::spawn(run(config, Arc::new(SystemClock), self.shutdown.clone()));
+        self.telemetry = Telemetry::new("atelet");
+        let (telemetry, clock) = (self.telemetry.clone(), Arc::new(SystemClock));
+        let running = run_observed(config, telemetry, clock, self.shutdown.clone());
+        let mut node = tokio::spawn(running);
         if self.reports_to == ReportsTo::Nobody {
             self.node = Some(node);
             self.has_found("uid-1").await;
@@ -431,6 +443,7 @@ impl Actor {
     /// is the original's, which sends nothing of it.
     pub fn signed<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
+        trace::inject(request.metadata_mut());
         if self.atespace.is_empty() {
             return request;
         }
