@@ -17,7 +17,7 @@ const BAD: [Bad<'_>; 15] = [
     ("--idle-exit", "soon", "does not begin with a number"),
     ("--idle-exit", "5", "5 has no unit"),
     ("--otlp-endpoint", "collector:4317", "want http://host:port"),
-    ("--trace-sampler", "traceidratio=2", "a number from 0 to 1"),
+    ("--trace-sampler", "sometimes", "want always_on"),
     ("--log-format", "xml", "is no log format; use json or text"),
 ];
 

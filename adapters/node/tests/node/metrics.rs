@@ -26,7 +26,7 @@ async fn orders_steps_pulls_reports_and_workers_are_counted() {
         "holdfast_node_session_granted 1",
         "holdfast_node_workers{state=\"free\"} 1",
         "holdfast_node_workers{state=\"hosting\"} 0",
-        "rpc_server_call_duration_seconds_count{rpc_method=\"atelet.AteomHerder/Run\"",
+        "rpc_server_call_duration_seconds_count{rpc_system_name=\"grpc\",rpc_method=\"atelet.AteomHerder/Run\"",
     ] {
         assert!(told.contains(line), "{line}\n{told}");
     }

@@ -1,5 +1,6 @@
 use super::*;
 use holdfast_runtime::clock::SystemClock;
+use holdfast_runtime::tokio;
 use http::{HeaderMap, HeaderValue};
 
 const ALWAYS: Sampler = Sampler {
