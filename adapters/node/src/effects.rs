@@ -51,7 +51,6 @@ impl NodeEffects {
         images: Arc<Images>,
         heartbeat: Arc<Heartbeat>,
         ateoms: Arc<Ateoms>,
-        tracer: Tracer,
     ) -> Self {
         let mut tasks = Tasks::default();
         let (sender, arriving) = mpsc::unbounded_channel();
@@ -65,7 +64,7 @@ impl NodeEffects {
             workshop,
             images,
             heartbeat,
-            tracer,
+            tracer: Tracer::default(),
             journal: sender,
             tending: Tending::new(ateoms.clone()),
             ateoms,
@@ -73,6 +72,12 @@ impl NodeEffects {
             steps: BTreeMap::new(),
             pulls: BTreeMap::new(),
         }
+    }
+
+    /// The same, and there are spans of what is done.
+    pub fn traced(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     fn keep(&self, effect: EffectId, kept: Kept) {

@@ -253,8 +253,8 @@ pub async fn run_observed(
         images,
         heartbeat.clone(),
         ateoms.clone(),
-        tracer.clone(),
-    );
+    )
+    .traced(tracer.clone());
     let driving = driver::drive(machine, queue, clock.clone(), effects);
     let disposal = disposal::Disposal::new(layout.clone(), backend.clone());
     let discovering = workers::discover(layout, ateoms, inbox, known);
