@@ -6,14 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use holdfast_core::id::RequestId;
 use holdfast_core::replica::Input;
 use holdfast_core::request::{Request, Verdict};
+use holdfast_rpc::trace;
 use holdfast_runtime::driver::Inbox;
 use holdfast_runtime::tokio::sync::oneshot;
+
+use crate::causes::Causes;
 
 /// Hands requests to the machine and verdicts to those who wait.
 #[derive(Clone, Debug)]
 pub struct Desk {
     inbox: Inbox<Input>,
     waiting: Arc<Mutex<Waiting>>,
+    causes: Causes,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +36,13 @@ impl Desk {
         Desk {
             inbox,
             waiting: Arc::default(),
+            causes: Causes::default(),
         }
+    }
+
+    /// Because of whose requests things are done.
+    pub(crate) fn causes(&self) -> &Causes {
+        &self.causes
     }
 
     /// Asks, and waits for the verdict. Dropping the future ends the waiting, not what was begun.
@@ -53,6 +63,7 @@ impl Desk {
             id,
             is_told: false,
         };
+        let _cause = self.causes.note(&request, trace::current());
         self.inbox.send(Input::Request(id, request));
         let verdict = receiver.await.map_err(|_| Gone);
         leaving.is_told = true;

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_core::effect::{StoreOp, StoreReply};
+use holdfast_core::effect::{NodeCall, NodeFailure, StoreOp, StoreReply};
 use holdfast_core::id::EffectId;
 use holdfast_core::replica::{Event, Input, Output};
+use holdfast_rpc::trace::{Kind, Span, Tracer};
 use holdfast_runtime::driver::{Effects, Flow, Inbox};
 use holdfast_runtime::net::Security;
 use holdfast_runtime::tokio;
 use holdfast_runtime::tokio::sync::oneshot;
 use holdfast_runtime::tokio::task::AbortHandle;
 use holdfast_store::Store;
-use holdfast_telemetry::replica::Watched;
+use holdfast_telemetry::replica::{Watched, names};
 
 use crate::desk::Desk;
 use crate::nodes::Nodes;
@@ -34,6 +35,7 @@ pub struct ReplicaEffects {
     surroundings: Arc<dyn Surroundings>,
     desk: Desk,
     inbox: Inbox<Input>,
+    tracer: Tracer,
     calls: BTreeMap<EffectId, AbortHandle>,
     /// How long a node may take to delete what it is told to.
     discarded_within: Duration,
@@ -50,6 +52,7 @@ impl ReplicaEffects {
         surroundings: Arc<dyn Surroundings>,
         discarded_within: Duration,
         security: Security,
+        tracer: Tracer,
     ) -> (ReplicaEffects, Signals) {
         let (ready_sender, ready) = oneshot::channel();
         let (left_sender, left) = oneshot::channel();
@@ -59,12 +62,50 @@ impl ReplicaEffects {
             surroundings,
             desk,
             inbox,
+            tracer,
             calls: BTreeMap::new(),
             discarded_within,
             ready: Some(ready_sender),
             left: Some(left_sender),
         };
         (effects, Signals { ready, left })
+    }
+}
+
+impl ReplicaEffects {
+    /// The span of a store operation; renewals of leases and sessions come by themselves, and often.
+    fn storing(&self, op: &StoreOp) -> Span {
+        let actor = match op {
+            StoreOp::GetActor(key)
+            | StoreOp::AcquireLease { key, .. }
+            | StoreOp::ReleaseLease { key, .. }
+            | StoreOp::DeleteActor { key, .. } => Some(key),
+            StoreOp::PutActor { actor, .. } => Some(&actor.key),
+            StoreOp::PutWorker { worker, .. } => worker.hosts.as_ref().map(|hosted| &hosted.actor),
+            _ => None,
+        };
+        let Some(cause) = actor.and_then(|actor| self.desk.causes().of(actor)) else {
+            return Tracer::default().span(Kind::Client, "", None);
+        };
+        let name = names::operation(op);
+        let mut span = self.tracer.span(Kind::Client, name, Some(cause));
+        span.set("db.system", || "holdfast-store".into());
+        if let StoreOp::PutActor { actor, .. } = op {
+            span.set("holdfast.actor.state", || {
+                names::status(actor.state.status()).into()
+            });
+        }
+        span
+    }
+
+    /// The span of a call to a node, which is one of its own trace if nobody asked for it.
+    fn calling(&self, call: &NodeCall) -> Span {
+        let cause = self.desk.causes().of(&call.actor);
+        let mut span = self.tracer.span(Kind::Client, names::verb(&call.verb), cause);
+        span.set("holdfast.actor", || call.actor.to_string().into());
+        span.set("holdfast.operation", || call.op.to_string().into());
+        span.set("holdfast.node", || call.node.to_string().into());
+        span
     }
 }
 
@@ -79,8 +120,9 @@ impl Effects<Watched> for ReplicaEffects {
             Output::Store(effect, op) => {
                 let (store, inbox) = (self.store.clone(), self.inbox.clone());
                 let surroundings = self.surroundings.clone();
+                let span = self.storing(&op);
                 tokio::spawn(async move {
-                    let answer = store.execute(op).await;
+                    let answer = span.trying(|error| format!("{error:?}"), store.execute(op)).await;
                     match &answer {
                         Ok(StoreReply::Workers(rows)) => {
                             rows.iter().for_each(|row| surroundings.learn(Known::Worker(row)));
@@ -97,8 +139,12 @@ impl Effects<Watched> for ReplicaEffects {
                 let (inbox, surroundings) = (self.inbox.clone(), self.surroundings.clone());
                 let channel = self.nodes.channel(&address);
                 self.calls.retain(|_, task| !task.is_finished());
+                let span = self.calling(&call);
                 let task = tokio::spawn(async move {
-                    let reply = crate::nodes::call(channel, &call, &*surroundings).await;
+                    let calling = crate::nodes::call(channel, &call, &*surroundings);
+                    let reply = span
+                        .trying(|failure: &NodeFailure| failure.message.to_string(), calling)
+                        .await;
                     inbox.send(Input::Called(effect, reply));
                 });
                 self.calls.insert(effect, task.abort_handle());

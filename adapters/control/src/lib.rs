@@ -9,6 +9,7 @@
 //! Nothing is decided here: services check the form of requests in the original's words, effects
 //! carry out what the machine asks for, and answers go back the way they came.
 
+mod causes;
 mod clearing;
 mod desk;
 mod effects;
@@ -30,6 +31,7 @@ use holdfast_rpc::gate::Gate;
 use holdfast_rpc::holdfast_v1::admin_server::{self, AdminServer};
 use holdfast_rpc::holdfast_v1::nodes_server::{self, NodesServer};
 use holdfast_rpc::reflection::{HealthReporter, ServingStatus, introspected};
+use holdfast_rpc::server::Observers;
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::driver::{self, Inbox};
 use holdfast_runtime::net::{self, Listener, Transport};
@@ -142,6 +144,7 @@ pub async fn run_observed(config: Config, telemetry: Telemetry, shutdown: Shutdo
         surroundings.clone(),
         settings.workflow.deadline,
         security.nodes,
+        telemetry.tracer().clone(),
     );
     let replica = Watched::new(replica, settings, &telemetry);
     let machine = tokio::spawn(driver::drive(replica, queue, clock.clone(), effects));
@@ -149,7 +152,8 @@ pub async fn run_observed(config: Config, telemetry: Telemetry, shutdown: Shutdo
     inbox.send(Input::Start);
     tokio::spawn(follow_store(store.watch(), surroundings.clone(), inbox.clone()));
     let teller = Teller::new(inbox.clone(), desk.clone());
-    let following = tokio::spawn(async move { surroundings.follow(teller).await });
+    let following = surroundings.clone();
+    let following = tokio::spawn(async move { following.follow(teller).await });
     tokio::select! {
         biased;
         () = shutdown.triggered() => return Err(Error::StoppedEarly),
@@ -158,7 +162,7 @@ pub async fn run_observed(config: Config, telemetry: Telemetry, shutdown: Shutdo
 
     let minter = identity::Minter::new(desk.clone(), security.identity, clock.clone());
     let clearable = (security.debug_clear == DebugClear::Offered).then(|| store.clone());
-    let service = service::Service::new(desk, clearable);
+    let service = service::Service::new(desk, surroundings, clearable);
     let routes = tonic::service::Routes::new(ControlServer::new(service.clone()))
         .add_service(SessionIdentityServer::new(minter))
         .add_service(AdminServer::new(service.clone()))
@@ -184,8 +188,11 @@ pub async fn run_observed(config: Config, telemetry: Telemetry, shutdown: Shutdo
         }
     };
     let transport = Transport::default();
-    let observer = Some(telemetry.calls() as _);
-    holdfast_rpc::server::serve_behind(security.gate, observer, listener, routes, transport, clock, stop)
+    let observers = Observers {
+        calls: Some(telemetry.calls() as _),
+        tracer: telemetry.tracer().clone(),
+    };
+    holdfast_rpc::server::serve_behind(security.gate, observers, listener, routes, transport, clock, stop)
         .await;
     machine.abort();
     following.abort();

@@ -15,6 +15,7 @@ use holdfast_rpc::failure::{from_tonic, node_from_status};
 use holdfast_rpc::holdfast_v1::node_control_client::NodeControlClient;
 use holdfast_rpc::holdfast_v1::{DiscardRequest, StopRequest, ThawRequest, UploadRequest};
 use holdfast_rpc::metadata::Credentials;
+use holdfast_rpc::trace;
 use holdfast_runtime::net::{Address, Channel, Security, Transport};
 use holdfast_runtime::tokio::time::timeout;
 use tonic::{Request, Status};
@@ -257,6 +258,7 @@ where
     credentials
         .write(request.metadata_mut())
         .map_err(Refusal::Request)?;
+    trace::inject(request.metadata_mut());
     method(client, request).await.map_err(Refusal::Status)
 }
 

@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status};
 
 use crate::clearing;
 use crate::desk::Desk;
+use crate::surroundings::Surroundings;
 
 /// The largest page of actors, and the one that a caller gets who names no size.
 const PAGE_MAX: i32 = 1000;
@@ -30,6 +31,8 @@ const PAGE_MAX: i32 = 1000;
 #[derive(Clone)]
 pub struct Service {
     desk: Desk,
+    /// Who knows more of workers than their nodes do.
+    surroundings: Arc<dyn Surroundings>,
     /// What DebugClear may delete.
     clearable: Option<Arc<dyn Store>>,
 }
@@ -38,8 +41,16 @@ type Reply<T> = Result<Response<T>, Status>;
 
 impl Service {
     /// Services that ask the machine behind this desk. DebugClear is refused unless it is told what to delete.
-    pub fn new(desk: Desk, clearable: Option<Arc<dyn Store>>) -> Service {
-        Service { desk, clearable }
+    pub fn new(
+        desk: Desk,
+        surroundings: Arc<dyn Surroundings>,
+        clearable: Option<Arc<dyn Store>>,
+    ) -> Service {
+        Service {
+            desk,
+            surroundings,
+            clearable,
+        }
     }
 
     async fn ask(&self, request: Ask) -> Result<Answer, Status> {
@@ -271,6 +282,7 @@ impl Admin for Service {
 impl Nodes for Service {
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Reply<HeartbeatResponse> {
         let report = report::from_message(request.into_inner())?;
+        let report = self.surroundings.relate(report);
         match self.ask(Ask::Heartbeat(report)).await? {
             Answer::Reported(replica, answer) => {
                 Ok(Response::new(report::answer_to_message(replica, &answer)))

@@ -11,6 +11,7 @@ use holdfast_core::replica::Input;
 use holdfast_core::request::Request;
 use holdfast_core::worker::Worker;
 use holdfast_manifests::{ManifestError, Manifests, Secrets, Watcher};
+use holdfast_rpc::report::is_unnamed;
 use holdfast_runtime::driver::Inbox;
 use holdfast_runtime::tokio::sync::Mutex;
 use tonic::async_trait;
@@ -38,6 +39,20 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// Something has become known of what the store has.
     fn learn(&self, _known: Known<'_>) {}
+
+    /// What a node has said of itself, with what is known here of its workers. A worker of which nobody knows what
+    /// it is called cannot be used, and is left out.
+    fn relate(&self, mut report: Report) -> Report {
+        report.workers.retain(|worker| {
+            let is_named = !is_unnamed(worker);
+            if !is_named {
+                let (node, worker) = (&report.node.name, &worker.pod_uid);
+                tracing::warn!(%node, %worker, "a worker that nobody has named is left out; leave a worker.json beside its socket");
+            }
+            is_named
+        });
+        report
+    }
 
     /// Whether a node is to be called.
     ///

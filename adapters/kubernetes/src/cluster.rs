@@ -8,6 +8,7 @@ use holdfast_control::{DERIVED, Known, SecretUnknown, Surroundings, Teller};
 use holdfast_core::catalog::{Catalog, Template};
 use holdfast_core::effect::{NodeCall, NodeFailure};
 use holdfast_core::id::{Name, PodUid};
+use holdfast_core::registry::Report;
 use holdfast_core::settings::Settings;
 use holdfast_manifests::{Kind, Secrets};
 use holdfast_runtime::clock::Clock;
@@ -284,6 +285,11 @@ impl Surroundings for Cluster {
         if state.fleet.has_changed() {
             self.shared.changed.notify_one();
         }
+    }
+
+    fn relate(&self, report: Report) -> Report {
+        let now = self.clock.now();
+        self.shared.state().fleet.said(now, report)
     }
 
     async fn admit(&self, call: &NodeCall) -> Result<(), NodeFailure> {

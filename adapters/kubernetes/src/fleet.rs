@@ -1,8 +1,10 @@
 //! Worker pods and atelets, put together into what a node would report of itself and its workers.
 //!
-//! An atelet that reports by itself is left alone: it knows what it runs. For any other the cluster speaks, and
-//! what it says is no more than it knows: which pods there are, and how many runs of ateom have ended in each. Of
-//! what a worker hosts it knows nothing, so a promise stands until its pod, or the run of ateom in it, is no more.
+//! An atelet that reports by itself knows what it runs, and what it does not know the cluster adds: what the pod
+//! behind each socket is called, where it is reached, and that it is about to go. What it said last is told again when
+//! any of that changes. For any other atelet the cluster speaks, and what it says is no more than it knows: which
+//! pods there are, and how many runs of ateom have ended in each. Of what a worker hosts it knows nothing, so a
+//! promise stands until its pod, or the run of ateom in it, is no more.
 //!
 //! That a pod is not in the list that this replica has is no proof: another replica may have seen it come. What
 //! counts is that it was here and went, that another pod has its name, or that the API server was asked for it.
@@ -16,6 +18,7 @@ use holdfast_core::id::{Fence, Name, NodeName, PodUid, WorkerKey};
 use holdfast_core::registry::{Report, Sighting};
 use holdfast_core::time::Instant;
 use holdfast_core::worker::{Duty, Worker};
+use holdfast_rpc::report::is_unnamed;
 
 use crate::pods::{AteletPod, Read, WorkerPod};
 
@@ -60,6 +63,8 @@ struct Node {
     rows: BTreeSet<WorkerKey>,
     /// When it last reported by itself.
     spoke_at: Option<Instant>,
+    /// What it said then, if it was to this replica.
+    said: Option<Report>,
     /// Where its atelet was last.
     address: Name,
 }
@@ -242,6 +247,55 @@ impl Fleet {
         self.node(node).spoke_at = Some(now);
     }
 
+    /// A node has reported by itself, to this replica: the same, with what is known here of its workers.
+    pub fn said(&mut self, now: Instant, report: Report) -> Report {
+        let node = self.node(&report.node.name);
+        node.spoke_at = Some(now);
+        node.said = Some(report.clone());
+        self.related(report)
+    }
+
+    /// What a node has said, with what is known here of its workers. The API server's word on what a pod is called
+    /// goes before what lies beside its socket; after that comes its row, should the pod have gone. Of what nobody
+    /// knows the name it is too early to speak.
+    fn related(&self, mut report: Report) -> Report {
+        report.workers.retain_mut(|worker| {
+            let pod = self
+                .names
+                .get(&worker.pod_uid)
+                .and_then(|name| self.pods.get(name));
+            let row = self.row_of.get(&worker.pod_uid);
+            let row = row.and_then(|key| Some((key, self.rows.get(key)?)));
+            let (key, ip) = match (pod, row) {
+                (Some(pod), row) => (
+                    &pod.key,
+                    row.map(|(_, row)| &row.ip)
+                        .filter(|_| pod.ip.is_empty())
+                        .unwrap_or(&pod.ip),
+                ),
+                (None, Some((key, row))) => (key, &row.ip),
+                (None, None) => return !is_unnamed(worker),
+            };
+            worker.key = key.clone();
+            // Told by the cluster before, as of an atelet that does not report: it is the same run of ateom for as long
+            // as its kubelet has seen none end since.
+            if let Some((_, row)) = row
+                && pod.is_some_and(|pod| runs_of(&row.incarnation) == Some(pod.runs_ended))
+                && !worker.incarnation.is_empty()
+            {
+                worker.incarnation = row.incarnation.clone();
+            }
+            if !ip.is_empty() {
+                worker.ip = ip.clone();
+            }
+            if pod.is_some_and(|pod| pod.is_leaving) {
+                worker.duty = Duty::Draining;
+            }
+            !worker.ip.is_empty()
+        });
+        report
+    }
+
     /// The API server was asked for a pod that is not in the list, and it has none of this name that is this one.
     pub fn confirmed_gone(&mut self, uid: &PodUid) {
         if !self.names.contains_key(uid) {
@@ -280,11 +334,11 @@ impl Fleet {
         self.nodes.keys().cloned().collect()
     }
 
-    /// What is to be said of a node; nothing while it reports by itself.
+    /// What is to be said of a node; while it reports by itself, what it said last to this replica, if that was to it.
     pub fn report(&mut self, now: Instant, name: &NodeName) -> Option<Report> {
         let node = self.nodes.get(name)?;
         if node.spoke_at.is_some_and(|at| now.since(at) < self.respected_for) {
-            return None;
+            return node.said.clone().map(|said| self.related(said));
         }
         let has_atelet = self.atelet_of(node).is_ok();
         let pods = node.pods.iter().filter_map(|pod| self.pods.get(pod));

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_core::catalog::{Container, Scope};
 use holdfast_core::id::{ActorKey, Name, PodUid};
 use holdfast_core::node::{Order, Tend};
 use holdfast_core::time::Instant;
+use holdfast_core::worker::Duty;
 use holdfast_rpc::ateom::ateom_client::AteomClient;
 use holdfast_rpc::ateom::{
     self, CheckpointWorkloadRequest, RestoreWorkloadRequest, RunWorkloadRequest, SnapshotScope,
@@ -19,13 +20,17 @@ use holdfast_rpc::holdfast_v1::{
     WorkerState,
 };
 use holdfast_rpc::metadata::Credentials;
+use holdfast_rpc::trace;
 use holdfast_runtime::net::{Address, Channel, Transport, deadline};
+use holdfast_runtime::tokio::task::spawn_blocking;
 use holdfast_sandbox::layout::Layout;
 use holdfast_sandbox::names::{ActorRef, Label};
 use tonic::{Request, Response, Status};
 
 use crate::assets::{Paths, RUNSC};
+use crate::original::{self, Original};
 use crate::work::StepError;
+use crate::workers::SocketMark;
 
 /// How long ateom may take to hear for how long its actor may run.
 const TENDED_WITHIN: Duration = Duration::from_secs(5);
@@ -37,6 +42,8 @@ pub(crate) struct Ateoms {
     layout: Layout,
     /// How long ateom may take for one operation.
     limit: Duration,
+    /// What workers with the original's ateom are good for.
+    originals: Duty,
     workers: Mutex<BTreeMap<PodUid, Worker>>,
 }
 
@@ -44,13 +51,16 @@ struct Worker {
     channel: Channel,
     /// Whose sandbox is there, alive or not.
     occupant: Option<ActorRef>,
+    /// What is known of it, if it is the original's.
+    original: Option<Arc<Original>>,
 }
 
 impl Ateoms {
-    pub fn new(layout: Layout, limit: Duration) -> Self {
+    pub fn new(layout: Layout, limit: Duration, originals: Duty) -> Self {
         Self {
             layout,
             limit,
+            originals,
             workers: Mutex::default(),
         }
     }
@@ -73,8 +83,37 @@ impl Ateoms {
         let known = workers.entry(worker.clone()).or_insert_with(|| Worker {
             channel: Channel::new(address, Transport::default()),
             occupant: None,
+            original: None,
         });
         Ok(known.channel.clone())
+    }
+
+    /// What is known of a worker's ateom, if it is the original's.
+    pub fn original(&self, worker: &PodUid) -> Option<Arc<Original>> {
+        self.lock().get(worker)?.original.clone()
+    }
+
+    /// The same, of the run that has this socket: from now on it is known to be the original's.
+    pub async fn original_at(&self, worker: &PodUid, socket: SocketMark) -> Arc<Original> {
+        if let Some(known) = self.original(worker).filter(|known| known.has(socket)) {
+            return known;
+        }
+        let (layout, uid) = (self.layout.clone(), worker.clone());
+        let occupant = spawn_blocking(move || original::occupant(&layout, &uid, socket)).await;
+        let original = Arc::new(Original::new(worker, socket, occupant.ok().flatten()));
+        if let Some(known) = self.lock().get_mut(worker) {
+            known.original = Some(original.clone());
+        }
+        original::announce(worker, self.originals);
+        original
+    }
+
+    /// What a worker is good for, of which this is said.
+    pub fn duty(&self, worker: &PodUid, said: Duty) -> Duty {
+        match self.original(worker) {
+            Some(_) if said == Duty::Serving => self.originals,
+            _ => said,
+        }
     }
 
     /// Takes note of what a worker's ateom says of its sandbox.
@@ -122,7 +161,8 @@ impl Ateoms {
                 .run_workload(with_credentials(order, actor, until, request)?)
                 .await
         };
-        self.limited(order, call).await.map(drop)
+        let original = self.original(&order.worker);
+        original::boot(original, order, actor, self.limited(order, call)).await
     }
 
     /// Restores an actor from the files in its restore directory; it may run `until` then, if anything
@@ -152,7 +192,8 @@ impl Ateoms {
                 .restore_workload(with_credentials(order, actor, until, request)?)
                 .await
         };
-        self.limited(order, call).await.map(drop)
+        let original = self.original(&order.worker);
+        original::boot(original, order, actor, self.limited(order, call)).await
     }
 
     /// Checkpoints an actor into its checkpoint directory and ends its sandbox; the names of the files.
@@ -181,11 +222,17 @@ impl Ateoms {
                 .await
         };
         let answer = self.limited(order, call).await?;
+        if let Some(original) = self.original(&order.worker) {
+            original.vacated();
+        }
         Ok(answer.into_inner().snapshot_files)
     }
 
     /// Ends an actor's sandbox on the order's worker, if it is there.
     pub async fn stop(&self, order: &Order, actor: &ActorRef) -> Result<(), StepError> {
+        if let Some(original) = self.original(&order.worker) {
+            return original.stopped(&order.worker, actor);
+        }
         let request = StopWorkloadRequest {
             actor_template_namespace: actor.template_namespace().to_owned(),
             actor_template_name: actor.template_name().to_owned(),
@@ -212,6 +259,10 @@ impl Ateoms {
         template: &(Name, Name),
         tend: Tend,
     ) -> Result<(), StepError> {
+        // Nothing can hold its sandbox still, and nothing was promised for it.
+        if self.original(worker).is_some() {
+            return Ok(());
+        }
         let actor = ActorRef::parse(template.0.as_str(), template.1.as_str(), actor.name.as_str())?
             .within(Some(actor.atespace.as_str()))?;
         let mut client = WorkerControlClient::new(self.channel(worker)?);
@@ -235,6 +286,9 @@ impl Ateoms {
 
     /// What a worker's ateom has, now.
     pub async fn describe(&self, worker: &PodUid) -> Result<WorkerState, StepError> {
+        if let Some(original) = self.original(worker) {
+            return Ok(original.state());
+        }
         let mut client = WorkerControlClient::new(self.channel(worker)?);
         let call = async { client.describe(DescribeRequest {}).await };
         deadline(ANSWERED_WITHIN, call)
@@ -283,6 +337,7 @@ fn with_credentials<T>(
         ..Credentials::default()
     };
     credentials.write(request.metadata_mut())?;
+    trace::inject(request.metadata_mut());
     Ok(request)
 }
 

@@ -6,14 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use holdfast_core::effect::NodeReply;
 use holdfast_core::id::RequestId;
 use holdfast_core::node::{Input, Order};
+use holdfast_rpc::trace;
 use holdfast_runtime::driver::Inbox;
 use holdfast_runtime::tokio::sync::oneshot;
+
+use crate::causes::Causes;
 
 /// Hands orders to the machine and answers to those who wait.
 #[derive(Clone)]
 pub(crate) struct Desk {
     inbox: Inbox<Input>,
     waiting: Arc<Mutex<Waiting>>,
+    causes: Causes,
 }
 
 #[derive(Default)]
@@ -31,7 +35,13 @@ impl Desk {
         Self {
             inbox,
             waiting: Arc::default(),
+            causes: Causes::default(),
         }
+    }
+
+    /// Because of whose orders things are done.
+    pub fn causes(&self) -> &Causes {
+        &self.causes
     }
 
     /// Places an order and waits for its answer. Dropping the future ends the waiting, not the work.
@@ -45,6 +55,7 @@ impl Desk {
             id
         };
         let _leaving = Leaving { desk: self, id };
+        self.causes.note(id, &order, trace::current());
         self.inbox.send(Input::Order(id, Box::new(order)));
         receiver.await.map_err(|_| Gone)
     }
@@ -76,6 +87,7 @@ struct Leaving<'a> {
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
+        self.desk.causes.forget(self.id);
         let unanswered = self.desk.lock().callers.remove(&self.id).is_some();
         if unanswered {
             self.desk.inbox.send(Input::CallerGone(self.id));

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_core::id::{EffectId, Name, PodUid};
-use holdfast_core::node::{Input, Kept, Order, Output, Work};
+use holdfast_core::node::{Input, Kept, Order, Output, Work, WorkFailure};
 use holdfast_core::pull::{self, Attempt};
 use holdfast_core::registry::Report;
 use holdfast_core::table::Kind as _;
+use holdfast_rpc::trace::{Kind, Span, Tracer};
 use holdfast_runtime::driver::{Effects, Flow, Inbox};
 use holdfast_runtime::tokio::sync::mpsc;
 use holdfast_runtime::tokio::task::AbortHandle;
+
+use holdfast_telemetry::node::step;
 
 use crate::ateom::Ateoms;
 use crate::desk::Desk;
@@ -31,6 +34,7 @@ pub(crate) struct NodeEffects {
     images: Arc<Images>,
     heartbeat: Arc<Heartbeat>,
     ateoms: Arc<Ateoms>,
+    tracer: Tracer,
     journal: mpsc::UnboundedSender<(EffectId, Kept)>,
     tending: Tending,
     tasks: Tasks,
@@ -61,6 +65,7 @@ impl NodeEffects {
             workshop,
             images,
             heartbeat,
+            tracer: Tracer::default(),
             journal: sender,
             tending: Tending::new(ateoms.clone()),
             ateoms,
@@ -68,6 +73,12 @@ impl NodeEffects {
             steps: BTreeMap::new(),
             pulls: BTreeMap::new(),
         }
+    }
+
+    /// The same, and there are spans of what is done.
+    pub fn traced(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     fn keep(&self, effect: EffectId, kept: Kept) {
@@ -82,14 +93,28 @@ impl NodeEffects {
     fn work(&mut self, effect: EffectId, work: Work, order: Arc<Order>) {
         let is_abortable = when_abandoned(&work) == Abandoned::Ends;
         let (workshop, inbox) = (self.workshop.clone(), self.inbox.clone());
+        let span = self.step(&work, &order);
         let task = self.tasks.spawn(async move {
-            let result = workshop.perform(&work, &order).await;
+            let why = |failure: &WorkFailure| failure.message.clone();
+            let result = span.trying(why, workshop.perform(&work, &order)).await;
             inbox.send(Input::Worked(effect, result));
         });
         self.steps.retain(|_, step| !step.is_finished());
         if is_abortable {
             self.steps.insert(effect, task);
         }
+    }
+
+    /// The span of a step, which is one of its own trace if nobody waits for it.
+    fn step(&self, work: &Work, order: &Order) -> Span {
+        let cause = self.desk.causes().of(order);
+        let mut span = self.tracer.span(Kind::Internal, step(work), cause);
+        span.set("holdfast.actor", || order.actor.to_string().into());
+        span.set("holdfast.worker", || order.worker.to_string().into());
+        if let Some(op) = order.op {
+            span.set("holdfast.operation", || op.to_string().into());
+        }
+        span
     }
 
     fn look(&mut self, effect: EffectId, worker: PodUid) {
@@ -104,9 +129,13 @@ impl NodeEffects {
 
     fn pull(&mut self, image: Name, attempt: Attempt) {
         let (images, inbox) = (self.images.clone(), self.inbox.clone());
+        let cause = self.desk.causes().of_image(&image);
+        let mut span = self.tracer.span(Kind::Internal, "pull", cause);
+        span.set("holdfast.image", || image.to_string().into());
         let task = self.tasks.spawn(async move {
             let tell = |bytes| inbox.send(Input::Pull(pull::Input::Progress(attempt, bytes)));
-            let result = images.pull(&image, tell).await;
+            let why = |failure: &pull::PullFailure| failure.message.clone();
+            let result = span.trying(why, images.pull(&image, tell)).await;
             inbox.send(Input::Pull(pull::Input::Ended(attempt, result)));
         });
         self.pulls.retain(|_, pull| !pull.is_finished());

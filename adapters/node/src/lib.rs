@@ -11,6 +11,7 @@
 
 mod assets;
 mod ateom;
+mod causes;
 mod desk;
 mod disposal;
 mod effects;
@@ -18,6 +19,7 @@ mod heartbeat;
 mod images;
 mod journal;
 mod order;
+mod original;
 mod rfc3339;
 mod service;
 mod settling;
@@ -39,8 +41,11 @@ use holdfast_core::settings::{BrokenRelation, Settings};
 use holdfast_images::{Cache, DiskError, PullOptions, Puller};
 use holdfast_objects::Backend;
 use holdfast_rpc::atelet::ateom_herder_server::{self, AteomHerderServer};
+use holdfast_rpc::gate::Gate;
 use holdfast_rpc::holdfast_v1::node_control_server::{self, NodeControlServer};
 use holdfast_rpc::reflection::introspected;
+use holdfast_rpc::server::Observers;
+use holdfast_rpc::trace::Tracer;
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::net::{self, Address, BindError, Listener, ServerTls, Transport};
 use holdfast_runtime::shutdown::Shutdown;
@@ -48,10 +53,16 @@ use holdfast_runtime::tokio::task::spawn_blocking;
 use holdfast_runtime::tokio::{self, sync::watch};
 use holdfast_runtime::{driver, entropy};
 use holdfast_sandbox::layout::Layout;
+use holdfast_telemetry::Telemetry;
+use holdfast_telemetry::health::Readiness;
+use holdfast_telemetry::node::Watching;
 use tonic::service::Routes;
 
 pub use holdfast_sandbox::confinement::refuse_links;
 pub use journal::{FORMAT as JOURNAL_FORMAT, JournalError};
+
+/// What it is called where several services are watched.
+pub const SERVICE: &str = "atelet";
 
 /// The base directory in a cluster.
 pub const BASE_DIR: &str = "/var/lib/ateom-gvisor";
@@ -86,6 +97,8 @@ pub struct Config {
     pub sandboxes: Sandboxes,
     /// Who may give it orders, and how it reaches the control plane.
     pub security: Security,
+    /// Has spans of what it does.
+    pub tracer: Tracer,
 }
 
 /// How the connections of a node are secured. By default they are plaintext.
@@ -152,6 +165,19 @@ pub enum Error {
 /// # Errors
 /// If it could not begin to serve.
 pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Result<(), Error> {
+    run_observed(config, Telemetry::new(SERVICE), clock, shutdown).await
+}
+
+/// The same, and `telemetry` has what operators want to know of it.
+///
+/// # Errors
+/// If it could not begin to serve.
+pub async fn run_observed(
+    config: Config,
+    telemetry: Telemetry,
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
     config.settings.check()?;
     let transport = Transport::default();
     let mut listener = Listener::bind(&config.listen).await?;
@@ -178,6 +204,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
     let (cache, assets) = opened.await?;
 
     let (inbox, queue) = driver::inbox();
+    let tracer = config.tracer;
     let desk = desk::Desk::new(inbox.clone());
     let stall_after = config.settings.pull.stall_after / 2;
     let puller = Puller::new(cache, config.images);
@@ -185,6 +212,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
     let ateoms = Arc::new(ateom::Ateoms::new(
         layout.clone(),
         config.settings.workflow.deadline,
+        original::duty(&config.control_planes),
     ));
     let making_room = images.clone();
     let every = config.settings.node.heartbeat_every;
@@ -215,7 +243,10 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
         version: 0,
     };
     tracing::info!(node = %row.name, address = %listener.address(), advertised = %row.address, "serving");
-    let (machine, settled) = settling::Settling::new(Node::new(row, config.settings));
+    let (machine, settled) = settling::Settling::new(
+        Node::new(row, config.settings),
+        Watching::new(&telemetry, config.settings.node.heartbeat_every),
+    );
     inbox.send(Input::Start(memory));
     let effects = effects::NodeEffects::new(
         inbox.clone(),
@@ -225,7 +256,8 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
         images,
         heartbeat.clone(),
         ateoms.clone(),
-    );
+    )
+    .traced(tracer.clone());
     let driving = driver::drive(machine, queue, clock.clone(), effects);
     let disposal = disposal::Disposal::new(layout.clone(), backend.clone());
     let discovering = workers::discover(layout, ateoms, inbox, known);
@@ -245,7 +277,22 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
     let (routes, _health) = introspected(routes, &names)
         .await
         .map_err(|error| Error::Reflection(error.to_string()))?;
-    let serving = holdfast_rpc::server::serve(listener, routes, transport, clock, shutdown.triggered());
+    let observers = Observers {
+        calls: Some(telemetry.calls() as _),
+        tracer,
+    };
+    let health = telemetry.health().clone();
+    health.set(Readiness::Ready);
+    let stop = {
+        let asked = shutdown.triggered();
+        async move {
+            asked.await;
+            health.set(Readiness::Leaving);
+        }
+    };
+    let gate = Gate::default();
+    let serving =
+        holdfast_rpc::server::serve_behind(gate, observers, listener, routes, transport, clock, stop);
     let finishing = async {
         serving.await;
         settle(settled).await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use holdfast_core::failure::Code;
 use holdfast_core::node::Order;
 use holdfast_rpc::atelet::ateom_herder_server::AteomHerder;
 use holdfast_rpc::atelet::{
@@ -32,7 +33,13 @@ pub(crate) struct Service {
 
 impl Service {
     async fn place(&self, order: Order) -> Result<(), Status> {
+        let is_originals = order.op.is_none();
         match self.desk.place(order).await {
+            // The original's control plane hands codes on to whoever asked, to whom this one would say that there
+            // is no such actor. A worker that is not here yet may be in a moment.
+            Ok(Err(failure)) if is_originals && failure.code == Code::NotFound => {
+                Err(Status::unavailable(failure.message))
+            }
             Ok(reply) => reply.map_err(|failure| node_to_status(&failure)),
             Err(Gone) => Err(Status::unavailable("atelet is shutting down; ask again")),
         }

@@ -1,5 +1,5 @@
-//! The node machine, and beside it the knowledge whether anything is under way: what a process that is
-//! asked to stop waits for.
+//! The node machine, and beside it the knowledge whether anything is under way, which is what a process that is asked
+//! to stop waits for; and what operators are told of it.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,14 @@ use holdfast_core::node::{Input, Node, Output, Timer};
 use holdfast_core::pull::{self, Attempt};
 use holdfast_core::time::Instant;
 use holdfast_runtime::tokio::sync::watch;
+use holdfast_telemetry::node::Watching;
 
 /// The node machine, watched for what it waits for.
 pub(crate) struct Settling {
     node: Node,
+    watching: Watching,
+    /// When the machine was last told the time.
+    now: Instant,
     effects: BTreeSet<EffectId>,
     pulls: BTreeSet<Attempt>,
     is_reporting: bool,
@@ -21,10 +25,12 @@ pub(crate) struct Settling {
 
 impl Settling {
     /// `node`, and whether nothing of it is under way.
-    pub fn new(node: Node) -> (Self, watch::Receiver<bool>) {
+    pub fn new(node: Node, watching: Watching) -> (Self, watch::Receiver<bool>) {
         let (is_settled, receiver) = watch::channel(false);
         let settling = Self {
             node,
+            watching,
+            now: Instant::from_micros(0),
             effects: BTreeSet::new(),
             pulls: BTreeSet::new(),
             is_reporting: false,
@@ -72,6 +78,8 @@ impl Machine for Settling {
     type Timer = Timer;
 
     fn handle(&mut self, now: Instant, input: Input) {
+        self.now = now;
+        self.watching.heard(now, &input);
         self.answered(&input);
         self.node.handle(now, input);
     }
@@ -79,7 +87,10 @@ impl Machine for Settling {
     fn poll_output(&mut self) -> Option<Output> {
         let output = self.node.poll_output();
         match &output {
-            Some(output) => self.asked(output),
+            Some(output) => {
+                self.watching.asked(self.now, output);
+                self.asked(output);
+            }
             // Only here is it known what an input has led to.
             None => {
                 let is_settled = self.effects.is_empty() && self.pulls.is_empty() && !self.is_reporting;
@@ -98,6 +109,8 @@ impl Machine for Settling {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        self.watching.moved(now);
         self.node.handle_timeout(now);
     }
 }

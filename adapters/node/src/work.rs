@@ -168,6 +168,14 @@ impl Workshop {
 
     async fn stop(&self, order: &Order) -> Result<(), StepError> {
         let site = self.site(order)?;
+        let original = self.ateoms.original(&order.worker);
+        if original.is_some_and(|original| original.hosts(&site.actor)) {
+            // Nothing else ends a sandbox there; its files are of no use to anybody.
+            let away = self.site_of(site.actor.without_atespace());
+            self.checkpoint(order, &away, Scope::Full).await?;
+            self.tidy(order, away).await;
+            return Ok(());
+        }
         self.ateoms.stop(order, &site.actor).await?;
         let site = self.stop_unscoped(order, site).await?;
         self.tidy(order, site).await;

@@ -1,14 +1,17 @@
 //! Finding the workers of this node, and noticing at once when one changes or dies.
 //!
-//! Whoever starts a worker leaves `worker.json` in its directory; ateom serves a socket beside it. The
-//! directories are looked through now and again; each ateom is watched on a connection of its own, whose
-//! end is how its death is noticed.
+//! Each worker has a directory, named by its pod's UID, in which its ateom serves a socket. The directories are
+//! looked through now and again; each ateom is watched on a connection of its own, whose end is how its death
+//! is noticed. Whoever starts a worker may leave `worker.json` beside the socket, which says what the worker is
+//! called. Kubernetes, and the original's controller, leave nothing there (compat.md 7.1): such a worker is known
+//! by its UID alone, and the control plane knows the rest.
 //!
 //! Dead is one on whose socket nobody listens. One that listens and says nothing may live, and so may the sandbox
 //! in it: its worker is silent, and not lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,15 +30,19 @@ use holdfast_runtime::tokio::time::{sleep, timeout};
 use holdfast_sandbox::layout::Layout;
 use holdfast_sandbox::names::{ActorRef, Label};
 use serde::Deserialize;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::ateom::Ateoms;
+use crate::original;
 use crate::tasks::Tasks;
 
 /// How often the directories are looked through.
 const SCAN_EVERY: Duration = Duration::from_millis(500);
 /// How soon an ateom that went away is asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// How soon one that is lost is asked again, unless it makes itself a new socket. Directories of pods that are no
+/// more stay where they are, and there may be many.
+const LOST_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How often nobody listens, or nothing sensible is said, before the worker is lost: long enough for a hiccup,
 /// and not for a restart.
 const LOST_AFTER_TRIES: u32 = 5;
@@ -44,9 +51,10 @@ const FIRST_WORD_WITHIN: Duration = Duration::from_secs(2);
 /// How long the kernel may take to say whether anybody listens.
 const DIALLED_WITHIN: Duration = Duration::from_secs(1);
 
-/// What whoever started a worker says of it, in `worker.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct WorkerFile {
+/// What is known of a worker by its directory: what whoever started it says of it, in `worker.json`, and which
+/// socket is there. Without that file, all names are empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct WorkerFile {
     namespace: String,
     pool: String,
     pod: String,
@@ -54,6 +62,39 @@ struct WorkerFile {
     /// The worker is on its way out.
     #[serde(default)]
     draining: bool,
+    /// The socket of its ateom.
+    #[serde(skip)]
+    pub(crate) socket: Option<SocketMark>,
+}
+
+/// Tells one socket from another at the same place: each run of ateom makes its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SocketMark {
+    pub(crate) inode: u64,
+    /// When it was made.
+    pub(crate) seconds: i64,
+    pub(crate) nanoseconds: i64,
+}
+
+impl SocketMark {
+    fn of(metadata: &std::fs::Metadata) -> Option<SocketMark> {
+        let mark = SocketMark {
+            inode: metadata.ino(),
+            seconds: metadata.ctime(),
+            nanoseconds: metadata.ctime_nsec(),
+        };
+        metadata.file_type().is_socket().then_some(mark)
+    }
+
+    /// The run of ateom that has this socket, where ateom has no name for it.
+    pub(crate) fn incarnation(&self) -> String {
+        let SocketMark {
+            inode,
+            seconds,
+            nanoseconds,
+        } = self;
+        format!("socket-{inode:x}-{seconds:x}-{nanoseconds:x}")
+    }
 }
 
 /// Looks for workers until the machine has gone. Of those that were `known` before, it says at once which
@@ -112,7 +153,7 @@ pub(crate) async fn discover(
 
 type Found = BTreeMap<PodUid, Result<WorkerFile, String>>;
 
-/// The workers whose directories say that there is one.
+/// The workers in whose directories is a socket, or a file that says that there is a worker.
 fn scan(layout: &Layout) -> io::Result<Found> {
     let mut found = Found::new();
     let directory = workers_dir(layout);
@@ -135,14 +176,20 @@ fn scan(layout: &Layout) -> io::Result<Found> {
     Ok(found)
 }
 
-/// What is said of a worker in its directory, if there is one.
+/// What a worker's directory says, if there is a worker.
 fn read(layout: &Layout, uid: &Label) -> Option<Result<WorkerFile, String>> {
+    let socket = std::fs::symlink_metadata(layout.worker_socket(uid));
+    let socket = socket.ok().and_then(|metadata| SocketMark::of(&metadata));
     let path = layout.worker(uid).join("worker.json");
     let file = match std::fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            socket?;
+            Ok(WorkerFile::default())
+        }
         Err(error) => Err(error.to_string()),
         Ok(json) => serde_json::from_slice(&json).map_err(|error| error.to_string()),
     };
+    let file = file.map(|file| WorkerFile { socket, ..file });
     Some(file.map_err(|error| format!("{}: {error}", path.display())))
 }
 
@@ -154,7 +201,10 @@ pub(crate) async fn look(ateoms: Arc<Ateoms>, uid: PodUid) -> Result<Described, 
     let file = file.map_err(|error| error.to_string())?;
     let file = file.ok_or_else(|| format!("worker {uid} has no directory"))??;
     let state = ateoms.describe(&uid).await.map_err(|error| error.to_string())?;
-    described(&uid, &file, &state)
+    Ok(Described {
+        duty: ateoms.duty(&uid, duty(&file)),
+        ..described(&uid, &file, &state)?
+    })
 }
 
 fn workers_dir(layout: &Layout) -> PathBuf {
@@ -212,10 +262,23 @@ impl Watcher {
                     self.lost();
                 }
             }
-            sleep(RETRY_AFTER).await;
+            self.pause(vain_tries).await;
         }
         self.lost();
         self.ateoms.forget(&self.uid);
+    }
+
+    /// Waits until it is worth while to ask again.
+    async fn pause(&mut self, vain_tries: Option<u32>) {
+        if vain_tries.is_some() {
+            return sleep(RETRY_AFTER).await;
+        }
+        tokio::select! {
+            biased;
+            // That the directory is gone is noticed when it is asked.
+            _ = self.file.changed() => {}
+            () = sleep(LOST_RETRY_AFTER) => {}
+        }
     }
 
     /// Whether anybody listens on ateom's socket, as the kernel knows without asking ateom.
@@ -251,6 +314,9 @@ impl Watcher {
         let (mut stream, mut state) = match timeout(FIRST_WORD_WITHIN, first).await {
             Ok(Ok((stream, Some(state)))) => (stream, state),
             Ok(Ok((_, None))) => return Ended::Stream(Status::unavailable("ateom says nothing")),
+            Ok(Err(status)) if status.code() == Code::Unimplemented => {
+                return self.follow_original(vain_tries).await;
+            }
             Ok(Err(status)) => return Ended::Stream(status),
             Err(_) => return Ended::Silence(Status::deadline_exceeded("ateom is silent")),
         };
@@ -273,8 +339,54 @@ impl Watcher {
         }
     }
 
+    /// Follows the original's ateom, which says nothing of itself: what is known of it is told, and its death is
+    /// the end of a connection.
+    async fn follow_original(&mut self, vain_tries: &mut Option<u32>) -> Ended {
+        let Ok(address) = self.ateoms.address(&self.uid) else {
+            return Ended::Directory;
+        };
+        let file = self.file.borrow_and_update().clone();
+        let Some(socket) = file.socket else {
+            // It has made itself another one since the directory was looked through.
+            return Ended::Stream(Status::unavailable("its socket is new"));
+        };
+        // It was there a moment ago. Should it be silent, that is told as of any other.
+        let Ok(mut connection) = Socket::connect(&address, DIALLED_WITHIN).await else {
+            return Ended::Silence(Status::unavailable("it takes no calls"));
+        };
+        let original = self.ateoms.original_at(&self.uid, socket).await;
+        let mut states = original.states();
+        loop {
+            let state = states.borrow_and_update().clone();
+            if let Err(error) = self.tell(&state) {
+                return Ended::Stream(Status::internal(error));
+            }
+            *vain_tries = Some(0);
+            tokio::select! {
+                biased;
+                changed = self.file.changed() => match changed {
+                    Err(_) => return Ended::Directory,
+                    Ok(()) if self.file.borrow_and_update().socket != Some(socket) => {
+                        return Ended::Stream(Status::unavailable("ateom was restarted"));
+                    }
+                    Ok(()) => {}
+                },
+                changed = states.changed() => if changed.is_err() {
+                    return Ended::Stream(Status::unavailable("ateom was restarted"));
+                },
+                () = original::end_of(&mut connection) => {
+                    return Ended::Stream(Status::unavailable("ateom ended the connection"));
+                }
+            }
+        }
+    }
+
     fn tell(&self, state: &WorkerState) -> Result<(), String> {
-        let described = described(&self.uid, &self.file.borrow(), state)?;
+        let file = self.file.borrow().clone();
+        let described = Described {
+            duty: self.ateoms.duty(&self.uid, duty(&file)),
+            ..described(&self.uid, &file, state)?
+        };
         self.ateoms.note(&self.uid, occupant(state)?);
         self.inbox.send(Input::Worker(self.uid.clone(), described));
         Ok(())
@@ -318,12 +430,16 @@ fn unheard(file: &WorkerFile) -> Described {
         key: WorkerKey::new(file.namespace.as_str(), file.pool.as_str(), file.pod.as_str()),
         ip: Name::from(file.ip.as_str()),
         incarnation: Name::default(),
-        duty: if file.draining {
-            Duty::Draining
-        } else {
-            Duty::Serving
-        },
+        duty: duty(file),
         sandbox: None,
+    }
+}
+
+fn duty(file: &WorkerFile) -> Duty {
+    if file.draining {
+        Duty::Draining
+    } else {
+        Duty::Serving
     }
 }
 
@@ -445,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn only_directories_that_describe_a_worker_are_found() {
+    fn directories_with_a_socket_or_a_description_are_found() {
         let base = tempfile::tempdir().unwrap();
         let layout = Layout::new(base.path());
         assert!(scan(&layout).unwrap().is_empty(), "no directory yet");
@@ -464,11 +580,20 @@ mod tests {
                 std::fs::write(directory.join("worker.json"), json).unwrap();
             }
         }
+        // As a pod of the original's controller has it, and what is no socket.
+        for uid in ["uid-4", "uid-5"] {
+            std::fs::create_dir_all(base.path().join("ateoms").join(uid)).unwrap();
+        }
+        let _listener =
+            std::os::unix::net::UnixListener::bind(base.path().join("ateoms/uid-4/ateom.sock")).unwrap();
+        std::fs::write(base.path().join("ateoms/uid-5/ateom.sock"), "").unwrap();
         let found = scan(&layout).unwrap();
         assert_eq!(
             found.keys().map(Name::as_str).collect::<Vec<_>>(),
-            ["uid-1", "uid-2"]
+            ["uid-1", "uid-2", "uid-4"]
         );
+        let unnamed = found[&PodUid::from("uid-4")].as_ref().unwrap();
+        assert!(unnamed.socket.is_some() && unnamed.pod.is_empty(), "{unnamed:?}");
         assert!(found[&PodUid::from("uid-1")].as_ref().unwrap().draining);
         let error = found[&PodUid::from("uid-2")].as_ref().unwrap_err();
         assert!(error.contains("worker.json"), "{error}");
@@ -492,7 +617,7 @@ mod tests {
             let watcher = Watcher {
                 uid: "uid-1".into(),
                 file: receiver,
-                ateoms: Arc::new(Ateoms::new(layout, Duration::from_secs(1))),
+                ateoms: Arc::new(Ateoms::new(layout, Duration::from_secs(1), Duty::Serving)),
                 inbox,
             };
             let mut task = Tasks::default();

@@ -14,6 +14,7 @@ pub mod reflection;
 pub mod report;
 pub mod server;
 pub mod status;
+pub mod trace;
 pub mod trailer;
 
 /// The control plane's package.

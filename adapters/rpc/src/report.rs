@@ -60,7 +60,14 @@ pub fn worker(sighting: &Sighting) -> WorkerReport {
     }
 }
 
-/// Reads a report. Workers that their node cannot talk to are there all the same: they may run.
+/// Whether a node knows this worker by the UID of its pod alone: nobody has told it what the worker is called.
+pub fn is_unnamed(sighting: &Sighting) -> bool {
+    let WorkerKey { namespace, pool, pod } = &sighting.key;
+    [namespace, pool, pod].into_iter().all(Name::is_empty)
+}
+
+/// Reads a report. Workers that their node cannot talk to are there all the same: they may run. What they are
+/// called may be missing, and where they are; whoever reads the report has to know it then.
 ///
 /// # Errors
 /// `InvalidArgument` that names the field that is missing, malformed or given twice.
@@ -104,7 +111,7 @@ pub fn from_message(message: HeartbeatRequest) -> Result<Report, Status> {
                 "it is given twice",
             ));
         }
-        if !keys.insert(sighting.key.clone()) {
+        if !is_unnamed(&sighting) && !keys.insert(sighting.key.clone()) {
             return Err(invalid("worker", &sighting.key.to_string(), "it is given twice"));
         }
         workers.push(sighting);
@@ -169,12 +176,14 @@ fn millis(duration: Duration) -> i64 {
 }
 
 fn sighting(worker: WorkerReport, node: &Name) -> Result<Sighting, Status> {
-    for (field, value) in [
+    let names = [
         ("worker_namespace", &worker.worker_namespace),
         ("worker_pool", &worker.worker_pool),
         ("worker_pod", &worker.worker_pod),
-    ] {
-        if !is_dns_subdomain(value) {
+    ];
+    let is_unnamed = names.iter().all(|(_, value)| value.is_empty());
+    for (field, value) in names {
+        if !is_unnamed && !is_dns_subdomain(value) {
             return Err(invalid(field, value, "want a DNS subdomain"));
         }
     }
@@ -194,7 +203,10 @@ fn sighting(worker: WorkerReport, node: &Name) -> Result<Sighting, Status> {
         } else {
             text("ateom_incarnation", worker.ateom_incarnation)?
         },
-        ip: text("ip", worker.ip)?,
+        ip: match worker.ip.is_empty() && is_unnamed {
+            true => Name::default(),
+            false => text("ip", worker.ip)?,
+        },
         node: node.clone(),
         duty: if worker.draining {
             Duty::Draining
@@ -334,6 +346,25 @@ mod tests {
             assert!(!message.workers[1].reachable);
             assert_eq!(from_message(message).unwrap(), report);
         }
+    }
+
+    #[test]
+    fn workers_that_nobody_has_named_are_told_apart_by_their_uids() {
+        let mut report = report();
+        for unnamed in &mut report.workers[..2] {
+            unnamed.key = WorkerKey::new("", "", "");
+            unnamed.ip = Name::default();
+        }
+        assert_eq!(from_message(to_message(&report, Vec::new())).unwrap(), report);
+        assert_eq!(
+            report.workers.iter().map(is_unnamed).collect::<Vec<_>>(),
+            [true, true, false]
+        );
+        // Half a name is none.
+        let mut message = to_message(&report, Vec::new());
+        message.workers[0].worker_pod = "w1".into();
+        let error = from_message(message).unwrap_err();
+        assert!(error.message().contains("worker_namespace"), "{error:?}");
     }
 
     #[test]

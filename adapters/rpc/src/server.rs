@@ -8,6 +8,7 @@ use tonic::service::Routes;
 use tower::Layer;
 
 use crate::gate::{CrowdLayer, DoorLayer, Gate};
+use crate::trace::Tracer;
 use crate::trailer::{CallObserver, TrailerLayer};
 
 /// Serves `routes` as [`serve_behind`] does, to everybody.
@@ -18,15 +19,25 @@ pub async fn serve(
     clock: Arc<dyn Clock>,
     stop: impl Future<Output = ()>,
 ) {
-    serve_behind(Gate::default(), None, listener, routes, transport, clock, stop).await;
+    let nobody = Observers::default();
+    serve_behind(Gate::default(), nobody, listener, routes, transport, clock, stop).await;
+}
+
+/// Who is told of the calls of a server. By default nobody.
+#[derive(Clone, Default)]
+pub struct Observers {
+    /// Hears of every call when it has ended.
+    pub calls: Option<Arc<dyn CallObserver>>,
+    /// Has a span of every call.
+    pub tracer: Tracer,
 }
 
 /// Serves `routes` as [`net::serve`] does, keeping callers' deadlines and accounting for every call,
-/// those that their deadline ends included, and telling `observer` of them. Whom the gate's doorkeeper does not let in
+/// those that their deadline ends included, and telling `observers` of them. Whom the gate's doorkeeper does not let in
 /// gets an answer and nothing else: no trailer and no line in the log, as with the original.
 pub async fn serve_behind(
     gate: Gate,
-    observer: Option<Arc<dyn CallObserver>>,
+    observers: Observers,
     listener: Listener,
     routes: Routes,
     transport: Transport,
@@ -34,7 +45,7 @@ pub async fn serve_behind(
     stop: impl Future<Output = ()>,
 ) {
     let bounded = CrowdLayer::new(gate.calls_max).layer(DeadlineLayer.layer(routes.prepare()));
-    let counted = TrailerLayer::new(clock).observed(observer).layer(bounded);
+    let counted = TrailerLayer::new(clock).observed(observers).layer(bounded);
     let service = DoorLayer(gate.doorkeeper).layer(counted);
     net::serve(listener, service, transport, stop).await;
 }

@@ -14,6 +14,9 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use crate::server::Observers;
+use crate::trace::{self, Kind, Span};
+
 /// The trailer with the microseconds that a call took.
 pub const ELAPSED: &str = "x-server-elapsed-us";
 
@@ -27,7 +30,7 @@ const HEARTBEAT: &str = "/holdfast.v1.Nodes/Heartbeat";
 #[derive(Clone)]
 pub struct TrailerLayer {
     clock: Arc<dyn Clock>,
-    observer: Option<Arc<dyn CallObserver>>,
+    observers: Observers,
 }
 
 /// Who is told of every call.
@@ -41,14 +44,14 @@ impl TrailerLayer {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
-            observer: None,
+            observers: Observers::default(),
         }
     }
 
-    /// The same, and `observer` is told of every call.
+    /// The same, and `observers` are told of every call.
     #[must_use]
-    pub fn observed(self, observer: Option<Arc<dyn CallObserver>>) -> Self {
-        Self { observer, ..self }
+    pub fn observed(self, observers: Observers) -> Self {
+        Self { observers, ..self }
     }
 }
 
@@ -59,7 +62,7 @@ impl<S> Layer<S> for TrailerLayer {
         TrailerService {
             inner,
             clock: Arc::clone(&self.clock),
-            observer: self.observer.clone(),
+            observers: self.observers.clone(),
         }
     }
 }
@@ -69,7 +72,7 @@ impl<S> Layer<S> for TrailerLayer {
 pub struct TrailerService<S> {
     inner: S,
     clock: Arc<dyn Clock>,
-    observer: Option<Arc<dyn CallObserver>>,
+    observers: Observers,
 }
 
 impl<S> Service<http::Request<Body>> for TrailerService<S>
@@ -88,14 +91,17 @@ where
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let started = self.clock.now();
         let method = request.uri().path().to_owned();
+        let span = self.span(&method, request.headers());
+        let context = span.as_ref().and_then(Span::context);
         let mut call = Call {
             clock: Arc::clone(&self.clock),
-            observer: self.observer.clone(),
+            observer: self.observers.calls.clone(),
             method,
             started,
             open: true,
+            span,
         };
-        let answer = self.inner.call(request);
+        let answer = trace::within(context, self.inner.call(request));
         Box::pin(async move {
             let mut response = answer.await?;
             // A call that fails before its first message has its trailers in place of headers.
@@ -108,6 +114,30 @@ where
     }
 }
 
+impl<S> TrailerService<S> {
+    /// The span of a call. What comes every few seconds and says the same begins no trace of its own.
+    fn span(&self, method: &str, headers: &HeaderMap) -> Option<Span> {
+        let parent = trace::extract(headers);
+        let is_chatter = method == HEARTBEAT || method.starts_with("/grpc.");
+        if is_chatter && parent.is_none() {
+            return None;
+        }
+        // As the conventions name it: without the first slash.
+        let name = method.strip_prefix('/').unwrap_or(method);
+        let tracer = &self.observers.tracer;
+        let mut span = match tracer.is_on() {
+            true => tracer.span(Kind::Server, name.to_owned(), parent),
+            false => tracer.span(Kind::Server, "", parent),
+        };
+        if let Some((service, method)) = name.split_once('/') {
+            span.set("rpc.system", || "grpc".into());
+            span.set("rpc.service", || service.to_owned().into());
+            span.set("rpc.method", || method.to_owned().into());
+        }
+        Some(span)
+    }
+}
+
 /// A call that has not been answered in full.
 struct Call {
     clock: Arc<dyn Clock>,
@@ -115,6 +145,7 @@ struct Call {
     method: String,
     started: Instant,
     open: bool,
+    span: Option<Span>,
 }
 
 impl Call {
@@ -140,9 +171,19 @@ impl Call {
         self.log(&status, elapsed);
     }
 
-    fn log(&self, status: &Status, elapsed: Duration) {
+    fn log(&mut self, status: &Status, elapsed: Duration) {
         if let Some(observer) = &self.observer {
             observer.ended(&self.method, status.code(), elapsed);
+        }
+        let trace = self.span.as_ref().and_then(Span::context);
+        let trace = trace.map(|context| format!("{:032x}", context.trace));
+        if let Some(mut span) = self.span.take() {
+            span.set("rpc.grpc.status_code", || {
+                (status.code() as i32).to_string().into()
+            });
+            if status.code() != Code::Ok {
+                span.fail(|| format!("{:?}: {}", status.code(), status.message()));
+            }
         }
         let error = (status.code() != Code::Ok).then(|| {
             format!(
@@ -160,6 +201,7 @@ impl Call {
                 code = ?status.code(),
                 err = error,
                 "elapsed-time" = ?elapsed,
+                "ate.dev/trace-id" = trace,
                 "Handle RPC"
             );
         }
@@ -169,10 +211,8 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if self.open {
-            self.log(
-                &Status::cancelled("the caller did not wait for the end"),
-                self.elapsed(),
-            );
+            let elapsed = self.elapsed();
+            self.log(&Status::cancelled("the caller did not wait for the end"), elapsed);
         }
     }
 }

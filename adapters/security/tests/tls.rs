@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use holdfast_rpc::gate::{Doorkeeper, Gate};
-use holdfast_rpc::server::serve_behind;
+use holdfast_rpc::server::{Observers, serve_behind};
 use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::net::{Address, Channel, Listener, PeerCertificates, Security, Transport};
 use holdfast_runtime::shutdown::Shutdown;
@@ -72,7 +72,7 @@ impl Rig {
         tokio::spawn(async move {
             serve_behind(
                 gate,
-                None,
+                Observers::default(),
                 listener,
                 Routes::new(health),
                 Transport::default(),

@@ -12,12 +12,15 @@
 
 pub mod health;
 pub mod http;
+pub mod node;
+pub mod otlp;
 pub mod replica;
 pub mod rpc;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use holdfast_rpc::trace::Tracer;
 use holdfast_runtime::entropy;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::info::Info;
@@ -31,6 +34,7 @@ pub struct Telemetry {
     registry: Arc<Mutex<Registry>>,
     rpc: Arc<rpc::Calls>,
     health: Health,
+    tracer: Tracer,
 }
 
 impl Telemetry {
@@ -47,7 +51,19 @@ impl Telemetry {
             registry: Arc::new(Mutex::new(registry)),
             rpc,
             health: Health::default(),
+            tracer: Tracer::default(),
         }
+    }
+
+    /// The same, and spans are made by this one.
+    #[must_use]
+    pub fn traced(self, tracer: Tracer) -> Telemetry {
+        Telemetry { tracer, ..self }
+    }
+
+    /// Makes spans, or none.
+    pub fn tracer(&self) -> &Tracer {
+        &self.tracer
     }
 
     /// Whether the process is alive and ready.

@@ -1,6 +1,6 @@
 //! The replica machine, and beside it what it hears and asks for, counted.
 
-mod names;
+pub mod names;
 mod workers;
 
 use std::collections::BTreeMap;

@@ -14,6 +14,7 @@ use holdfast_core::worker::{Duty, Sight, Worker};
 use holdfast_rpc::trailer::CallObserver;
 use holdfast_telemetry::Telemetry;
 use holdfast_telemetry::health::Readiness;
+use holdfast_telemetry::node::Watching;
 use holdfast_telemetry::replica::Watched;
 use holdfast_tests::open_metrics::Exposition;
 use tonic::Code;
@@ -230,6 +231,8 @@ fn alerts_ask_for_nothing_that_nobody_tells() {
         .telemetry
         .calls()
         .ended("/ateapi.Control/GetActor", Code::Ok, Duration::ZERO);
+    // What nodes tell is there from the beginning.
+    drop(Watching::new(&stage.telemetry, Duration::from_secs(30)));
     let kinds = stage.read().kinds;
     let words = RULES.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let names: Vec<&str> = words

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use holdfast_rpc::trace::Tracer;
 use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::shutdown::{Shutdown, insisted};
 use holdfast_runtime::{duration, flags, tokio};
@@ -56,7 +57,7 @@ pub enum Sandbox {
 ///
 /// # Errors
 /// If it cannot begin, or something is left behind at the end.
-pub async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), WorkerError> {
+pub async fn run(worker: Worker, tracer: Tracer, shutdown: Shutdown) -> Result<(), WorkerError> {
     let class = match worker.sandbox {
         Sandbox::Gvisor => Class::Gvisor {
             network: Network::Netns,
@@ -73,6 +74,7 @@ pub async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), WorkerError> 
         drain_timeout: worker.drain_timeout,
         hurry: told_again(&shutdown),
         actor_log: Arc::new(Mutex::new(std::io::stdout())),
+        tracer,
     };
     crate::run(config, Arc::new(SystemClock), shutdown).await
 }

@@ -22,6 +22,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use holdfast_rpc::trace::Tracer;
 use holdfast_runtime::shutdown::Shutdown;
 use holdfast_sandbox::logs::Destination;
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub hurry: Shutdown,
     /// Where the labelled output of actors goes: standard output in a pod.
     pub actor_log: Destination,
+    /// Has a span of each call.
+    pub tracer: Tracer,
 }
 
 /// What actors run in.

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use holdfast_rpc::ateom::ateom_server::{AteomServer, SERVICE_NAME as ATEOM};
+use holdfast_rpc::gate::Gate;
 use holdfast_rpc::holdfast_v1::WorkerState;
 use holdfast_rpc::holdfast_v1::worker_control_server::{SERVICE_NAME as CONTROL, WorkerControlServer};
 use holdfast_rpc::reflection::introspected;
-use holdfast_rpc::server::serve;
+use holdfast_rpc::server::{Observers, serve_behind};
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::entropy;
 use holdfast_runtime::net::{Address, BindError, Listener, Transport};
@@ -131,7 +132,12 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> R
         }
         ending.trigger();
     };
-    serve(listener, routes, Transport::default(), clock, stop).await;
+    let observers = Observers {
+        tracer: config.tracer,
+        ..Observers::default()
+    };
+    let (gate, transport) = (Gate::default(), Transport::default());
+    serve_behind(gate, observers, listener, routes, transport, clock, stop).await;
 
     let closed = slot.close().await;
     burying.abort();

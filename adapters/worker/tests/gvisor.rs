@@ -110,6 +110,7 @@ fn in_a_pod(index: u16, drive: impl AsyncFnOnce(&Layout, &Label, Ipv4Addr)) {
         drain_timeout: Duration::ZERO,
         hurry: Shutdown::new(),
         actor_log: Arc::new(Mutex::new(Vec::new())),
+        tracer: Default::default(),
     };
     let shutdown = Shutdown::new();
     std::thread::scope(|scope| {

@@ -72,6 +72,7 @@ impl Worker {
             drain_timeout: Duration::ZERO,
             hurry: Shutdown::new(),
             actor_log: log.clone(),
+            tracer: Default::default(),
         };
         change(&mut config);
         let shutdown = Shutdown::new();
@@ -608,6 +609,7 @@ async fn a_worker_that_cannot_start_says_what_to_change() {
         drain_timeout: Duration::ZERO,
         hurry: Shutdown::new(),
         actor_log: log,
+        tracer: Default::default(),
     };
     let start = |config| run(config, Arc::new(SystemClock), Shutdown::new());
     let error = start(config.clone()).await.unwrap_err();

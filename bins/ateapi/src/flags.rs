@@ -9,6 +9,7 @@ use holdfast_core::settings::SHORTEST_PERIOD;
 use holdfast_runtime::duration::{self, DurationError};
 use holdfast_runtime::logging::LogFormat;
 use holdfast_runtime::net::Address;
+use holdfast_telemetry::otlp::TraceFlags;
 
 use crate::redis::RedisFlags;
 use crate::security::SecurityFlags;
@@ -44,10 +45,19 @@ pub struct Flags {
 
     #[command(flatten)]
     pub security: SecurityFlags,
+
+    #[command(flatten)]
+    pub traces: TraceFlags,
+
     /// Where to answer /metrics, /readyz and /healthz over HTTP: host:port, or unix:/path. Without it nobody is
-    /// told. Whoever reaches it may ask, so other than loopback addresses need --insecure-plaintext
+    /// told. Whoever reaches it may ask, so other than loopback addresses need --insecure-metrics
     #[arg(long, value_name = "ADDRESS", env = "HOLDFAST_METRICS_LISTEN_ADDR")]
     pub metrics_listen_addr: Option<Address>,
+
+    /// Answer at --metrics-listen-addr in plaintext where other hosts can reach it, as Prometheus and probes of Kubernetes
+    /// ask; --insecure-plaintext says so, too
+    #[arg(long, env = "HOLDFAST_INSECURE_METRICS", value_parser = BoolishValueParser::new())]
+    pub insecure_metrics: bool,
 
     /// Where records are kept: embedded:PATH (a file, made if there is none; one replica) or
     /// redis://[user[:password]@]host:port[,host:port...][/database] (shared by replicas; a server, a master and its

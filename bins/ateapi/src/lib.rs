@@ -37,6 +37,7 @@ use holdfast_runtime::tokio::runtime::Builder;
 use holdfast_store::Store;
 use holdfast_store::embedded::{Embedded, OpenError};
 use holdfast_store::redis::{Config as RedisConfig, Redis};
+use holdfast_telemetry::otlp::Exporter;
 use holdfast_telemetry::{Telemetry, http};
 
 use flags::Flags;
@@ -161,7 +162,13 @@ async fn run(plan: Plan) -> Result<(), Failure> {
         clock,
         security: plan.security,
     };
-    Ok(holdfast_control::run_observed(config, telemetry, shutdown).await?)
+    let Some(traces) = plan.traces else {
+        return Ok(holdfast_control::run_observed(config, telemetry, shutdown).await?);
+    };
+    let (exporter, telemetry) = Exporter::begin(traces, telemetry, config.clock.clone());
+    let ran = holdfast_control::run_observed(config, telemetry, shutdown).await;
+    exporter.finish().await;
+    Ok(ran?)
 }
 
 async fn open(

@@ -14,6 +14,8 @@ use holdfast_runtime::net::{Address, ServerTls};
 use holdfast_store::embedded::{Embedded, OpenError};
 use holdfast_store::redis::Config;
 
+use holdfast_telemetry::otlp::{self, Defaults};
+
 use crate::flags::Flags;
 use crate::redis::{RedisError, RedisFlags};
 use crate::security::SecurityError;
@@ -25,6 +27,8 @@ pub struct Plan {
     pub tls: Option<Arc<dyn ServerTls>>,
     pub security: Security,
     pub metrics: Option<Address>,
+    /// Where spans go, if anywhere.
+    pub traces: Option<otlp::Settings>,
     pub store: StorePlace,
     pub declared: DeclaredBy,
     pub atelet_port: u16,
@@ -68,7 +72,7 @@ pub enum PlanError {
     Security(#[from] SecurityError),
     #[error(
         "--metrics-listen-addr {address}: other hosts can reach this address, and nothing there is encrypted or \
-         authenticated. Listen on 127.0.0.1:9090, or say --insecure-plaintext if you trust everyone on this network"
+         authenticated. Listen on 127.0.0.1:9090, or say --insecure-metrics if everyone on this network may know"
     )]
     MetricsExposed { address: Address },
     #[error("--store {shown}: is neither embedded:PATH nor redis://host:port nor rediss://host:port")]
@@ -83,6 +87,8 @@ pub enum PlanError {
     NoParent { path: PathBuf, parent: PathBuf },
     #[error(transparent)]
     Redis(#[from] RedisError),
+    #[error(transparent)]
+    Traces(#[from] otlp::SettingsError),
     #[error("{0}")]
     Settings(String),
     #[error("--kubeconfig {0}")]
@@ -115,6 +121,7 @@ impl Plan {
         let declared = declared_by(flags.manifests, flags.kubeconfig)?;
         if let Some(address) = flags.metrics_listen_addr.as_ref()
             && !flags.insecure_plaintext
+            && !flags.insecure_metrics
             && !address.is_local()
         {
             return Err(PlanError::MetricsExposed {
@@ -126,6 +133,11 @@ impl Plan {
             tls: security.tls,
             security: security.security,
             metrics: flags.metrics_listen_addr,
+            traces: flags
+                .traces
+                .plan(Defaults::beginning(holdfast_control::SERVICE), |name| {
+                    std::env::var(name).ok()
+                })?,
             store,
             declared,
             atelet_port: flags.atelet_port,

@@ -30,7 +30,7 @@ const BASE: [Good<'_>; 3] = [
     ("--manifests", "manifests"),
 ];
 
-const BAD: [Bad<'_>; 91] = [
+const BAD: [Bad<'_>; 93] = [
     ("--grpc-listen-addr", "", "the address is empty; write host:port"),
     ("--grpc-listen-addr", "localhost", "has no port; write host:port"),
     (
@@ -66,11 +66,13 @@ const BAD: [Bad<'_>; 91] = [
         "listen on 127.0.0.1:8443 or unix:/path",
     ),
     ("--config", "none.yaml", "No such file"),
+    ("--otlp-endpoint", "collector:4317", "want http://host:port"),
+    ("--trace-sampler", "sometimes", "want always_on"),
     ("--metrics-listen-addr", "9090", "has no port; write host:port"),
     (
         "--metrics-listen-addr",
         "0.0.0.0:9090",
-        "Listen on 127.0.0.1:9090, or say --insecure-plaintext",
+        "Listen on 127.0.0.1:9090, or say --insecure-metrics",
     ),
     ("--store", "", "is neither embedded:PATH nor redis://host:port"),
     (

@@ -9,6 +9,7 @@ use clap::{Parser, ValueEnum};
 use holdfast_runtime::logging::LogFormat;
 use holdfast_runtime::net::Address;
 use holdfast_runtime::{duration, flags};
+use holdfast_telemetry::otlp::TraceFlags;
 
 use crate::images::ImageFlags;
 use crate::security::SecurityFlags;
@@ -115,9 +116,23 @@ pub struct Flags {
     #[command(flatten)]
     pub images: ImageFlags,
 
-    /// Accepted for the original's manifests; there are no metrics in this release
+    /// Where to answer /metrics, /readyz and /healthz over HTTP: host:port, or unix:/path. Without it nobody is
+    /// told. Whoever reaches it may ask, so other than loopback addresses need --insecure-metrics
     #[arg(long, value_name = "ADDRESS", env = "HOLDFAST_METRICS_LISTEN_ADDR")]
     pub metrics_listen_addr: Option<Address>,
+
+    /// Answer at --metrics-listen-addr in plaintext where other hosts can reach it, as Prometheus and probes of Kubernetes
+    /// ask; --insecure-plaintext says so, too
+    #[arg(long, env = "HOLDFAST_INSECURE_METRICS", value_parser = BoolishValueParser::new())]
+    pub insecure_metrics: bool,
+
+    #[command(flatten)]
+    pub traces: TraceFlags,
+
+    /// A file with settings, under the names of these flags, one to a line: NAME: VALUE. Flags come before the
+    /// environment, and that before the file
+    #[arg(long, value_name = "FILE", env = "HOLDFAST_CONFIG")]
+    config: Option<PathBuf>,
 
     /// Check flags and environment, print OK and exit. Nothing is opened or made
     #[arg(long)]

@@ -1,7 +1,7 @@
 //! `atelet`: the node daemon.
 //!
 //! ```text
-//! flags -> plan (everything checked, nothing touched) -> holdfast_node::run
+//! flags -> plan (everything checked, nothing touched) -> holdfast_node::run_observed
 //! ```
 //!
 //! Exit codes: 0 when it was asked to stop and did, 1 when it could not serve, 2 when a flag or an
@@ -14,20 +14,24 @@ mod images;
 mod plan;
 mod security;
 
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
+use holdfast_configuration::Arguments;
 use holdfast_node::{Config, Sandboxes};
-use holdfast_runtime::causes;
-use holdfast_runtime::clock::SystemClock;
-use holdfast_runtime::logging;
-use holdfast_runtime::net::BindError;
+use holdfast_runtime::clock::{Clock, SystemClock};
+use holdfast_runtime::net::{BindError, Listener};
 use holdfast_runtime::shutdown::Shutdown;
 use holdfast_runtime::terminal::{answer, tell};
 use holdfast_runtime::tokio::runtime::Builder;
+use holdfast_runtime::{causes, logging, tokio};
+use holdfast_telemetry::otlp::Exporter;
+use holdfast_telemetry::{Telemetry, http};
 
 use flags::{Flags, Mode};
+use plan::Plan;
 
 const WRONG_INPUT: u8 = 2;
 
@@ -38,6 +42,8 @@ enum Failure {
     Process(#[from] std::io::Error),
     #[error("{flag}")]
     Bind { flag: &'static str, source: BindError },
+    #[error("--metrics-listen-addr: {0}")]
+    BindMetrics(BindError),
     #[error(transparent)]
     Node(holdfast_node::Error),
 }
@@ -49,16 +55,28 @@ pub fn command() -> clap::Command {
 
 /// Does what the command line of this process says.
 pub fn main() -> ExitCode {
-    let flags = Flags::parse();
-    let (mode, log_format) = (flags.mode(), flags.log_format);
-    let unused = unused(&flags);
-    let listen_flag = flags.listen_flag();
-    let config = match plan::plan(flags) {
-        Ok(config) => config,
-        Err(error) => {
-            tell(format_args!("error: {}", causes::told(&error)));
+    let wrong_input = |told: &dyn Display| {
+        tell(format_args!("error: {told}"));
+        ExitCode::from(WRONG_INPUT)
+    };
+    let arguments = match Arguments::gather(&command(), std::env::args_os(), |name| std::env::var_os(name)) {
+        Ok(arguments) => arguments,
+        Err(error) => return wrong_input(&causes::told(&error)),
+    };
+    let flags = match Flags::try_parse_from(&arguments.all) {
+        Ok(flags) => flags,
+        Err(error) if error.use_stderr() => {
+            tell(arguments.explain(&error.render().to_string()));
             return ExitCode::from(WRONG_INPUT);
         }
+        // Help, and the version.
+        Err(error) => error.exit(),
+    };
+    let (mode, log_format) = (flags.mode(), flags.log_format);
+    let listen_flag = flags.listen_flag();
+    let plan = match plan::plan(flags) {
+        Ok(plan) => plan,
+        Err(error) => return wrong_input(&arguments.explain(&causes::told(&error).to_string())),
     };
     if mode == Mode::Check {
         return match answer("OK") {
@@ -67,18 +85,15 @@ pub fn main() -> ExitCode {
         };
     }
     logging::init(log_format);
-    for flag in unused {
-        tracing::warn!(flag, "this flag of the original does nothing here");
-    }
-    warn(&config);
+    warn(&plan.config);
     // Before there are threads: what they inherit cannot be given to them later.
-    if let Err(error) = holdfast_node::refuse_links(&config.base_dir) {
+    if let Err(error) = holdfast_node::refuse_links(&plan.config.base_dir) {
         tracing::warn!(
             %error,
             "cannot refuse links below the base directory: a worker that plants one there can lead this daemon elsewhere"
         );
     }
-    match serve(config, listen_flag) {
+    match serve(plan, listen_flag) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tell(format_args!("error: {}", causes::told(&failure)));
@@ -87,11 +102,29 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config, listen_flag: &'static str) -> Result<(), Failure> {
+fn serve(plan: Plan, listen_flag: &'static str) -> Result<(), Failure> {
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = Shutdown::on_signal()?;
-        let ran = holdfast_node::run(config, Arc::new(SystemClock), shutdown).await;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mut config = plan.config;
+        let mut telemetry = Telemetry::new(holdfast_node::SERVICE);
+        let mut exporter = None;
+        if let Some(traces) = plan.traces {
+            let (begun, traced) = Exporter::begin(traces, telemetry, clock.clone());
+            (exporter, telemetry) = (Some(begun), traced);
+            config.tracer = telemetry.tracer().clone();
+        }
+        // Until the end, so that whoever stops this can see how far it is.
+        if let Some(address) = &plan.metrics {
+            let listener = Listener::bind(address).await.map_err(Failure::BindMetrics)?;
+            tracing::info!(address = %listener.address(), "answering /metrics, /readyz and /healthz");
+            tokio::spawn(http::serve(listener, telemetry.clone(), clock.clone()));
+        }
+        let ran = holdfast_node::run_observed(config, telemetry, clock, shutdown).await;
+        if let Some(exporter) = exporter {
+            exporter.finish().await;
+        }
         ran.map_err(|error| match error {
             holdfast_node::Error::Bind(source) => Failure::Bind {
                 flag: listen_flag,
@@ -100,15 +133,6 @@ fn serve(config: Config, listen_flag: &'static str) -> Result<(), Failure> {
             other => Failure::Node(other),
         })
     })
-}
-
-/// The original's flags that were given and have no meaning here.
-fn unused(flags: &Flags) -> Vec<&'static str> {
-    let metrics = flags
-        .metrics_listen_addr
-        .is_some()
-        .then_some("--metrics-listen-addr");
-    metrics.into_iter().collect()
 }
 
 /// What an operator may not have meant.

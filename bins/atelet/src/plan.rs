@@ -7,6 +7,7 @@ use holdfast_core::settings::{BrokenRelation, Setting, Settings};
 use holdfast_node::{Config, Sandboxes};
 use holdfast_runtime::duration;
 use holdfast_runtime::net::Address;
+use holdfast_telemetry::otlp::{self, Defaults, Tracer};
 
 use crate::flags::{Flags, Lapse, SandboxClass, is_every_interface};
 use crate::images::{self, ImagesError};
@@ -30,13 +31,29 @@ pub enum PlanError {
     Storage(holdfast_objects::ConfigError),
     #[error("{0}")]
     Settings(String),
+    #[error(
+        "--metrics-listen-addr {address}: other hosts can reach this address, and nothing there is encrypted or \
+         authenticated. Listen on 127.0.0.1:9090, or say --insecure-metrics if everyone on this network may know"
+    )]
+    MetricsExposed { address: Address },
+    #[error(transparent)]
+    Traces(#[from] otlp::SettingsError),
+}
+
+/// What a node is to be.
+pub struct Plan {
+    pub config: Config,
+    /// Where it tells how it is, if anywhere.
+    pub metrics: Option<Address>,
+    /// Where spans go, if anywhere.
+    pub traces: Option<otlp::Settings>,
 }
 
 /// Checks everything that can be checked without opening or making anything.
 ///
 /// # Errors
 /// The first flag or variable that is wrong.
-pub fn plan(flags: Flags) -> Result<Config, PlanError> {
+pub fn plan(flags: Flags) -> Result<Plan, PlanError> {
     let settings = settings(&flags)?;
     let flag = flags.listen_flag();
     let listen = match flags.port {
@@ -50,7 +67,18 @@ pub fn plan(flags: Flags) -> Result<Config, PlanError> {
     if flags.advertise.is_none() && is_every_interface(&listen) {
         return Err(PlanError::NoAdvertise { listen });
     }
-    Ok(Config {
+    if let Some(address) = flags.metrics_listen_addr.clone()
+        && !flags.insecure_plaintext
+        && !flags.insecure_metrics
+        && !address.is_local()
+    {
+        return Err(PlanError::MetricsExposed { address });
+    }
+    let variable = |name: &str| std::env::var(name).ok();
+    let traces = flags
+        .traces
+        .plan(Defaults::following(holdfast_node::SERVICE), variable)?;
+    let config = Config {
         node_name: flags.node_name.into(),
         listen,
         advertise: flags.advertise,
@@ -61,6 +89,12 @@ pub fn plan(flags: Flags) -> Result<Config, PlanError> {
         images: images::plan(flags.images)?,
         sandboxes: sandboxes(flags.sandbox, flags.runsc_path)?,
         security,
+        tracer: Tracer::default(),
+    };
+    Ok(Plan {
+        config,
+        metrics: flags.metrics_listen_addr,
+        traces,
     })
 }
 

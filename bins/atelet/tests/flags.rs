@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const LONG: &str = "/a-base-directory-with-forty-nine-bytes-in-its-name";
 
-const BAD: [Bad<'_>; 51] = [
+const BAD: [Bad<'_>; 55] = [
     ("--node-name", "", "want lower case letters"),
     ("--node-name", "Node_1", "want lower case letters"),
     ("--listen", "", "the address is empty; write host:port"),
@@ -96,6 +96,14 @@ const BAD: [Bad<'_>; 51] = [
         "the low watermark of 86 percent is above the high one of 85",
     ),
     ("--metrics-listen-addr", "9090", "has no port"),
+    ("--metrics-listen-addr", "0.0.0.0:9090", "say --insecure-metrics"),
+    ("--otlp-endpoint", "collector:4317", "want http://host:port"),
+    (
+        "--trace-sampler",
+        "sometimes",
+        "want always_on, always_off, traceidratio",
+    ),
+    ("--config", "none.yaml", "No such file"),
     ("--log-format", "xml", "is no log format; use json or text"),
     ("--grpc-server-cred-bundle", "none", "none: No such file"),
     ("--grpc-server-cred-bundle", "runsc", "has no CERTIFICATE"),
@@ -267,7 +275,11 @@ fn what_is_right_is_said_to_be_and_nothing_is_made() {
         &[][..],
         &["--listen", "unix:/run/atelet.sock"],
         &["--port=8085", "--insecure-plaintext", "--advertise=10.0.0.7:8085"],
-        &["--gcp-auth-for-image-pulls", "--metrics-listen-addr=:9090"],
+        &[
+            "--gcp-auth-for-image-pulls",
+            "--metrics-listen-addr=:9090",
+            "--insecure-metrics",
+        ],
         &["--gcp-auth-for-image-pulls=false", "--pull-stall=2s"],
         &[
             "--sandbox=process",

@@ -3,7 +3,7 @@
 
 use holdfast_tests::refusals::{Bad, Program, Walk};
 
-const BAD: [Bad<'_>; 15] = [
+const BAD: [Bad<'_>; 17] = [
     ("--pod-uid", "../escape", "pod UID"),
     ("--pod-uid", "A", "pod UID"),
     ("--pod-uid", "", "pod UID"),
@@ -18,6 +18,8 @@ const BAD: [Bad<'_>; 15] = [
     ("--idle-exit", "5", "5 has no unit"),
     ("--drain-timeout", "soon", "does not begin with a number"),
     ("--drain-timeout", "5", "5 has no unit"),
+    ("--otlp-endpoint", "collector:4317", "want http://host:port"),
+    ("--trace-sampler", "sometimes", "want always_on"),
     ("--log-format", "xml", "is no log format; use json or text"),
 ];
 

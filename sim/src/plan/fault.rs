@@ -213,9 +213,8 @@ impl Kind {
         Kind::StoreFlushed,
     ];
 
-    /// What a swarm draws from: every kind but the last two, under which the core is known to go wrong: the plans
-    /// in `sim/corpus/open`.
-    pub const SWARM: &[Kind] = Kind::ALL.split_at(31).0;
+    /// What a swarm draws from: everything.
+    pub const SWARM: &[Kind] = Kind::ALL;
 
     /// Those of them that are drawn apart from the others, so that a plan that has none of them is what it was before
     /// there were any.

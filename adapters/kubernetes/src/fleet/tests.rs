@@ -314,3 +314,97 @@ fn pods_that_went_long_ago_are_forgotten() {
     assert_eq!(fleet.way(&call("u0", 0)), Way::Free);
     assert_eq!(fleet.way(&call("u2", 0)), Way::Closed(pod_is_gone()));
 }
+
+/// What a node says of itself: its workers by their UIDs, and no more.
+fn said(node: &str, sequence: u64, uids: &[&str]) -> Report {
+    let worker = |uid: &&str| Sighting {
+        key: WorkerKey::new("", "", ""),
+        pod_uid: (*uid).into(),
+        incarnation: "1f".into(),
+        ip: Name::default(),
+        node: node.into(),
+        duty: Duty::Serving,
+        is_silent: false,
+        highest_fence: Fence(3),
+        hosting: None,
+    };
+    Report {
+        node: NodeRow {
+            name: node.into(),
+            address: "10.0.0.1:8085".into(),
+            incarnation: "ab".into(),
+            sequence,
+            session: 1,
+            lapsed: 0,
+            version: 0,
+        },
+        workers: uids.iter().map(worker).collect(),
+    }
+}
+
+#[test]
+fn what_a_node_says_of_a_uid_is_said_of_the_pod_that_has_it() {
+    let mut fleet = fleet(&[pod("w-1", "u1", "n1")]);
+    let related = fleet.said(at(1), said("n1", 7, &["u1", "u2"]));
+    assert_eq!(related.node.sequence, 7);
+    let [worker] = &related.workers[..] else {
+        panic!("of u2 nobody knows the name yet: {related:?}");
+    };
+    assert_eq!(worker.key, WorkerKey::new("team", "pool", "w-1"));
+    assert_eq!((worker.ip.as_str(), worker.duty), ("10.0.0.3", Duty::Serving));
+    assert_eq!(
+        (worker.incarnation.as_str(), worker.highest_fence),
+        ("1f", Fence(3))
+    );
+
+    // The pod comes after the node's word of it: that is told again, as it was said.
+    fleet.take_changed();
+    seen(&mut fleet, &pod("w-22", "u2", "n1"));
+    assert_eq!(fleet.take_changed(), ["n1".into()]);
+    let again = fleet.report(at(2), &"n1".into()).unwrap();
+    assert_eq!((again.node.sequence, again.workers.len()), (7, 2));
+    assert_eq!(again.workers[1].ip.as_str(), "10.0.0.4");
+}
+
+#[test]
+fn a_pod_that_is_told_to_go_is_drained_without_waiting_for_its_nodes_next_word() {
+    let mut fleet = fleet(&[pod("w-1", "u1", "n1")]);
+    fleet.said(at(1), said("n1", 7, &["u1"]));
+    fleet.take_changed();
+    let leaving = WorkerPod {
+        is_leaving: true,
+        ..pod("w-1", "u1", "n1")
+    };
+    seen(&mut fleet, &leaving);
+    assert_eq!(fleet.take_changed(), ["n1".into()]);
+    let again = fleet.report(at(2), &"n1".into()).unwrap();
+    assert_eq!(again.workers[0].duty, Duty::Draining);
+    assert_eq!(again.node.session, 1, "it has the session that it has");
+}
+
+#[test]
+fn a_pod_that_has_gone_is_what_its_row_says_for_as_long_as_its_node_has_it() {
+    let worker = pod("w-1", "u1", "n1");
+    let mut fleet = fleet(std::slice::from_ref(&worker));
+    fleet.row(&row(&worker));
+    fleet.pod_gone(&name("w-1"), &"u1".into());
+    let related = fleet.said(at(1), said("n1", 7, &["u1"]));
+    assert_eq!(related.workers[0].key, worker.key);
+    assert_eq!(related.workers[0].ip, worker.ip);
+}
+
+#[test]
+fn a_worker_that_was_told_by_the_cluster_is_the_same_when_its_node_begins_to_report() {
+    let worker = pod("w-1", "u1", "n1");
+    let mut fleet = fleet(std::slice::from_ref(&worker));
+    fleet.row(&row(&worker));
+    let related = fleet.said(at(1), said("n1", 7, &["u1"]));
+    assert_eq!(related.workers[0].incarnation.as_str(), "run-0");
+    let restarted = WorkerPod {
+        runs_ended: 1,
+        ..worker
+    };
+    seen(&mut fleet, &restarted);
+    let again = fleet.report(at(2), &"n1".into()).unwrap();
+    assert_eq!(again.workers[0].incarnation.as_str(), "1f", "that run has ended");
+}

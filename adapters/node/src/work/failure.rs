@@ -52,6 +52,16 @@ pub(crate) enum StepError {
     Interrupted,
     #[error("this step does not belong to its order")]
     Misdirected,
+    #[error(
+        "the ateom of worker {worker} is the original's, which knows nothing of atespaces; give the worker's pod our \
+         ateom image"
+    )]
+    NoAtespaces { worker: PodUid },
+    #[error(
+        "the ateom of worker {worker} is the original's, which ends a sandbox only by a checkpoint; actor {actor} is \
+         there: suspend it, or delete the worker's pod"
+    )]
+    CannotStop { worker: PodUid, actor: String },
 }
 
 impl StepError {
@@ -119,9 +129,12 @@ impl StepError {
             Self::Unpack { source, .. } if source.needs_pull() => Code::Unavailable,
             Self::Bundle(BundleError::Io(source)) | Self::Disk { source, .. } => disk_code(source),
             Self::NoImage { .. } | Self::Interrupted => Code::Unavailable,
-            Self::Unpack { .. } | Self::Bundle(_) | Self::InUse { .. } | Self::NotTheirs { .. } => {
-                Code::FailedPrecondition
-            }
+            Self::Unpack { .. }
+            | Self::Bundle(_)
+            | Self::InUse { .. }
+            | Self::NotTheirs { .. }
+            | Self::NoAtespaces { .. }
+            | Self::CannotStop { .. } => Code::FailedPrecondition,
             Self::Ateom { status, .. } => from_tonic(status.code()),
             Self::Uri(_) | Self::Name(_) => Code::InvalidArgument,
             Self::NoRecord { .. } | Self::NoFiles | Self::FileName(_) | Self::Misdirected => Code::Internal,

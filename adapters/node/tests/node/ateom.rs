@@ -22,6 +22,7 @@ use holdfast_rpc::holdfast_v1::{
 use holdfast_rpc::metadata::Credentials;
 use holdfast_rpc::server::serve;
 use holdfast_rpc::status::{Reason, with_reason};
+use holdfast_rpc::trace::{self, Context};
 use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::net::{Address, Listener, Transport};
 use tokio::sync::watch;
@@ -40,6 +41,8 @@ pub struct FakeAteom(Arc<Inner>);
 struct Inner {
     base: PathBuf,
     uid: String,
+    /// Whether it knows no more than the original's does.
+    is_original: bool,
     state: watch::Sender<WorkerState>,
     /// What was asked, in order.
     calls: watch::Sender<Vec<String>>,
@@ -60,14 +63,34 @@ struct Orders {
     memory: Vec<u8>,
     /// What it answers that it has, if that is not what it says.
     answer: Option<WorkerState>,
+    /// Of which traces it was asked to do things.
+    contexts: Vec<Option<Context>>,
 }
 
 impl FakeAteom {
     /// An ateom for worker `uid`, serving and described.
     pub async fn start(base: &Path, uid: &str) -> Self {
+        let ateom = Self::start_undescribed(base, uid).await;
+        let file = format!(r#"{{"namespace":"ns","pool":"pool","pod":"{uid}","ip":"127.0.0.1"}}"#);
+        std::fs::write(ateom.directory().join("worker.json"), file).unwrap();
+        ateom
+    }
+
+    /// The same, as in a pod of the original's controller: nobody says what the worker is called.
+    pub async fn start_undescribed(base: &Path, uid: &str) -> Self {
+        Self::begin(base, uid, false).await
+    }
+
+    /// An ateom such as the original's in such a pod.
+    pub async fn start_original(base: &Path, uid: &str) -> Self {
+        Self::begin(base, uid, true).await
+    }
+
+    async fn begin(base: &Path, uid: &str, is_original: bool) -> Self {
         let ateom = Self(Arc::new(Inner {
             base: base.to_owned(),
             uid: uid.to_owned(),
+            is_original,
             state: watch::Sender::new(WorkerState {
                 ateom_incarnation: "1".into(),
                 pod_uid: uid.to_owned(),
@@ -81,22 +104,24 @@ impl FakeAteom {
                 files: vec!["checkpoint.img".into()],
                 memory: Vec::new(),
                 answer: None,
+                contexts: Vec::new(),
             }),
             serving: Mutex::default(),
         }));
         let directory = ateom.directory();
         std::fs::create_dir_all(&directory).unwrap();
         ateom.serve().await;
-        let file = format!(r#"{{"namespace":"ns","pool":"pool","pod":"{uid}","ip":"127.0.0.1"}}"#);
-        std::fs::write(directory.join("worker.json"), file).unwrap();
         ateom
     }
 
     async fn serve(&self) {
         let address = Address::Unix(self.directory().join("ateom.sock"));
         let listener = Listener::bind(&address).await.unwrap();
-        let routes =
-            Routes::new(AteomServer::new(self.clone())).add_service(WorkerControlServer::new(self.clone()));
+        let routes = Routes::new(AteomServer::new(self.clone()));
+        let routes = match self.0.is_original {
+            true => routes,
+            false => routes.add_service(WorkerControlServer::new(self.clone())),
+        };
         let transport = Transport {
             drain_timeout: std::time::Duration::ZERO,
             ..Transport::default()
@@ -121,6 +146,18 @@ impl FakeAteom {
         self.0.serving.lock().unwrap().take().unwrap().abort();
         // The streams of a dead process end.
         self.0.state.send_modify(|state| state.ateom_incarnation.clear());
+    }
+
+    /// Starts it again in place after it was killed: what was in its sandbox is gone.
+    pub async fn restart(&self) {
+        while self.directory().join("ateom.sock").exists() {
+            tokio::task::yield_now().await;
+        }
+        self.0.state.send_modify(|state| {
+            state.hosted = None;
+            state.ateom_incarnation.push('2');
+        });
+        self.serve().await;
     }
 
     /// Stops it as a signal would: the kernel goes on taking calls for it, and nobody answers them.
@@ -197,6 +234,11 @@ impl FakeAteom {
         self.0.calls.borrow().clone()
     }
 
+    /// Of which traces it was asked to do things.
+    pub fn contexts(&self) -> Vec<Option<Context>> {
+        self.0.orders.lock().unwrap().contexts.clone()
+    }
+
     /// Waits until this was asked.
     pub async fn asked(&self, call: String) {
         let mut calls = self.0.calls.subscribe();
@@ -228,6 +270,8 @@ impl FakeAteom {
             .map(|operation| operation.to_string())
             .unwrap_or_default();
         let call = format!("{verb} {operation}");
+        let context = trace::extract(&metadata.clone().into_headers());
+        self.0.orders.lock().unwrap().contexts.push(context);
         self.0.calls.send_modify(|calls| calls.push(call));
         let mut is_open = self.0.is_open.subscribe();
         is_open.wait_for(|is_open| *is_open).await.unwrap();
@@ -259,6 +303,9 @@ impl FakeAteom {
     }
 
     fn host(&self, operation: String, actor: Actor, memory: Vec<u8>) {
+        // As runsc does.
+        let state = actor.dir(&self.0.base).join("runsc-state/pause.state");
+        std::fs::write(state, "{}").unwrap();
         self.0.orders.lock().unwrap().memory = memory;
         let hosted = Hosted {
             actor_template_namespace: actor.namespace,

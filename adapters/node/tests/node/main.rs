@@ -6,9 +6,12 @@ mod atespaces;
 mod discards;
 mod images;
 mod looks;
+mod metrics;
+mod originals;
 mod rig;
 mod sessions;
 mod silence;
+mod traces;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use holdfast_core::id::{Fence, Incarnation, OpId, ReplicaId};
 use holdfast_core::settings::Settings;
 use holdfast_images::{LayoutWriter, Layouts, Platform, PullOptions};
-use holdfast_node::{Config, Error, Sandboxes, Security, run};
+use holdfast_node::{Config, Error, Sandboxes, Security, run_observed};
 use holdfast_objects::{Backend, Manifest, SnapshotUri};
 use holdfast_rpc::atelet::ateom_herder_client::AteomHerderClient;
 use holdfast_rpc::atelet::{
@@ -16,13 +16,16 @@ use holdfast_rpc::atelet::{
 use holdfast_rpc::holdfast_v1::node_control_client::NodeControlClient;
 use holdfast_rpc::holdfast_v1::nodes_server::{Nodes, NodesServer};
 use holdfast_rpc::holdfast_v1::{
-    Eviction, HeartbeatRequest, HeartbeatResponse, StopRequest, ThawRequest, UploadRequest, WorkerReport,
+    Eviction, HeartbeatRequest, HeartbeatResponse, InventoryRequest, StopRequest, ThawRequest, UploadRequest,
+    WorkerReport,
 };
 use holdfast_rpc::metadata::Credentials;
 use holdfast_rpc::server::serve;
+use holdfast_rpc::trace::{self, Tracer};
 use holdfast_runtime::clock::SystemClock;
 use holdfast_runtime::net::{Address, Channel, Listener, Transport};
 use holdfast_runtime::shutdown::Shutdown;
+use holdfast_telemetry::Telemetry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
@@ -38,6 +41,19 @@ pub struct Rig {
     pub shutdown: Shutdown,
     node: Option<JoinHandle<Result<(), Error>>>,
     images: (String, String),
+    /// Whether the node reports to the control plane; to the original's none does.
+    pub reports_to: ReportsTo,
+    /// Has spans of what the node does.
+    pub tracer: Tracer,
+    /// What operators are told of the node that runs.
+    pub telemetry: Telemetry,
+}
+
+/// Whom the node reports to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ReportsTo {
+    ControlPlane,
+    Nobody,
 }
 
 /// Who orders what, about whom.
@@ -128,6 +144,14 @@ impl Rig {
 
     /// The same, where the control plane answers so.
     pub async fn start_under(answers: Answers) -> (Self, FakeAteom) {
+        let mut rig = Self::prepare(answers).await;
+        let ateom = FakeAteom::start(&rig.path("base"), "uid-1").await;
+        rig.start_node().await;
+        (rig, ateom)
+    }
+
+    /// A node that is not there yet, and no workers.
+    pub async fn prepare(answers: Answers) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("objects/bucket")).unwrap();
         std::fs::write(directory.path().join("runsc"), "#!/bin/sh\n").unwrap();
@@ -157,17 +181,17 @@ impl Rig {
             Arc::new(SystemClock),
             std::future::pending(),
         ));
-        let ateom = FakeAteom::start(&directory.path().join("base"), "uid-1").await;
-        let mut rig = Self {
+        Self {
             directory,
             reports,
             answers,
             shutdown: Shutdown::new(),
             node: None,
             images,
-        };
-        rig.start_node().await;
-        (rig, ateom)
+            reports_to: ReportsTo::ControlPlane,
+            tracer: Tracer::default(),
+            telemetry: Telemetry::new("atelet"),
+        }
     }
 
     /// How the node is configured.
@@ -179,7 +203,10 @@ impl Rig {
             listen: address("node.sock"),
             advertise: None,
             base_dir: path.join("base"),
-            control_planes: vec![address("nobody.sock"), address("control.sock")],
+            control_planes: match self.reports_to {
+                ReportsTo::ControlPlane => vec![address("nobody.sock"), address("control.sock")],
+                ReportsTo::Nobody => Vec::new(),
+            },
             settings: Settings::DEFAULT,
             storage: self.storage(),
             images: PullOptions {
@@ -190,6 +217,7 @@ impl Rig {
                 runsc: Some(path.join("runsc")),
             },
             security: Security::default(),
+            tracer: self.tracer.clone(),
         }
     }
 
@@ -199,7 +227,15 @@ impl Rig {
         self.shutdown = Shutdown::new();
         let mut fresh = self.reports.clone();
         fresh.mark_unchanged();
-        let mut node = tokio::spawn(run(config, Arc::new(SystemClock), self.shutdown.clone()));
+        self.telemetry = Telemetry::new("atelet");
+        let (telemetry, clock) = (self.telemetry.clone(), Arc::new(SystemClock));
+        let running = run_observed(config, telemetry, clock, self.shutdown.clone());
+        let mut node = tokio::spawn(running);
+        if self.reports_to == ReportsTo::Nobody {
+            self.node = Some(node);
+            self.has_found("uid-1").await;
+            return;
+        }
         tokio::select! {
             biased;
             ended = &mut node => panic!("the node did not begin: {ended:?}"),
@@ -207,6 +243,20 @@ impl Rig {
         }
         self.node = Some(node);
         self.reported("uid-1", |worker| worker.is_some()).await;
+    }
+
+    /// Waits until the node has found this worker, as it tells whoever asks.
+    pub async fn has_found(&self, uid: &str) -> WorkerReport {
+        loop {
+            let answer = self.control().inventory(InventoryRequest {}).await;
+            let workers = answer
+                .map(|answer| answer.into_inner().workers)
+                .unwrap_or_default();
+            if let Some(worker) = workers.into_iter().find(|worker| worker.worker_pod_uid == uid) {
+                return worker;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The control plane answers so from now on.
@@ -393,6 +443,7 @@ impl Actor {
     /// is the original's, which sends nothing of it.
     pub fn signed<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
+        trace::inject(request.metadata_mut());
         if self.atespace.is_empty() {
             return request;
         }

@@ -5,6 +5,7 @@ use holdfast_core::effect::{StoreOp, Verb};
 use holdfast_core::failure::{Code, Failure};
 use holdfast_core::request::Request;
 
+/// The workflow that most is asked for.
 pub const RESUME: &str = "resume";
 
 /// The workflow that a request asks for, if it asks for one.
@@ -19,6 +20,7 @@ pub fn workflow(request: &Request) -> Option<&'static str> {
     }
 }
 
+/// What a node is asked for.
 pub fn verb(verb: &Verb) -> &'static str {
     match verb {
         Verb::Run { .. } => "run",
@@ -30,6 +32,7 @@ pub fn verb(verb: &Verb) -> &'static str {
     }
 }
 
+/// What a store is asked for.
 pub fn operation(op: &StoreOp) -> &'static str {
     match op {
         StoreOp::GetActor(_) => "get_actor",
@@ -59,6 +62,7 @@ pub fn operation(op: &StoreOp) -> &'static str {
     }
 }
 
+/// A state of an actor.
 pub fn status(status: Status) -> &'static str {
     match status {
         Status::Resuming => "resuming",
@@ -71,10 +75,12 @@ pub fn status(status: Status) -> &'static str {
     }
 }
 
+/// How a workflow ended.
 pub fn verdict(failure: Option<&Failure>) -> &'static str {
     failure.map_or("OK", |failure| code(failure.code))
 }
 
+/// A code as the original's metrics have it.
 pub fn code(code: Code) -> &'static str {
     crate::rpc::name(tonic::Code::from(code as i32))
 }

@@ -293,7 +293,7 @@ fn check_journal(path: &Path) -> Result<()> {
 /// Runs one worker, as a child of a cluster.
 pub async fn work(worker: holdfast_worker::flags::Worker) -> Result<()> {
     logging::init(LogFormat::Text);
-    Ok(holdfast_worker::flags::run(worker, Shutdown::on_signal()?).await?)
+    Ok(holdfast_worker::flags::run(worker, Default::default(), Shutdown::on_signal()?).await?)
 }
 
 async fn named<E: std::error::Error + Send + Sync + 'static>(
@@ -333,6 +333,7 @@ fn node_config(
             Sandbox::Process => Sandboxes::Process,
         },
         security: holdfast_node::Security::default(),
+        tracer: holdfast_rpc::trace::Tracer::default(),
     })
 }
 

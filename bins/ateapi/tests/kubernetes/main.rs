@@ -83,6 +83,44 @@ fn a_pod_that_is_told_to_go_is_drained_first() {
 }
 
 #[test]
+fn a_node_that_reports_uids_has_sessions_and_its_pods_are_what_the_cluster_calls_them() {
+    let rig = Rig::new();
+    rig.create(Worker::new("w-1", "n1"));
+    let replica = rig.start("replica");
+    let _reporting = rig.atelet.report(replica.endpoint(), &["w-1-uid", "w-3-uid"]);
+    replica.wait_for_workers(&["w-1"]);
+    replica.done("create atespace demo");
+    for actor in ["one", "two"] {
+        replica.done(&format!("create actor {actor} -t team/counter -a demo"));
+    }
+    replica.done("resume one -a demo --timeout 30s");
+    assert_eq!(rig.atelet.calls(), ["Run w-1-uid one"]);
+
+    // Told to go: nobody waits for the node's next word.
+    rig.change_pod("w-1", |pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("2026-07-01T00:00:00Z");
+    });
+    replica.wait_for_status("one", "STATUS_SUSPENDED");
+    assert_eq!(rig.atelet.calls(), ["Run w-1-uid one", "Checkpoint w-1-uid one"]);
+    // The node has had this one for long; now it has a name, too.
+    rig.create(Worker::new("w-3", "n1"));
+    replica.wait_until("w-3", |replica| replica.workers().contains("w-3"));
+    replica.done("resume two -a demo --timeout 30s");
+    assert_eq!(rig.atelet.calls().last().unwrap(), "Run w-3-uid two");
+    replica.wait_until("the node's word of it", |replica| {
+        replica.done("get actors two -a demo").contains("STATUS_RUNNING")
+    });
+
+    // Its pod is deleted by force (S08). That is no proof that its sandbox has ended, and its node says that it has not.
+    rig.api.delete("Pod", "team", "w-3").unwrap();
+    rig.create(Worker::new("w-2", "n2"));
+    replica.wait_until("w-2, of which the cluster tells later", |replica| {
+        replica.workers().contains("w-2")
+    });
+    assert!(replica.done("get actors two -a demo").contains("STATUS_RUNNING"));
+}
+
+#[test]
 fn what_happened_while_nobody_watched_is_found_in_the_list() {
     let rig = Rig::new();
     for name in ["w-1", "w-2"] {

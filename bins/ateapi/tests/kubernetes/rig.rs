@@ -157,6 +157,7 @@ impl Rig {
         ]);
         command.args(["--grpc-listen-addr", "127.0.0.1:0", "--heartbeat-interval", "1s"]);
         command.args(["--sweep-interval", "1s", "--settle-after", "1s"]);
+        command.args(["--session-ttl", "4s"]);
         Replica {
             process: Process::spawn(name, self.path(), &mut command).unwrap(),
             endpoint: String::new(),
@@ -170,6 +171,11 @@ pub struct Replica {
 }
 
 impl Replica {
+    /// Where it serves.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     pub fn wait_until_serving(&mut self) {
         let serving = |process: &Process| Ok(process.log().lines().find_map(serving));
         self.endpoint = self
