@@ -147,7 +147,7 @@ pub const TABLE: Table<Phase, Event> = {
         ends(
             &[P::RunningUnwanted, P::WaitingUnwanted],
             E::Abandon,
-            "cancelled; what has arrived stays in the cache",
+            "cancelled; what has arrived is left to the cache",
         ),
     ];
     Table::new("pull", ROWS)

@@ -21,7 +21,7 @@ const CEILINGS: &[(&str, Ceiling)] = &[
     ("worker", Ceiling { walk: 0, never: 8 }),
     ("lease", Ceiling { walk: 1, never: 0 }),
     ("pull", Ceiling { walk: 0, never: 6 }),
-    ("operation", Ceiling { walk: 26, never: 5 }),
+    ("operation", Ceiling { walk: 24, never: 5 }),
     ("session", Ceiling { walk: 0, never: 0 }),
     ("licence", Ceiling { walk: 2, never: 0 }),
 ];
@@ -168,6 +168,7 @@ fn deaf_thaws(seed: u64) -> Recipe {
             Kind::NodePauses,
         ],
         fault_every: 8 * SECOND,
+        calls_repeated: 0,
         ..Recipe::small(seed)
     }
 }

@@ -214,7 +214,7 @@ impl Kind {
     ];
 
     /// What a swarm draws from: everything.
-    pub const SWARM: &[Kind] = Kind::ALL;
+    pub const SWARM: &[Kind] = &Kind::ALL;
 
     /// Those of them that are drawn apart from the others, so that a plan that has none of them is what it was before
     /// there were any.
