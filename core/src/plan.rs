@@ -418,6 +418,8 @@ fn undo_resume(on: &Assignment, actor: &Actor, facts: &Facts<'_>) -> Next {
             | NodeFailureKind::Occupied
             | NodeFailureKind::SessionOver
             | NodeFailureKind::SandboxGone => reset(None),
+            // The original's atelet knows no promises, and none can be taken back there.
+            NodeFailureKind::Failed if failure.code == Code::Unimplemented => reset(None),
             NodeFailureKind::Crash | NodeFailureKind::NotBegun | NodeFailureKind::Failed => {
                 refuse(Failure::node(failure))
             }

@@ -340,3 +340,19 @@ fn a_stop_is_asked_of_the_worker_that_the_record_names() {
         ("uid".into(), Fence(3), 1)
     );
 }
+
+/// The original's atelet stops nothing. A Resume there is undone without it, rather than never.
+#[test]
+fn a_resume_is_undone_on_a_node_that_knows_of_no_stop() {
+    for (code, is_undone) in [(Code::Unimplemented, true), (Code::Internal, false)] {
+        let next = Case::claimed(resuming())
+            .worker(Fact::Gone(Going::Worker))
+            .after(CallOf::Stop, failure(code, NodeFailureKind::Failed))
+            .next(Goal::Resume(Boot::Golden));
+        assert_eq!(
+            writes(&next) == Some(&Change::Reset { loss: None }),
+            is_undone,
+            "{next:?}"
+        );
+    }
+}

@@ -45,6 +45,13 @@ fn main() -> ExitCode {
         cli.only.is_empty() || cli.only.iter().any(|only| line.contains(only.as_str()))
     };
     let scopes: Vec<Scope> = scopes.into_iter().filter(is_wanted).collect();
+    if scopes.is_empty() {
+        eprintln!(
+            "error: no world has any of {:?} in its line; --list shows them all",
+            cli.only
+        );
+        return ExitCode::from(2);
+    }
     if cli.list {
         for scope in &scopes {
             println!("{scope}");

@@ -117,6 +117,14 @@ fn count(wish: &Wish) -> ExitCode {
         .iter()
         .filter(|scene| scene.name.contains(&wish.only))
         .collect();
+    if scenes.is_empty() {
+        let names: Vec<&str> = SCENES.iter().map(|scene| scene.name).collect();
+        return usage(&format!(
+            "{}: no such workflow; there are {}",
+            wish.only,
+            names.join(", ")
+        ));
+    }
     let (part, parts) = wish.part;
     let jobs: Vec<(usize, Slice)> = (0..scenes.len())
         .flat_map(|scene| (0..SLICES).map(move |nth| (scene, nth)))

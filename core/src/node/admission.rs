@@ -50,7 +50,9 @@ impl Node {
                 }
                 // Whoever compares this worker's report with its row takes the promise to be over.
                 let is_used_up = order.worker_fence == slot.entry.highest && slot.entry.hosted.is_none();
-                let is_void = order.worker_fence <= slot.entry.voided;
+                // What is there by this very order has happened, whatever came later.
+                let is_here = slot.entry.hosted.as_ref().is_some_and(|h| Some(h.op) == order.op);
+                let is_void = order.worker_fence <= slot.entry.voided && !is_here;
                 if order.worker_fence > Fence(0) && (is_used_up || is_void) {
                     return Err(stale(Fenced::Worker, slot.entry.past(), &order.worker));
                 }

@@ -290,13 +290,15 @@ impl Node {
             if is_place_of_uploads(&uid) {
                 continue;
             }
+            let is_awaited = !uid.is_empty();
             self.slots.insert(
                 uid,
                 Slot {
                     kept: entry.highest,
                     kept_void: entry.voided,
                     entry,
-                    is_awaited: true,
+                    // Orders that concern no worker are remembered, too.
+                    is_awaited,
                     ..Slot::default()
                 },
             );
@@ -371,13 +373,13 @@ impl Node {
             let shown = Shown::voiding(&order);
             return self.recall(caller, &order, shown, Ok(()));
         }
-        // A boot whose sandbox is alive has happened; only its answer was lost (S04).
+        // A boot whose sandbox is alive has happened; only its answer was lost (S04). Whoever names no operation asks
+        // for nothing else than that the actor runs here.
         let is_booted = matches!(order.verb, Verb::Run { .. } | Verb::Restore { .. })
-            && slot
-                .entry
-                .hosted
-                .as_ref()
-                .is_some_and(|h| h.op == op && matches!(h.sandbox, Sandbox::Running | Sandbox::Frozen));
+            && slot.entry.hosted.as_ref().is_some_and(|h| {
+                let is_meant = h.op == op || (order.op.is_none() && h.is_of(&order));
+                is_meant && matches!(h.sandbox, Sandbox::Running | Sandbox::Frozen)
+            });
         if is_booted {
             return self.recall(caller, &order, Shown::by(&order), Ok(()));
         }

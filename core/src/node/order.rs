@@ -40,7 +40,7 @@ const UPLOAD_OF: &str = "upload of ";
 
 /// Whether the operations in this place are uploads, which need no worker.
 pub(super) fn is_place_of_uploads(place: &PodUid) -> bool {
-    place.is_empty() || place.as_str().starts_with(UPLOAD_OF)
+    place.as_str().starts_with(UPLOAD_OF)
 }
 
 impl Order {

@@ -11,7 +11,7 @@ use super::{Node, Order, Output, Slot};
 use crate::effect::{Fenced, NodeFailure, NodeFailureKind, NodeReply};
 use crate::failure::Code;
 use crate::id::{EffectId, Fence, PodUid, RequestId};
-use crate::node::journal::{Forgotten, Kept};
+use crate::node::journal::{Entry, Forgotten, Kept};
 use crate::node::order::is_place_of_uploads;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -198,7 +198,14 @@ impl Node {
 
     /// Has the disk take what is known of a worker, and the fence of this life of an actor.
     pub(super) fn keep_with(&mut self, uid: &PodUid, life: Option<Life>) -> Option<EffectId> {
-        let entry = self.slots.get(uid)?.entry.clone();
+        // Of an upload nothing is kept but the fence of its actor, beside what is known of no worker in particular.
+        let nobody = PodUid::default();
+        let worker = if is_place_of_uploads(uid) { &nobody } else { uid };
+        let entry = match self.slots.get(worker) {
+            Some(slot) => slot.entry.clone(),
+            None if worker == &nobody => Entry::default(),
+            None => return None,
+        };
         let fence = life.and_then(|life| {
             let fence = self.fences.of(&life)?;
             Some((life, fence))
@@ -210,11 +217,7 @@ impl Node {
             fence: fence.clone(),
         };
         let kept = Kept {
-            worker: if is_place_of_uploads(uid) {
-                PodUid::default()
-            } else {
-                uid.clone()
-            },
+            worker: worker.clone(),
             entry,
             fence: fence.map(|((actor, incarnation), fence)| (actor, incarnation, fence)),
             forgotten: Forgotten {

@@ -482,6 +482,30 @@ fn an_upload_leaves_the_worker_that_it_names_alone() {
     assert_eq!(seat.hosts().as_deref(), Some("a"));
 }
 
+/// From a control plane that names no operations, and that did not hear the answer.
+#[test]
+fn a_boot_that_nobody_named_has_happened_if_its_actor_runs_there() {
+    for (actor, is_there) in [("a", true), ("b", false)] {
+        let mut seat = Seat::idle();
+        let nameless = |seat: &mut Seat, actor: &str| {
+            seat.order(|order| {
+                (order.actor, order.op) = (actor_key(actor), None);
+                (order.fence, order.worker_fence) = (Fence(0), Fence(0));
+            })
+        };
+        nameless(&mut seat, "a");
+        seat.finish();
+        let again = nameless(&mut seat, actor);
+        seat.kept();
+        assert_eq!(seat.working(), [] as [&Work; 0]);
+        assert_eq!(
+            seat.reply(again).map(|reply| reply.is_ok()),
+            Some(is_there),
+            "{actor}"
+        );
+    }
+}
+
 /// Two paused actors of one node have nothing to do with each other; of one actor there is one operation at a time.
 #[test]
 fn paused_actors_of_one_node_are_uploaded_side_by_side() {

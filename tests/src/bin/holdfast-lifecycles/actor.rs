@@ -199,6 +199,8 @@ impl Life<'_> {
             let host = format!("{}.{ATESPACE}.actors.resources.substrate.ate.dev", one.name);
             match http::get(address, &host, "/", ANSWER_WITHIN) {
                 Ok(answer) if answer.status == 200 => return self.answered(one, &answer.json()?),
+                // It has moved since its address was asked for, and somebody else is there.
+                Ok(answer) if answer.status == 421 => one.note(format!("is not at {address} any more")),
                 Ok(answer) => bail!("{}: HTTP {}: {}", one.name, answer.status, answer.text()),
                 Err(error) => {
                     one.note(format!("did not answer at {address}: {error:#}"));

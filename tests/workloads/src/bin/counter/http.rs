@@ -16,6 +16,8 @@ pub struct Request {
     pub method: String,
     /// The target up to its query.
     pub path: String,
+    /// Whom it is for.
+    pub host: String,
     pub keep_alive: bool,
 }
 
@@ -30,6 +32,7 @@ impl Status {
     pub const NOT_FOUND: Self = Self("404 Not Found", "text/plain");
     pub const METHOD_NOT_ALLOWED: Self = Self("405 Method Not Allowed\r\nallow: GET", "text/plain");
     pub const CONTENT_TOO_LARGE: Self = Self("413 Content Too Large", "text/plain");
+    pub const MISDIRECTED: Self = Self("421 Misdirected Request", "text/plain");
     pub const HEAD_TOO_LARGE: Self = Self("431 Request Header Fields Too Large", "text/plain");
     pub const INTERNAL: Self = Self("500 Internal Server Error", "text/plain");
     pub const NOT_IMPLEMENTED: Self = Self("501 Not Implemented", "text/plain");
@@ -131,7 +134,7 @@ fn parse(lines: &[String]) -> Result<(Request, u64), Status> {
         return Err(Status::BAD_REQUEST);
     }
 
-    let (mut hosts, mut body_bytes, mut keep_alive) = (0, None, persistent);
+    let (mut hosts, mut host, mut body_bytes, mut keep_alive) = (0, "", None, persistent);
     for field in fields {
         let (name, value) = field.split_once(':').ok_or(Status::BAD_REQUEST)?;
         if name.is_empty() || name.contains(|c: char| c.is_whitespace()) {
@@ -139,7 +142,10 @@ fn parse(lines: &[String]) -> Result<(Request, u64), Status> {
         }
         let value = value.trim_matches([' ', '\t']);
         match name.to_ascii_lowercase().as_str() {
-            "host" => hosts += 1,
+            "host" => {
+                hosts += 1;
+                host = value;
+            }
             "transfer-encoding" => return Err(Status::NOT_IMPLEMENTED),
             "content-length" => {
                 let bytes = content_length(value)?;
@@ -167,6 +173,7 @@ fn parse(lines: &[String]) -> Result<(Request, u64), Status> {
     let request = Request {
         method: method.to_owned(),
         path: path.to_owned(),
+        host: host.to_owned(),
         keep_alive,
     };
     Ok((request, body_bytes.unwrap_or(0)))

@@ -32,6 +32,8 @@ use http::{Connection, Status};
 
 /// Where a sandbox writes the id of the actor that runs in it.
 const ACTOR_ID: &str = "/run/ate/actor-id";
+/// What the names of actors end with, as hosts.
+const ACTORS: &str = ".actors.resources.substrate.ate.dev";
 const ACTOR_ID_BYTES_MAX: u64 = 1024;
 const CONNECTIONS_MAX: usize = 256;
 
@@ -98,7 +100,11 @@ fn converse(connection: &mut Connection, counter: &Counter) -> io::Result<()> {
             Ok(request) => request,
             Err(status) => return connection.refuse(status),
         };
-        let (status, body) = answer(&request.method, &request.path, counter);
+        let (status, body) = if is_for_another(&request.host) {
+            (Status::MISDIRECTED, "this is another actor\n".into())
+        } else {
+            answer(&request.method, &request.path, counter)
+        };
         connection.respond(status, &body, request.keep_alive)?;
         if !request.keep_alive {
             break;
@@ -128,6 +134,14 @@ fn answer(method: &str, path: &str, counter: &Counter) -> (Status, String) {
         }
         Err(error) => (Status::INTERNAL, format!("the count was not saved: {error}\n")),
     }
+}
+
+/// Whether the host names an actor, and not this one: whoever sent it knew the address from before.
+fn is_for_another(host: &str) -> bool {
+    let named = host
+        .strip_suffix(ACTORS)
+        .and_then(|names| names.split('.').next());
+    named.is_some_and(|named| actor_id().is_some_and(|id| id != named))
 }
 
 /// Read anew for every answer: a restored process may find itself under another identity.
