@@ -277,7 +277,8 @@ impl NodeRow {
         if heard.session > 0 && heard.session <= lapsed {
             return None;
         }
-        let is_older = heard.incarnation == stored.incarnation && heard.sequence < stored.sequence;
+        // The same once more is no sign of life.
+        let is_older = heard.incarnation == stored.incarnation && heard.sequence <= stored.sequence;
         let (row, version) = if is_older {
             (stored, stored.version)
         } else {

@@ -79,8 +79,11 @@ impl Shared {
 impl Cluster {
     /// The cluster behind this client, followed from now on. Its atelets listen at this port.
     pub fn follow(client: Client, atelet_port: u16, settings: &Settings, clock: Arc<dyn Clock>) -> Cluster {
+        // What pods tell knows nothing of sessions: it must not take the place of the node's last word before its session
+        // has been declared over by that.
+        let respected_for = settings.session_over_after() * 2;
         let state = State {
-            fleet: Fleet::new(DERIVED, settings.session_over_after()),
+            fleet: Fleet::new(DERIVED, respected_for),
             declarations: Declarations::default(),
             listed: [false; LISTS],
             is_redeclared: false,

@@ -171,6 +171,11 @@ pub async fn an_older_report_of_a_node_changes_nothing(subject: &impl Subject) {
         ..node("n1", 10)
     };
     let newest = heard(&store, newest).await;
+    assert_eq!(
+        heard(&peer, newest.clone()).await,
+        newest,
+        "nor does the same once more"
+    );
     let older = NodeRow {
         session: 10,
         ..node("n1", 9)

@@ -162,7 +162,7 @@ if known then
   local lapsed = row.lapsed
   if less(lapsed, known.lapsed) then lapsed = known.lapsed end
   if row.session ~= '0' and not less(lapsed, row.session) then return stored end
-  if row.incarnation == known.incarnation and less(row.sequence, known.sequence) then
+  if row.incarnation == known.incarnation and not less(known.sequence, row.sequence) then
     row = known
   else
     row.version = string.format('%.0f', tonumber(known.version) + 1)

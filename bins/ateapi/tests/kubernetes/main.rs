@@ -87,7 +87,7 @@ fn a_node_that_reports_uids_has_sessions_and_its_pods_are_what_the_cluster_calls
     let rig = Rig::new();
     rig.create(Worker::new("w-1", "n1"));
     let replica = rig.start("replica");
-    let _reporting = rig.atelet.report(replica.endpoint(), &["w-1-uid", "w-3-uid"]);
+    let reporting = rig.atelet.report(replica.endpoint(), &["w-1-uid", "w-3-uid"]);
     replica.wait_for_workers(&["w-1"]);
     replica.done("create atespace demo");
     for actor in ["one", "two"] {
@@ -118,6 +118,14 @@ fn a_node_that_reports_uids_has_sessions_and_its_pods_are_what_the_cluster_calls
         replica.workers().contains("w-2")
     });
     assert!(replica.done("get actors two -a demo").contains("STATUS_RUNNING"));
+
+    // Once the node has been silent for the length of its session it has frozen the actor, which runs elsewhere as soon as
+    // somebody asks for it.
+    drop(reporting);
+    replica.wait_until("the end of the session", |replica| {
+        replica.done("resume two -a demo --timeout 30s");
+        rig.atelet.calls().last().unwrap() == "Run w-2-uid two"
+    });
 }
 
 #[test]
